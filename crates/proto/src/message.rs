@@ -1,0 +1,124 @@
+//! Requests and responses as validated types, and the table of methods.
+//!
+//! Decoding checks every length and required choice; policy is checked by the services, never here.
+
+mod auth;
+mod convert;
+mod delivery;
+mod request;
+mod response;
+
+pub use auth::{Identity, Login, LoginAnswer, Register, RegistrationMode, ServerInfo};
+pub use delivery::{
+    Accepted, ChannelKind, ChannelState, ClaimedKeyPackage, Claims, CommitBundle, CommitRequest,
+    CreateChannel, Cursor, Enqueue, EnqueueAnswer, Entry, EntryKind, Fetch, KeyPackageStatus,
+    NewEntry, Page, Statement, UploadKeyPackages, WelcomePointer, inbox_channel,
+};
+pub use request::Request;
+pub use response::Response;
+
+use crate::ids::{AccountId, DeviceId};
+
+/// A device and the account it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceRef {
+    /// The account.
+    pub account: AccountId,
+    /// The device.
+    pub device: DeviceId,
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+        /// A method of the Authentication Service (0x00xx) or the Delivery Service (0x01xx).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum Method { $($(#[$doc])* $name = $number,)* }
+
+        impl Method {
+            /// Every method, in order of number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The method of a number, if this version knows it.
+            pub fn from_u16(number: u16) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+
+            /// The number on the wire.
+            pub fn as_u16(self) -> u16 {
+                match self { $(Self::$name => $number,)* }
+            }
+
+            /// The name in the contract.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+methods! {
+    /// What this server is and speaks.
+    ServerInfo = 0x0001;
+    /// Creates an account with its first device.
+    Register = 0x0002;
+    /// Binds this connection to a device.
+    Login = 0x0003;
+    /// Trades a refresh token for new tokens.
+    Refresh = 0x0004;
+    /// Ends this login.
+    Logout = 0x0005;
+    /// Finds an account by name.
+    Lookup = 0x0006;
+    /// The newest device list of an account.
+    DeviceList = 0x0007;
+    /// Adds KeyPackages of this device.
+    UploadKeyPackages = 0x0101;
+    /// Takes a KeyPackage of every device of an account.
+    ClaimKeyPackages = 0x0102;
+    /// How many KeyPackages are left.
+    KeyPackageStatus = 0x0103;
+    /// Creates a channel with its first Commit.
+    CreateChannel = 0x0104;
+    /// The channels that this device may read.
+    ListChannels = 0x0105;
+    /// Appends application entries.
+    Enqueue = 0x0106;
+    /// Appends a Commit.
+    Commit = 0x0107;
+    /// Appends a signed statement.
+    Statement = 0x0108;
+    /// Reads a page of a log.
+    Fetch = 0x010a;
+    /// Follows logs.
+    Subscribe = 0x010c;
+    /// Notes how far this device has read.
+    Ack = 0x010d;
+}
+
+impl Method {
+    /// Whether the method changes state under the frame's request id (a retry repeats it).
+    /// `Enqueue` and `Commit` carry message ids instead.
+    pub fn takes_request_id(self) -> bool {
+        match self {
+            Self::Register
+            | Self::UploadKeyPackages
+            | Self::ClaimKeyPackages
+            | Self::CreateChannel
+            | Self::Statement => true,
+            Self::ServerInfo
+            | Self::Login
+            | Self::Refresh
+            | Self::Logout
+            | Self::Lookup
+            | Self::DeviceList
+            | Self::KeyPackageStatus
+            | Self::ListChannels
+            | Self::Enqueue
+            | Self::Commit
+            | Self::Fetch
+            | Self::Subscribe
+            | Self::Ack => false,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Generates the wire types from the contract, or compares them with what is committed.
+//! The generator itself is a test of `qpc-proto`, so that `cargo test` notices drift too.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::shell::Step;
+
+#[derive(clap::Args)]
+pub(crate) struct Mode {
+    /// Only compare; fail where the committed code differs.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(root: &Path, mode: &Mode) -> Result<()> {
+    let environment: &[(&str, &str)] = if mode.check { &[] } else { &[("QPC_WRITE", "1")] };
+    let words = &["cargo", "test", "--quiet", "-p", "qpc-proto", "--test", "codegen"];
+    Step { words, environment }.run(root)
+}

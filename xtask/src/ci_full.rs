@@ -28,9 +28,14 @@ fn fuzz(root: &Path) -> Result<()> {
         return Ok(());
     };
     for target in targets.lines() {
-        let words =
-            &["rustup", "run", "nightly", "cargo", "fuzz", "run", target, "--", FUZZ_TIME];
-        Step { words, environment: &[ASAN] }.run(root)?;
+        let words = &[
+            "rustup", "run", "nightly", "cargo", "fuzz", "run", target, "--", FUZZ_TIME,
+        ];
+        Step {
+            words,
+            environment: &[ASAN],
+        }
+        .run(root)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Generates the wire types from the contract, or compares them with what is committed.
-//! The generator itself is a test of `qpc-proto`, so that `cargo test` notices drift too.
+//! The generator itself is a test of this package, so that `cargo test` notices drift too.
 
 use std::path::Path;
 
@@ -15,7 +15,12 @@ pub(crate) struct Mode {
 }
 
 pub(crate) fn run(root: &Path, mode: &Mode) -> Result<()> {
-    let environment: &[(&str, &str)] = if mode.check { &[] } else { &[("QPC_WRITE", "1")] };
-    let words = &["cargo", "test", "--quiet", "-p", "qpc-proto", "--test", "codegen"];
+    let environment: &[(&str, &str)] = if mode.check {
+        &[]
+    } else {
+        &[("QPC_WRITE", "1")]
+    };
+    // No `-p`: features then unify over the workspace.
+    let words = &["cargo", "test", "--quiet", "--test", "codegen"];
     Step { words, environment }.run(root)
 }

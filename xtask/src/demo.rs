@@ -16,7 +16,15 @@ pub(crate) struct Options {
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let build: &[&str] = if options.check {
-        &["cargo", "build", "--locked", "--bin", "qpc-server", "--bin", "qpc"]
+        &[
+            "cargo",
+            "build",
+            "--locked",
+            "--bin",
+            "qpc-server",
+            "--bin",
+            "qpc",
+        ]
     } else {
         &["cargo", "build", "--bin", "qpc-server", "--bin", "qpc"]
     };

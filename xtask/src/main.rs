@@ -1,6 +1,9 @@
 //! The workspace's own chores: style and boundary checks, the case table, code generation, demo.
 //! Never part of what ships.
-#![allow(clippy::print_stdout, reason = "a command-line tool reports on standard output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a command-line tool reports on standard output"
+)]
 
 mod cases;
 mod ci_full;
@@ -12,6 +15,7 @@ mod tokens;
 mod tree;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -31,9 +35,21 @@ enum Task {
     Demo(demo::Options),
 }
 
-fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
-    match Task::parse() {
+fn main() -> ExitCode {
+    match run(Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask has a parent")?;
+    match task {
         Task::Tidy => tidy::run(root),
         Task::Cases(mode) => cases::run(root, &mode),
         Task::Codegen(mode) => codegen::run(root, &mode),

@@ -13,8 +13,15 @@ pub(crate) struct Text {
     pub(crate) text: String,
 }
 
-const SKIPPED: [&str; 7] =
-    [".git", "target", "docs/book", "fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/coverage"];
+const SKIPPED: [&str; 7] = [
+    ".git",
+    "target",
+    "docs/book",
+    "fuzz/target",
+    "fuzz/corpus",
+    "fuzz/artifacts",
+    "fuzz/coverage",
+];
 const SUFFIXES: [&str; 6] = [".rs", ".md", ".toml", ".yml", ".proto", ".sh"];
 
 /// All Rust, Markdown, TOML, YAML, protobuf and shell files below `root`, sorted by path.
@@ -31,7 +38,11 @@ fn descend(root: &Path, folder: &str, texts: &mut Vec<Text>) -> Result<()> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        let path = if folder.is_empty() {
+            name
+        } else {
+            format!("{folder}/{name}")
+        };
         if entry.file_type()?.is_dir() {
             if !SKIPPED.contains(&path.as_str()) {
                 descend(root, &path, texts)?;

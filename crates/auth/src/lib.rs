@@ -1,1 +1,27 @@
-//! Skeleton.
+//! The Authentication Service (RFC 9750 section 4.2): accounts, their signed identity objects,
+//! devices, sessions and invites.
+//!
+//! Every call runs in a transaction that its caller owns: an error means that the caller rolls back
+//! what the call wrote. Reads no clock, makes no randomness, opens no database, and never holds a
+//! password, a private key or an unhashed token on disk.
+
+mod error;
+mod name;
+mod service;
+mod store;
+
+pub use error::AuthError;
+pub use name::normalise;
+pub use service::{Auth, Call, Config, Refreshed};
+
+/// The tables of this crate, for [`qpc_storage::Options`].
+pub fn schema() -> qpc_storage::Schema {
+    qpc_storage::Schema {
+        name: "auth",
+        oldest_reader: 1,
+        migrations: &[qpc_storage::Migration {
+            name: "accounts",
+            sql: include_str!("../migrations/0001_accounts.sql"),
+        }],
+    }
+}

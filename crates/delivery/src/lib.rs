@@ -1,1 +1,26 @@
-//! Skeleton.
+//! The Delivery Service (RFC 9750 section 5): ordered, durable, opaque ciphertext, and the
+//! KeyPackage directory.
+//!
+//! Every call runs in a transaction that its caller owns: an error means that the caller rolls back
+//! what the call wrote. Reads no clock, makes no randomness, opens no database, decrypts nothing;
+//! of MLS it reads a header's content type and authenticated data, and a Welcome's recipients.
+
+mod error;
+mod roster;
+mod service;
+mod store;
+
+pub use error::DeliveryError;
+pub use service::{Call, Config, Delivery, Written};
+
+/// The tables of this crate, for [`qpc_storage::Options`].
+pub fn schema() -> qpc_storage::Schema {
+    qpc_storage::Schema {
+        name: "delivery",
+        oldest_reader: 1,
+        migrations: &[qpc_storage::Migration {
+            name: "delivery",
+            sql: include_str!("../migrations/0001_delivery.sql"),
+        }],
+    }
+}

@@ -32,6 +32,7 @@ pub fn schema() -> Schema {
     Schema {
         name: "mls",
         migrations: MIGRATIONS,
+        oldest_reader: 1,
     }
 }
 

@@ -2,12 +2,19 @@
 //! OpenMLS stores can be read again, a rollback takes a ratchet step back, and the form on disk
 //! is the one that was fixed. Never looks into OpenMLS's values.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "Clippy excuses test functions, not the functions they share"
+)]
+
 use ed25519_dalek::{Signer as _, SigningKey};
 use openmls::prelude::tls_codec::{Deserialize as _, Serialize as _};
 use openmls::prelude::*;
 use openmls::schedule::PreSharedKeyId;
 use openmls_rust_crypto::RustCrypto;
-use openmls_traits::OpenMlsProvider as _;
 use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::storage::StorageProvider as _;
 use openmls_traits::types::SignatureScheme;
@@ -56,8 +63,7 @@ fn group_id() -> GroupId {
 fn open(dir: &TempDir) -> Store {
     let options = Options {
         durability: Durability::Process,
-        schemas: vec![schema()],
-        ..Options::new(Key::from_bytes([3; 32]))
+        ..Options::new(Key::from_bytes([3; 32]), vec![schema()])
     };
     Store::open(&dir.path().join("member.db"), &options).unwrap()
 }
@@ -94,7 +100,7 @@ impl Member {
     }
 
     // One transaction, committed at its end.
-    fn run<T>(&mut self, step: impl FnOnce(&Tx<'_>, &RustCrypto, &Identity) -> T) -> T {
+    fn run<T>(&mut self, step: impl FnOnce(&Tx<'_>, &RustCrypto, &Identity) -> T + Send) -> T {
         let (crypto, identity) = (&self.crypto, &self.identity);
         let job = |tx: &Tx<'_>| Ok::<T, ProviderError>(step(tx, crypto, identity));
         match self.store.transact(job).unwrap() {
@@ -106,7 +112,7 @@ impl Member {
 
     fn in_group<T>(
         &mut self,
-        step: impl FnOnce(&mut MlsGroup, &Provider<'_>, &Identity) -> T,
+        step: impl FnOnce(&mut MlsGroup, &Provider<'_>, &Identity) -> T + Send,
     ) -> T {
         self.run(|tx, crypto, identity| {
             let provider = Provider::new(crypto, tx);
@@ -229,7 +235,9 @@ fn process(
             group.merge_staged_commit(provider, *commit).unwrap();
             Ok(None)
         }
-        other => panic!("unexpected content {other:?}"),
+        ProcessedMessageContent::ExternalJoinProposalMessage(_)
+        | ProcessedMessageContent::OwnPendingCommit
+        | ProcessedMessageContent::OwnPrivateMessage => panic!("not sent in these tests"),
     }
 }
 
@@ -277,7 +285,11 @@ fn everyone_talks(members: &mut [&mut Member]) {
 #[test]
 fn three_members_update_and_remove_with_a_reload_at_each_step() {
     let (mut alice, mut bob, mut carol) = three_members();
-    assert_eq!(bob.count("mls_key_package"), 0, "a key package is used once");
+    assert_eq!(
+        bob.count("mls_key_package"),
+        0,
+        "a key package is used once"
+    );
     assert_eq!(carol.count("mls_key_package"), 1, "a last resort is kept");
     everyone_talks(&mut [&mut alice, &mut bob, &mut carol]);
 
@@ -318,13 +330,14 @@ fn proposals_wait_in_the_tables_until_they_are_committed() {
     for member in [&mut alice, &mut bob, &mut carol] {
         member.run(|tx, crypto, _| {
             let provider = Provider::new(crypto, tx);
-            psk.store(&provider, b"a secret of 32 bytes, out of band").unwrap();
+            psk.store(&provider, b"a secret of 32 bytes, out of band")
+                .unwrap();
         });
     }
     assert_eq!(alice.receive(&update), None);
     assert_eq!(bob.receive(&update), None);
     let inject = bob.in_group(|group, provider, identity| {
-        let inject = group.propose_external_psk(provider, identity, psk.clone());
+        let inject = group.propose_pre_shared_key(provider, identity, psk.clone());
         wire(&inject.unwrap().0)
     });
     assert_eq!(alice.receive(&inject), None);
@@ -376,7 +389,7 @@ impl From<qpc_storage::sql::Error> for Undo {
 // Runs a step on the loaded group and takes it back; returns what the step had made.
 fn undone<T>(
     member: &mut Member,
-    step: impl FnOnce(&mut MlsGroup, &Provider<'_>, &Identity) -> T,
+    step: impl FnOnce(&mut MlsGroup, &Provider<'_>, &Identity) -> T + Send,
 ) -> T {
     member.run(|tx, crypto, identity| {
         let before = stored(tx, MESSAGE_SECRETS);
@@ -429,11 +442,24 @@ fn golden_bytes_of_a_stored_row() {
             .write_mls_join_config(&group_id(), &join_config())
             .unwrap();
     });
-    let golden: &[u8] = b"";
+    let golden: &[u8] = b"\x86\
+        \xb2wire_format_policy\x82\
+        \xa8outgoing\xb0AlwaysCiphertext\
+        \xa8incoming\xb0AlwaysCiphertext\
+        \xacpadding_size\x20\
+        \xbapast_epoch_deletion_policy\x02\
+        \xb9number_of_resumption_psks\x00\
+        \xbause_ratchet_tree_extension\xc3\
+        \xbcsender_ratchet_configuration\x82\
+        \xb6out_of_order_tolerance\x05\
+        \xb8maximum_forward_distance\xcd\x03\xe8";
     assert_eq!(member.stored(JOIN_CONFIG), golden);
     let read: Option<MlsGroupJoinConfig> = member.run(|tx, crypto, _| {
         let provider = Provider::new(crypto, tx);
-        provider.storage().mls_group_join_config(&group_id()).unwrap()
+        provider
+            .storage()
+            .mls_group_join_config(&group_id())
+            .unwrap()
     });
     assert_eq!(read, Some(join_config()));
 }

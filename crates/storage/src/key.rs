@@ -1,137 +1,138 @@
-//! The raw 256-bit database key and its file. Never derives, prints or logs one.
+//! The 256-bit key of a database and the file that a server keeps it in.
+//! Never derives a key from a password and never prints one.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::error::StorageError;
+use crate::StorageError;
 
-/// A raw SQLCipher key, 32 bytes; no key derivation runs at start.
+const KEY_BYTES: usize = 32;
+
+/// A database key: 32 bytes, wiped on drop, redacted in `Debug`.
 #[derive(Clone)]
-pub struct Key(Zeroizing<[u8; 32]>);
+pub struct Key(Zeroizing<[u8; KEY_BYTES]>);
 
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Key {
+    /// A key from 32 uniformly random or derived bytes.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Key {
+        Key(Zeroizing::new(bytes))
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// Reads a key file: exactly 32 raw bytes, on Unix readable by its owner alone.
+    ///
+    /// # Errors
+    /// [`StorageError::KeyFile`] for a missing file, a wrong length or an open mode;
+    /// [`StorageError::Filesystem`] when it cannot be read.
+    pub fn read(path: &Path) -> Result<Key, StorageError> {
+        let mut file = File::open(path).map_err(refused_if(
+            io::ErrorKind::NotFound,
+            "does not exist; restore it or create a new store",
+        ))?;
+        refuse_shared_mode(&file)?;
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        let shorter = "is shorter than 32 bytes; restore it";
+        file.read_exact(bytes.as_mut_slice())
+            .map_err(refused_if(io::ErrorKind::UnexpectedEof, shorter))?;
+        if file.read(&mut [0]).map_err(StorageError::from_io)? != 0 {
+            return Err(refused("is longer than 32 bytes; it must hold raw bytes and no newline"));
+        }
+        Ok(Key(bytes))
+    }
+
+    /// Writes a new key file with mode 0600 and syncs it and its directory.
+    ///
+    /// # Errors
+    /// [`StorageError::KeyFile`] if the file exists, which is never overwritten;
+    /// [`StorageError::Full`] or [`StorageError::Filesystem`] if it cannot be written, and then
+    /// no file is left behind.
+    pub fn write_new(&self, path: &Path) -> Result<(), StorageError> {
+        let mut file = new_private_file(path).map_err(refused_if(
+            io::ErrorKind::AlreadyExists,
+            "exists already and is never overwritten",
+        ))?;
+        let written = file
+            .write_all(self.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| sync_directory_of(path));
+        written.map_err(|error| {
+            if let Err(leftover) = fs::remove_file(path) {
+                tracing::warn!(error = %leftover, "an incomplete key file could not be removed");
+            }
+            StorageError::from_io(error)
+        })
+    }
+
+    /// The value of SQLCipher's `key` pragma for a raw key: `x'` and 64 hex digits and `'`.
+    pub(crate) fn literal(&self) -> Zeroizing<String> {
+        let mut literal = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 3));
+        literal.push_str("x'");
+        for byte in self.0.iter() {
+            for nibble in [byte >> 4, byte & 0x0f] {
+                literal.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+        }
+        literal.push('\'');
+        literal
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(redacted)")
     }
 }
 
-impl Key {
-    /// A key of these 32 bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
+fn refused(reason: &'static str) -> StorageError {
+    StorageError::KeyFile { reason }
+}
 
-    /// The 32 bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// The `PRAGMA key` that opens a file with it.
-    pub(crate) fn pragma(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(96));
-        text.push_str("PRAGMA key = \"x'");
-        for byte in self.0.iter() {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-        }
-        text.push_str("'\"");
-        text
-    }
-
-    /// Reads a key file: exactly 32 raw bytes, readable by its owner alone.
-    ///
-    /// # Errors
-    /// [`StorageError::KeyFile`] for a wrong length or mode, [`StorageError::Filesystem`] when it
-    /// cannot be read.
-    pub fn read(path: &Path) -> Result<Self, StorageError> {
-        let mut file = File::open(path)?;
-        check_mode(&file)?;
-        let mut bytes = Zeroizing::new([0; 32]);
-        file.read_exact(bytes.as_mut())
-            .map_err(|_| StorageError::KeyFile("it is too short"))?;
-        if file.read(&mut [0])? != 0 {
-            return Err(StorageError::KeyFile("it is too long"));
-        }
-        Ok(Self(bytes))
-    }
-
-    /// Writes a new key file (mode 0600), durably.
-    ///
-    /// # Errors
-    /// [`StorageError::Filesystem`], also when the file exists: it is never overwritten.
-    pub fn write_new(&self, path: &Path) -> Result<(), StorageError> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
-        file.write_all(self.0.as_slice())?;
-        file.sync_all()?;
-        if let Some(folder) = path.parent() {
-            File::open(if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            })?
-            .sync_all()?;
-        }
-        Ok(())
+fn refused_if(kind: io::ErrorKind, reason: &'static str) -> impl FnOnce(io::Error) -> StorageError {
+    move |error| {
+        if error.kind() == kind { refused(reason) } else { StorageError::from_io(error) }
     }
 }
 
 #[cfg(unix)]
-fn check_mode(file: &File) -> Result<(), StorageError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        return Err(StorageError::KeyFile("others may read it: chmod 600"));
+fn refuse_shared_mode(file: &File) -> Result<(), StorageError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = file.metadata().map_err(StorageError::from_io)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(refused("is readable by others; run chmod 600 on it"));
     }
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn check_mode(_: &File) -> Result<(), StorageError> {
+fn refuse_shared_mode(_file: &File) -> Result<(), StorageError> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Creates a file that only its owner can read; fails if it exists.
+pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+    private(OpenOptions::new().write(true).create_new(true)).open(path)
+}
 
-    #[test]
-    fn a_key_file_round_trips_and_is_never_overwritten() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        let key = Key::from_bytes([9; 32]);
-        key.write_new(&path).unwrap();
-        assert_eq!(Key::read(&path).unwrap().as_bytes(), key.as_bytes());
-        assert!(Key::from_bytes([1; 32]).write_new(&path).is_err());
-        assert_eq!(Key::read(&path).unwrap().as_bytes(), key.as_bytes());
-    }
+/// Sets mode 0600 for a file that `options` may create.
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
 
-    #[test]
-    fn a_wrong_length_or_an_open_mode_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        for len in [0, 31, 33] {
-            std::fs::write(&path, vec![0; len]).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            assert!(
-                matches!(Key::read(&path), Err(StorageError::KeyFile(_))),
-                "{len}"
-            );
-        }
-        std::fs::write(&path, [0; 32]).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(Key::read(&path), Err(StorageError::KeyFile(_))));
+/// Makes the creation or renaming of `path` durable.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if cfg!(unix) {
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     }
-
-    #[test]
-    fn a_key_never_shows_in_debug() {
-        assert_eq!(format!("{:?}", Key::from_bytes([3; 32])), "Key(redacted)");
-    }
+    Ok(())
 }

@@ -1,35 +1,41 @@
-//! One encrypted SQLite file: opened, keyed, migrated, written in group commits and read beside them.
-//!
-//! Knows no tables but its own `storage_meta`, holds no thread and no clock. An answer leaves
-//! [`Store::apply`] only after the batch is on disk.
+//! Opens an encrypted database file, keys it, migrates it, applies batches in group commit and
+//! hands out readers. Knows no tables but its own, starts no thread, and never lets anything
+//! commit but [`Store::apply`] and [`Store::transact`].
 //!
 //! ```
-//! use qpc_storage::{Durability, Key, Migration, Options, Outcome, Schema, Store};
-//! # let dir = tempfile::tempdir()?;
-//! const NOTES: &[Migration] =
-//!     &[Migration { name: "notes", sql: "CREATE TABLE note (text TEXT NOT NULL)" }];
-//! let schema = Schema { name: "notes", migrations: NOTES };
-//! let options = Options::new(Key::from_bytes([7; 32]), vec![schema]);
+//! use qpc_storage::{Key, Migration, Options, Outcome, Schema, StorageError, Store};
+//!
+//! const NOTES: Schema = Schema {
+//!     name: "notes",
+//!     migrations: &[Migration { name: "create", sql: "CREATE TABLE note(body TEXT NOT NULL)" }],
+//!     oldest_reader: 1,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let options = Options::new(Key::from_bytes([7; 32]), vec![NOTES]);
 //! let mut store = Store::open(&dir.path().join("notes.db"), &options)?;
+//!
 //! let outcome = store.transact(|tx| {
-//!     tx.execute("INSERT INTO note VALUES (?1)", ["kept"])?;
-//!     Ok::<_, qpc_storage::sql::Error>(())
+//!     tx.prepare_cached("INSERT INTO note(body) VALUES (?1)")?.execute(["hello"])?;
+//!     Ok::<_, StorageError>(tx.last_insert_rowid())
 //! })?;
-//! assert!(matches!(outcome, Outcome::Done(())));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! assert!(matches!(outcome, Outcome::Done(1))); // on disk before it was returned
+//!
+//! let mut reader = store.reader()?;
+//! let body: String = reader.read(|tx| tx.query_row("SELECT body FROM note", [], |r| r.get(0)))?;
+//! assert_eq!(body, "hello");
+//! # Ok(()) }
 //! ```
 
 mod error;
 mod key;
-mod lock;
-mod open;
-mod schema;
+mod options;
 mod store;
 
 pub use error::StorageError;
 pub use key::Key;
-pub use open::{Durability, Options};
-/// SQLite, for the `store.rs` files of the crates that own tables.
+pub use options::{Durability, Migration, Options, Schema};
+/// For the `store.rs` files of other crates only: statements, parameters, rows and errors.
 pub use rusqlite as sql;
-pub use schema::{Migration, Schema};
-pub use store::{Job, Outcome, Reader, Store, Tx};
+pub use store::{Checkpoint, Job, Outcome, Reader, Store, Tx};

@@ -1,0 +1,171 @@
+//! Sessions: a login by device key, tokens that rotate, and what ends them (RFC 9700 section 4.14).
+//!
+//! A token counts only on a connection bound to its device. Only its SHA-256 is stored.
+
+use qpc_proto::binding::Purpose;
+use qpc_proto::chain::sha256;
+use qpc_proto::message::{DeviceRef, Login, LoginAnswer};
+use qpc_proto::{Digest, PublicKey, Token};
+use rand_core::{CryptoRng, RngCore};
+use subtle::ConstantTimeEq as _;
+
+use super::{Auth, Call, check_proof};
+use crate::AuthError;
+use crate::store::accounts;
+use crate::store::sessions::{self, Expiry, NewTokens, TokenRow};
+
+/// Sessions of one device at a time; an older one ends when another begins.
+const SESSIONS_PER_DEVICE_MAX: u32 = 8;
+
+/// The Ed25519 base point: a valid key that nobody can have signed with knowingly. An unknown device
+/// is checked against it, so that it costs the same time as a wrong proof.
+const NOBODY: PublicKey = {
+    let mut bytes = [0x66; 32];
+    bytes[0] = 0x58;
+    PublicKey(bytes)
+};
+
+/// What became of a refresh. Not an error, because the revocation of a family must be committed.
+#[derive(Debug)]
+#[must_use]
+pub enum Refreshed {
+    /// Fresh tokens of the same session.
+    Tokens(LoginAnswer),
+    /// The token had been used before: its whole session has ended. To be answered like
+    /// [`AuthError::Unauthenticated`], after the commit.
+    Reused,
+}
+
+impl Auth {
+    /// Binds a connection to a device and begins a session.
+    ///
+    /// # Errors
+    /// [`AuthError::Unauthenticated`] alike for an unknown account or device and a wrong proof;
+    /// [`AuthError::DeviceRevoked`] only to who holds the device's key; [`AuthError::Store`].
+    pub fn login(
+        &self,
+        call: &Call<'_>,
+        login: &Login,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<LoginAnswer, AuthError> {
+        let known = accounts::device(call.tx, &login.device)?;
+        let key = known.as_ref().map_or(&NOBODY, |device| &device.key);
+        let signed = (&login.device, Purpose::Login);
+        check_proof(call.binding, key, signed, &login.proof)?;
+        let device = known.ok_or(AuthError::Unauthenticated)?;
+        if !device.active {
+            return Err(AuthError::DeviceRevoked);
+        }
+        let expires_at_ms = self.expiry(call.now_ms).refresh_ms;
+        let session = sessions::begin(call.tx, &login.device.device, expires_at_ms)?;
+        sessions::keep_newest(call.tx, &login.device.device, SESSIONS_PER_DEVICE_MAX)?;
+        self.issue(call, session, rng)
+    }
+
+    /// Trades a refresh token for new tokens of the same session. A used one answers again within
+    /// the grace, for a reply that was lost; after it, the whole session ends: commit that.
+    ///
+    /// # Errors
+    /// [`AuthError::Unauthenticated`] for a token that is unknown, expired or not of the bound
+    /// device; [`AuthError::DeviceRevoked`]; [`AuthError::Store`].
+    pub fn refresh(
+        &self,
+        call: &Call<'_>,
+        token: &Token,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<Refreshed, AuthError> {
+        let hash = sha256(token.as_bytes());
+        let row = of_bound_device(sessions::refresh_token(call.tx, &hash)?, &hash, call)?;
+        if row.expires_at_ms <= call.now_ms {
+            return Err(AuthError::Unauthenticated);
+        }
+        match row.used_at_ms {
+            None => sessions::mark_used(call.tx, &hash, call.now_ms)?,
+            Some(at) if call.now_ms.saturating_sub(at) <= self.config.refresh_grace_ms => {}
+            Some(_) => {
+                sessions::end(call.tx, row.session)?;
+                return Ok(Refreshed::Reused);
+            }
+        }
+        sessions::extend(call.tx, row.session, self.expiry(call.now_ms).refresh_ms)?;
+        self.issue(call, row.session, rng).map(Refreshed::Tokens)
+    }
+
+    /// Ends the session of an access token, expired or not.
+    ///
+    /// # Errors
+    /// [`AuthError::Unauthenticated`] for a token that is unknown or not of the bound device,
+    /// [`AuthError::DeviceRevoked`], [`AuthError::Store`].
+    pub fn logout(&self, call: &Call<'_>, token: &Token) -> Result<(), AuthError> {
+        let hash = sha256(token.as_bytes());
+        let row = of_bound_device(sessions::access_token(call.tx, &hash)?, &hash, call)?;
+        Ok(sessions::end(call.tx, row.session)?)
+    }
+
+    /// The device that an access token stands for on this connection. Reads only.
+    ///
+    /// # Errors
+    /// [`AuthError::Unauthenticated`] alike for no token, a wrong one and one of another device;
+    /// [`AuthError::DeviceRevoked`]; [`AuthError::TokenExpired`]; [`AuthError::Store`].
+    pub fn authorize(&self, call: &Call<'_>, token: &Token) -> Result<DeviceRef, AuthError> {
+        let hash = sha256(token.as_bytes());
+        let row = of_bound_device(sessions::access_token(call.tx, &hash)?, &hash, call)?;
+        if row.expires_at_ms <= call.now_ms {
+            return Err(AuthError::TokenExpired);
+        }
+        Ok(row.device)
+    }
+
+    fn expiry(&self, now_ms: u64) -> Expiry {
+        Expiry {
+            access_ms: now_ms.saturating_add(self.config.access_ttl_ms),
+            refresh_ms: now_ms.saturating_add(self.config.refresh_ttl_ms),
+        }
+    }
+
+    fn issue(
+        &self,
+        call: &Call<'_>,
+        session: i64,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<LoginAnswer, AuthError> {
+        let (access, refresh) = (random_token(rng), random_token(rng));
+        let expiry = self.expiry(call.now_ms);
+        let hashes = NewTokens {
+            access: sha256(access.as_bytes()),
+            refresh: sha256(refresh.as_bytes()),
+            expiry,
+        };
+        sessions::insert_tokens(call.tx, session, &hashes)?;
+        Ok(LoginAnswer {
+            access_token: access,
+            access_expires_at_ms: expiry.access_ms,
+            refresh_token: refresh,
+            refresh_expires_at_ms: expiry.refresh_ms,
+            now_ms: call.now_ms,
+            incarnation: self.incarnation,
+        })
+    }
+}
+
+fn random_token(rng: &mut (impl RngCore + CryptoRng)) -> Token {
+    let mut token = Token::NONE;
+    rng.fill_bytes(&mut token.0);
+    token
+}
+
+/// The row, if the token it was found by is that of the connection's device, and the device counts.
+fn of_bound_device(
+    row: Option<TokenRow>,
+    hash: &Digest,
+    call: &Call<'_>,
+) -> Result<TokenRow, AuthError> {
+    let row = row
+        .filter(|row| row.hash.as_bytes().ct_eq(hash.as_bytes()).into())
+        .filter(|row| call.bound == Some(row.device))
+        .ok_or(AuthError::Unauthenticated)?;
+    if !row.active {
+        return Err(AuthError::DeviceRevoked);
+    }
+    Ok(row)
+}

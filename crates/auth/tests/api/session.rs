@@ -1,0 +1,268 @@
+//! Login, tokens, refresh, logout, revocation.
+
+use qpc_auth::{AuthError, Refreshed};
+use qpc_proto::binding::Purpose;
+use qpc_proto::message::{DeviceRef, Login, LoginAnswer, RegistrationMode};
+use qpc_proto::{AccountId, DeviceId, ErrorBody, ErrorCode, Incarnation, Signature, Token};
+
+use crate::support::{BINDING, NOW, Person, World};
+
+/// A world with two accounts.
+fn world() -> (World, Person, Person) {
+    let mut world = World::new(RegistrationMode::Open);
+    let (alice, bob) = (Person::new(1, "alice"), Person::new(2, "bob"));
+    world.register(&alice.registration()).unwrap();
+    world.register(&bob.registration()).unwrap();
+    (world, alice, bob)
+}
+
+fn authorize(
+    world: &mut World,
+    token: &Token,
+    bound: Option<DeviceRef>,
+    now_ms: u64,
+) -> Result<DeviceRef, AuthError> {
+    world.at(now_ms, bound, |auth, call, _| auth.authorize(call, token))
+}
+
+fn refresh(
+    world: &mut World,
+    token: &Token,
+    bound: DeviceRef,
+    now_ms: u64,
+) -> Result<Refreshed, AuthError> {
+    world.at(now_ms, Some(bound), |auth, call, rng| auth.refresh(call, token, rng))
+}
+
+fn tokens(refreshed: Result<Refreshed, AuthError>) -> LoginAnswer {
+    match refreshed.unwrap() {
+        Refreshed::Tokens(tokens) => tokens,
+        Refreshed::Reused => panic!("reused"),
+    }
+}
+
+#[test]
+fn a_login_yields_tokens_that_end_in_time() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    let answer = world.login(&alice.login(), NOW).unwrap();
+    assert_eq!(answer.incarnation, Incarnation([4; 16]));
+    assert_eq!(answer.now_ms, NOW);
+    let ends = NOW + 15 * 60 * 1_000;
+    assert_eq!(answer.access_expires_at_ms, ends);
+    assert_eq!(answer.refresh_expires_at_ms, NOW + 60 * 24 * 3_600 * 1_000);
+    let token = &answer.access_token;
+    let at = |world: &mut World, now| authorize(world, token, Some(device), now);
+    assert_eq!(at(&mut world, NOW).unwrap(), device);
+    assert_eq!(at(&mut world, ends - 1).unwrap(), device);
+    for now in [ends, ends + 1] {
+        let error = at(&mut world, now).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TokenExpired);
+    }
+}
+
+#[test]
+fn case_051_wrong_tokens_and_proofs_have_one_answer() {
+    let (mut world, alice, bob) = world();
+    let device = alice.device_ref();
+    let mine = world.login(&alice.login(), NOW).unwrap();
+    let theirs = world.login(&bob.login(), NOW).unwrap();
+    let mut near = mine.access_token.clone();
+    near.0[31] ^= 1;
+    let mut bodies: Vec<ErrorBody> = Vec::new();
+    for (token, bound) in [
+        (&Token::NONE, Some(device)),
+        (&Token([7; 32]), Some(device)),
+        (&near, Some(device)),
+        (&theirs.access_token, Some(device)),
+        (&mine.refresh_token, Some(device)),
+        (&mine.access_token, None),
+        (&mine.access_token, Some(bob.device_ref())),
+    ] {
+        let error = authorize(&mut world, token, bound, NOW).unwrap_err();
+        bodies.push(error.to_body());
+        let logout = world.at(NOW, bound, |auth, call, _| auth.logout(call, token));
+        bodies.push(logout.unwrap_err().to_body());
+    }
+    for (token, bound) in [
+        (&Token::NONE, device),
+        (&mine.access_token, device),
+        (&mine.refresh_token, bob.device_ref()),
+    ] {
+        let error = refresh(&mut world, token, bound, NOW).unwrap_err();
+        bodies.push(error.to_body());
+    }
+    let unknown_device = DeviceRef { device: DeviceId([9; 16]), ..device };
+    let foreign_account = DeviceRef { account: AccountId([9; 16]), ..device };
+    let good = alice.login().proof;
+    for (device, proof) in [
+        (device, Signature::ZERO),
+        (device, alice.prove(&BINDING, Purpose::Register)),
+        (device, bob.login().proof),
+        (bob.device_ref(), good),
+        (unknown_device, good),
+        (foreign_account, good),
+    ] {
+        let error = world.login(&Login { device, proof }, NOW).unwrap_err();
+        bodies.push(error.to_body());
+    }
+    assert_eq!(bodies[0].code, ErrorCode::Unauthenticated);
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+    authorize(&mut world, &mine.access_token, Some(device), NOW).unwrap();
+}
+
+#[test]
+fn case_056_a_proof_counts_on_its_connection_alone() {
+    let (mut world, alice, _) = world();
+    for at in 0..32 {
+        let (mut exporter, mut fingerprint) = (BINDING, BINDING);
+        exporter.exporter[at] ^= 1;
+        fingerprint.fingerprint[at] ^= 1;
+        for binding in [exporter, fingerprint] {
+            let login = Login { proof: alice.prove(&binding, Purpose::Login), ..alice.login() };
+            let error = world.login(&login, NOW).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Unauthenticated);
+        }
+    }
+    world.login(&alice.login(), NOW).unwrap();
+}
+
+#[test]
+fn a_refresh_rotates_and_a_lost_reply_is_given_again_within_the_grace() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    let first = world.login(&alice.login(), NOW).unwrap();
+    let later = NOW + 1_000;
+    let second = tokens(refresh(&mut world, &first.refresh_token, device, later));
+    assert_ne!(second.access_token.0, first.access_token.0);
+    assert_ne!(second.refresh_token.0, first.refresh_token.0);
+    for now in [later, later + 14_999, later + 15_000] {
+        let again = tokens(refresh(&mut world, &first.refresh_token, device, now));
+        authorize(&mut world, &again.access_token, Some(device), now).unwrap();
+    }
+    let third = tokens(refresh(&mut world, &second.refresh_token, device, later));
+    authorize(&mut world, &third.access_token, Some(device), later).unwrap();
+}
+
+#[test]
+fn case_055_reuse_after_the_grace_ends_the_session_for_good() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    let other_session = world.login(&alice.login(), NOW).unwrap();
+    let first = world.login(&alice.login(), NOW).unwrap();
+    let second = tokens(refresh(&mut world, &first.refresh_token, device, NOW));
+    let late = NOW + 15_001;
+    let reused = refresh(&mut world, &first.refresh_token, device, late);
+    assert!(matches!(reused, Ok(Refreshed::Reused)));
+    for token in [&first.access_token, &second.access_token] {
+        let error = authorize(&mut world, token, Some(device), late).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Unauthenticated);
+    }
+    for token in [&first.refresh_token, &second.refresh_token] {
+        let error = refresh(&mut world, token, device, late).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Unauthenticated);
+    }
+    authorize(&mut world, &other_session.access_token, Some(device), late).unwrap();
+}
+
+#[test]
+fn a_refresh_token_ends_in_time_and_each_refresh_begins_anew() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    let ttl = world.auth.config.refresh_ttl_ms;
+    let first = world.login(&alice.login(), NOW).unwrap();
+    for now in [NOW + ttl, NOW + ttl + 1] {
+        let error = refresh(&mut world, &first.refresh_token, device, now).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Unauthenticated);
+    }
+    let last_moment = NOW + ttl - 1;
+    let second = tokens(refresh(&mut world, &first.refresh_token, device, last_moment));
+    assert_eq!(second.refresh_expires_at_ms, last_moment + ttl);
+}
+
+#[test]
+fn a_logout_ends_its_session_alone() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    let one = world.login(&alice.login(), NOW).unwrap();
+    let two = world.login(&alice.login(), NOW).unwrap();
+    let token = &one.access_token;
+    let logout = world.at(NOW, Some(device), |auth, call, _| auth.logout(call, token));
+    logout.unwrap();
+    assert!(authorize(&mut world, &one.access_token, Some(device), NOW).is_err());
+    assert!(refresh(&mut world, &one.refresh_token, device, NOW).is_err());
+    authorize(&mut world, &two.access_token, Some(device), NOW).unwrap();
+}
+
+#[test]
+fn case_058_a_revoked_device_is_told_so_each_time() {
+    let (mut world, alice, bob) = world();
+    let device = alice.device_ref();
+    let answer = world.login(&alice.login(), NOW).unwrap();
+    let revoke = |device| {
+        move |auth: &qpc_auth::Auth, call: &qpc_auth::Call<'_>, _: &mut _| {
+            auth.revoke_device(call.tx, &device)
+        }
+    };
+    world.at(NOW, None, revoke(device)).unwrap();
+    let ends = answer.access_expires_at_ms;
+    for now in [NOW, ends] {
+        let error = authorize(&mut world, &answer.access_token, Some(device), now).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::DeviceRevoked);
+    }
+    let error = refresh(&mut world, &answer.refresh_token, device, NOW).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::DeviceRevoked);
+    let error = world.login(&alice.login(), NOW).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::DeviceRevoked);
+    // Who can't prove to be the device learns nothing.
+    let login = Login { proof: bob.login().proof, ..alice.login() };
+    let error = world.login(&login, NOW).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unauthenticated);
+    let devices =
+        world.at(NOW, None, |auth, call, _| auth.active_devices(call.tx, &device.account));
+    assert_eq!(devices.unwrap(), []);
+    // A revoked key comes back under no name.
+    let mut again = Person::new(3, "carol");
+    again.device_key = alice.device_key.clone();
+    let error = world.register(&again.registration()).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::DuplicateKey);
+    let unknown = DeviceRef { device: DeviceId([9; 16]), ..device };
+    let error = world.at(NOW, None, revoke(unknown)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::AccountNotFound);
+}
+
+#[test]
+fn a_ninth_session_ends_the_oldest() {
+    let (mut world, alice, bob) = world();
+    let device = alice.device_ref();
+    let others = world.login(&bob.login(), NOW).unwrap();
+    let mut login = || world.login(&alice.login(), NOW).unwrap();
+    let sessions: Vec<_> = (0..9).map(|_| login()).collect();
+    let alive = |answer: &LoginAnswer, world: &mut World, device| {
+        authorize(world, &answer.access_token, Some(device), NOW).is_ok()
+    };
+    assert!(!alive(&sessions[0], &mut world, device));
+    assert!(sessions[1..].iter().all(|s| alive(s, &mut world, device)));
+    assert!(alive(&others, &mut world, bob.device_ref()));
+}
+
+#[test]
+fn a_sweep_takes_what_has_expired_and_no_more() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    let answer = world.login(&alice.login(), NOW).unwrap();
+    let sweep = |world: &mut World, now| {
+        world.at(now, None, |auth, call, _| auth.sweep_expired(call.tx, now, 10)).unwrap()
+    };
+    const DAY: u64 = 24 * 3_600 * 1_000;
+    let ends = answer.access_expires_at_ms;
+    assert_eq!(sweep(&mut world, ends + DAY - 1), 0);
+    let error = authorize(&mut world, &answer.access_token, Some(device), ends).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TokenExpired);
+    assert_eq!(sweep(&mut world, ends + DAY), 1);
+    tokens(refresh(&mut world, &answer.refresh_token, device, ends + DAY));
+    let end_of_all = ends + DAY + world.auth.config.refresh_ttl_ms;
+    // The fresh access token, and both refresh tokens of which one was used.
+    assert_eq!(sweep(&mut world, end_of_all), 3);
+    assert_eq!(sweep(&mut world, end_of_all + DAY), 1);
+}

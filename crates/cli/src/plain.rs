@@ -1,0 +1,293 @@
+//! How values read on a terminal or to a screen reader: one line each where they come in lists, no
+//! escape sequences, text of others escaped. Never prints.
+
+use qpc_client::view::{
+    Channel, ChannelStatus, Contact, Event, Member, Message, MessageState, SafetyNumber, Whoami,
+};
+
+use crate::date::{date_and_time, time_of_day};
+use crate::escape::visible;
+
+/// Digits of an id that are shown; the least that a TARGET may be.
+pub(crate) const SHORT_ID: usize = 8;
+
+/// A value that can be shown as text.
+pub(crate) trait Plain {
+    /// One or more lines, without the last line end.
+    fn plain(&self) -> String;
+}
+
+impl Plain for Whoami {
+    fn plain(&self) -> String {
+        format!(
+            "name      {}\nserver    {}\naccount   {}\ndevice    {}\nroot key  {}",
+            visible(&self.name),
+            visible(&self.server),
+            self.account,
+            self.device,
+            self.root
+        )
+    }
+}
+
+impl Plain for Contact {
+    fn plain(&self) -> String {
+        let verified = if self.verified { "verified" } else { "not verified" };
+        format!("{}  {verified}  account {}", visible(&self.name), short(&self.account))
+    }
+}
+
+impl Plain for SafetyNumber {
+    fn plain(&self) -> String {
+        let groups: Vec<&str> = self.safety_number.split_whitespace().collect();
+        let rows: Vec<String> =
+            groups.chunks(4).map(|row| format!("  {}", row.join(" "))).collect();
+        let verified = if self.verified {
+            "It was marked as compared."
+        } else {
+            "It was not compared yet: if the other side reads out the same, add --yes."
+        };
+        format!(
+            "Safety number with {}:\n{}\n{verified}",
+            visible(&self.name),
+            visible(&rows.join("\n")).replace("\\n", "\n")
+        )
+    }
+}
+
+impl Plain for Channel {
+    fn plain(&self) -> String {
+        let mut line = format!(
+            "{}  {}  {}  {}",
+            short(&self.channel),
+            visible(&self.kind),
+            visible(&self.title),
+            status(self.status)
+        );
+        if self.outbox > 0 {
+            line.push_str(&format!("  {} to send", self.outbox));
+        }
+        because(line, self.reason.as_deref())
+    }
+}
+
+impl Plain for Member {
+    fn plain(&self) -> String {
+        let devices = match self.devices.len() {
+            1 => "1 device".to_owned(),
+            many => format!("{many} devices"),
+        };
+        let me = if self.me { "  (you)" } else { "" };
+        format!("{}  {}  {devices}{me}", visible(&self.name), visible(&self.role))
+    }
+}
+
+impl Plain for Message {
+    fn plain(&self) -> String {
+        let at = date_and_time(self.accepted_at_ms.unwrap_or(self.sent_at_ms));
+        format!("{at} [{}] {}", visible(&self.title), said(self))
+    }
+}
+
+impl Plain for Event {
+    fn plain(&self) -> String {
+        match self {
+            Self::Message(message) | Self::Outbox(message) => message.plain(),
+            Self::Channel(channel) => format!("* {}", channel.plain()),
+            Self::Online => "* online".to_owned(),
+            Self::Offline { reason } => format!("* offline: {}", visible(reason)),
+            Self::CaughtUp => "* caught up".to_owned(),
+            Self::Alarm { channel, seq, text } => alarm(channel.as_deref(), *seq, text),
+        }
+    }
+}
+
+/// A message inside its own channel: time of day, sender, text.
+pub(crate) fn in_channel(message: &Message) -> String {
+    let at = time_of_day(message.accepted_at_ms.unwrap_or(message.sent_at_ms));
+    format!("{at} {}", said(message))
+}
+
+/// An alarm as one line.
+pub(crate) fn alarm(channel: Option<&str>, seq: Option<u64>, text: &str) -> String {
+    let mut line = "! ALARM".to_owned();
+    if let Some(channel) = channel {
+        line.push_str(&format!(" in channel {}", short(channel)));
+    }
+    if let Some(seq) = seq {
+        line.push_str(&format!(" at number {seq}"));
+    }
+    format!("{line}: {}", visible(text))
+}
+
+fn said(message: &Message) -> String {
+    let sender = visible(&message.sender);
+    let text = visible(&message.text);
+    let reason = message.reason.as_deref();
+    match message.state {
+        MessageState::Accepted | MessageState::Received => format!("{sender}: {text}"),
+        MessageState::Waiting | MessageState::Sealed => {
+            because(format!("{sender}: {text}  (queued)"), reason)
+        }
+        MessageState::Refused => because(format!("{sender}: {text}  (NOT SENT)"), reason),
+        MessageState::Unreadable => because("* unreadable message".to_owned(), reason),
+        MessageState::Notice => because(format!("* {text}"), reason),
+    }
+}
+
+fn because(mut line: String, reason: Option<&str>) -> String {
+    if let Some(reason) = reason {
+        line.push_str(": ");
+        line.push_str(&visible(reason));
+    }
+    line
+}
+
+fn short(id: &str) -> &str {
+    id.get(..SHORT_ID).unwrap_or(id)
+}
+
+fn status(status: ChannelStatus) -> &'static str {
+    match status {
+        ChannelStatus::Creating => "being created",
+        ChannelStatus::Active => "active",
+        ChannelStatus::Unconfirmed => "unconfirmed",
+        ChannelStatus::Leaving => "leaving",
+        ChannelStatus::Left => "left",
+        ChannelStatus::Held => "held",
+        ChannelStatus::NeedsRepair => "needs repair",
+        ChannelStatus::Alarm => "ALARM",
+        ChannelStatus::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! Values for tests of what is printed.
+
+    use super::*;
+
+    pub(crate) fn channel() -> Channel {
+        Channel {
+            channel: "0123456789abcdef0123456789abcdef".to_owned(),
+            kind: "group".to_owned(),
+            title: "Hikers".to_owned(),
+            status: ChannelStatus::Active,
+            reason: None,
+            cursor: 3,
+            epoch: 1,
+            base_commit: 1,
+            outbox: 0,
+        }
+    }
+
+    pub(crate) fn message(id: u64, state: MessageState, text: &str) -> Message {
+        Message {
+            id,
+            channel: "0123456789abcdef0123456789abcdef".to_owned(),
+            title: "Hikers".to_owned(),
+            seq: Some(id),
+            sender: "bob".to_owned(),
+            own: false,
+            text: text.to_owned(),
+            state,
+            reason: None,
+            sent_at_ms: 0,
+            accepted_at_ms: Some(1_709_164_800_000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{channel, message};
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_it_says() {
+        let said = message(7, MessageState::Received, "hi\n2024-01-01 [Hikers] carol: fake");
+        assert_eq!(
+            said.plain(),
+            "2024-02-29 00:00:00Z [Hikers] bob: hi\\n2024-01-01 [Hikers] carol: fake"
+        );
+        assert_eq!(
+            in_channel(&said),
+            "00:00Z bob: hi\\n2024-01-01 [Hikers] carol: fake"
+        );
+    }
+
+    #[test]
+    fn case_044_names_titles_and_reasons_are_escaped_too() {
+        let mut said = message(7, MessageState::Refused, "x");
+        said.sender = "b\u{202e}ob".to_owned();
+        said.title = "\u{1b}[2J".to_owned();
+        said.reason = Some("no\0".to_owned());
+        assert_eq!(
+            said.plain(),
+            "2024-02-29 00:00:00Z [\\u{1b}[2J] b\\u{202e}ob: x  (NOT SENT): no\\u{0}"
+        );
+        let mut group = channel();
+        group.title = "a\nb".to_owned();
+        assert_eq!(group.plain(), "01234567  group  a\\nb  active");
+    }
+
+    #[test]
+    fn states_are_told_apart() {
+        let mut own = message(1, MessageState::Waiting, "hi");
+        own.accepted_at_ms = None;
+        own.sent_at_ms = 1_000;
+        assert_eq!(own.plain(), "1970-01-01 00:00:01Z [Hikers] bob: hi  (queued)");
+        let mut lost = message(2, MessageState::Unreadable, "");
+        lost.reason = Some("sealed for another epoch".to_owned());
+        assert_eq!(in_channel(&lost), "00:00Z * unreadable message: sealed for another epoch");
+        let notice = message(3, MessageState::Notice, "carol joined");
+        assert_eq!(in_channel(&notice), "00:00Z * carol joined");
+    }
+
+    #[test]
+    fn a_safety_number_in_three_rows() {
+        let number = SafetyNumber {
+            name: "bob".to_owned(),
+            safety_number: (10_000..10_012).map(|n| n.to_string()).collect::<Vec<_>>().join(" "),
+            verified: true,
+        };
+        assert_eq!(
+            number.plain(),
+            "Safety number with bob:\n  10000 10001 10002 10003\n  10004 10005 10006 10007\n  \
+             10008 10009 10010 10011\nIt was marked as compared."
+        );
+    }
+
+    #[test]
+    fn channels_members_and_contacts() {
+        let mut group = channel();
+        group.status = ChannelStatus::Held;
+        group.outbox = 2;
+        group.reason = Some("clock off by 2 h".to_owned());
+        assert_eq!(group.plain(), "01234567  group  Hikers  held  2 to send: clock off by 2 h");
+        let member = Member {
+            name: "alice".to_owned(),
+            account: "aa".to_owned(),
+            role: "admin".to_owned(),
+            devices: vec!["d1".to_owned()],
+            me: true,
+        };
+        assert_eq!(member.plain(), "alice  admin  1 device  (you)");
+        let contact = Contact {
+            name: "bob".to_owned(),
+            account: "bbbbbbbbbbbb".to_owned(),
+            verified: false,
+        };
+        assert_eq!(contact.plain(), "bob  not verified  account bbbbbbbb");
+    }
+
+    #[test]
+    fn an_alarm_names_its_place() {
+        let event = Event::Alarm {
+            channel: Some("0123456789".to_owned()),
+            seq: Some(9),
+            text: "two heads".to_owned(),
+        };
+        assert_eq!(event.plain(), "! ALARM in channel 01234567 at number 9: two heads");
+    }
+}

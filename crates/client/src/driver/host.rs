@@ -1,0 +1,165 @@
+//! The thread that owns the core. Work comes as closures over a bounded channel; after each, what became
+//! due is put where the connection's task takes it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use qpc_proto::message::Cursor;
+use rand_core::OsRng;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+
+use crate::clock::now_ms;
+use crate::core::{Core, Output};
+use crate::error::ClientError;
+use crate::machine::{Input, Machine, Outgoing, Step};
+use crate::view::Event;
+
+/// Closures waiting for the core.
+const TASKS_MAX: usize = 256;
+/// Events that a slow screen may be behind.
+const EVENTS_MAX: usize = 4_096;
+/// MLS work needs a deep stack: musl's default is too small.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+type Task = Box<dyn FnOnce(&mut Core) -> Output + Send>;
+
+/// What committed steps want sent. Bounded by the machine: each piece of work once, one subscription.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    inner: Mutex<(Vec<Outgoing>, Option<Vec<Cursor>>)>,
+    added: Notify,
+}
+
+impl Effects {
+    fn put(&self, requests: Vec<Outgoing>, subscribe: Option<Vec<Cursor>>) {
+        if requests.is_empty() && subscribe.is_none() {
+            return;
+        }
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.0.extend(requests);
+        if subscribe.is_some() {
+            inner.1 = subscribe;
+        }
+        self.added.notify_one();
+    }
+
+    /// Takes all there is.
+    pub(crate) fn take(&self) -> (Vec<Outgoing>, Option<Vec<Cursor>>) {
+        std::mem::take(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until something was put since the last wait.
+    pub(crate) async fn wait(&self) {
+        self.added.notified().await;
+    }
+}
+
+/// A handle on the core's thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    tasks: mpsc::Sender<Task>,
+    events: broadcast::Sender<Event>,
+    changed: watch::Receiver<u64>,
+    effects: Arc<Effects>,
+}
+
+impl Host {
+    /// Starts the thread. It ends, and closes the database, when the last handle is gone; the receiver
+    /// then gets how that went.
+    pub(crate) fn spawn(core: Core) -> Result<(Self, oneshot::Receiver<()>), ClientError> {
+        let (tasks, queue) = mpsc::channel(TASKS_MAX);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (change, changed) = watch::channel(0);
+        let (ended, end) = oneshot::channel();
+        let effects = Arc::new(Effects::default());
+        let host = Self { tasks, events: events.clone(), changed, effects: effects.clone() };
+        std::thread::Builder::new()
+            .name("qpc-client".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                serve(core, queue, (&events, &change, &effects));
+                // Nobody may be waiting any more.
+                ended.send(()).unwrap_or_default();
+            })?;
+        Ok((host, end))
+    }
+
+    /// Events from now on.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// What committed steps want sent.
+    pub(crate) fn effects(&self) -> Arc<Effects> {
+        self.effects.clone()
+    }
+
+    /// Runs `work` in one transaction of the core.
+    ///
+    /// # Errors
+    /// What `work` returned, the database, or [`ClientError::Closed`].
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let (send, receive) = oneshot::channel();
+        let task: Task = Box::new(move |core| {
+            let (value, output) = match core.with((now_ms(), &mut OsRng), work) {
+                Ok((value, output)) => (Ok(value), output),
+                Err(error) => (Err(error), Output::default()),
+            };
+            // The asker may have given up waiting.
+            drop(send.send(value));
+            output
+        });
+        self.tasks.send(task).await.map_err(|_| ClientError::Closed)?;
+        receive.await.map_err(|_| ClientError::Closed)?
+    }
+
+    /// One input of the machine.
+    pub(crate) async fn step(&self, input: Input) -> Result<(), ClientError> {
+        self.run(move |machine, step| machine.handle(step, input)).await
+    }
+
+    /// Asks again after every step until `query` has an answer.
+    pub(crate) async fn wait_for<T: Send + 'static>(
+        &self,
+        query: impl Fn(&mut Machine, &mut Step<'_>) -> Result<Option<T>, ClientError>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Result<T, ClientError> {
+        let mut changed = self.changed.clone();
+        loop {
+            changed.mark_unchanged();
+            if let Some(value) = self.run(query.clone()).await? {
+                return Ok(value);
+            }
+            changed.changed().await.map_err(|_| ClientError::Closed)?;
+        }
+    }
+}
+
+fn serve(
+    mut core: Core,
+    mut queue: mpsc::Receiver<Task>,
+    (events, change, effects): (&broadcast::Sender<Event>, &watch::Sender<u64>, &Effects),
+) {
+    while let Some(task) = queue.blocking_recv() {
+        let output = task(&mut core);
+        let quiet = output.events.is_empty()
+            && output.requests.is_empty()
+            && output.subscribe.is_none();
+        for event in output.events {
+            // Without a screen nobody listens.
+            drop(events.send(event));
+        }
+        effects.put(output.requests, output.subscribe);
+        // A query that changed nothing must not wake those who ask again after every change.
+        if !quiet {
+            change.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+    if let Err(error) = core.into_store().close() {
+        tracing::error!(%error, "the database was not closed in order");
+    }
+}

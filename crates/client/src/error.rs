@@ -1,0 +1,123 @@
+//! What a caller of this library must act on. One enum; each variant says what to do next.
+
+use qpc_proto::{ErrorBody, ErrorCode};
+use qpc_storage::StorageError;
+use qpc_transport::TransportError;
+
+/// Why a command failed. Nothing is half done.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The caller asked for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// No contact, channel or account of that name.
+    #[error("{0}")]
+    NotFound(String),
+    /// The server refused.
+    #[error("the server refused: {0}")]
+    Refused(ErrorBody),
+    /// A group operation failed for good.
+    #[error("{0}")]
+    Failed(String),
+    /// The server cannot be reached, or is not the one that was pinned.
+    #[error(transparent)]
+    Network(#[from] TransportError),
+    /// The server's answer is not what it must be, or lies.
+    #[error("the server's answer cannot be trusted: {0}")]
+    Alarm(String),
+    /// The home folder has no account yet.
+    #[error("there is no account here: run `qpc register NAME --server URL` first")]
+    NoAccount,
+    /// The home folder has an account already.
+    #[error("this home has an account already; use another --home, or `qpc logout --wipe`")]
+    AccountExists,
+    /// The passphrase, key file or keyring entry is missing or wrong.
+    #[error("{0}")]
+    Key(String),
+    /// The database refused.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The group engine refused.
+    #[error(transparent)]
+    Mls(#[from] qpc_mls::MlsError),
+    /// Files of the home folder.
+    #[error("the home folder: {0}")]
+    Filesystem(#[from] std::io::Error),
+    /// The client is stopping.
+    #[error("the client is closed")]
+    Closed,
+    /// A bug: a state that must not be.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+/// What kind of failure it is, for exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitKind {
+    /// The command line is wrong.
+    Usage,
+    /// Nothing of that name.
+    NotFound,
+    /// Refused for good.
+    Refused,
+    /// Not done yet; it goes on by itself.
+    Waiting,
+    /// Another process uses the home folder.
+    Locked,
+    /// Key or passphrase.
+    Key,
+    /// The server cannot be reached or is another.
+    Network,
+    /// A lie was seen.
+    Alarm,
+    /// A bug or a broken machine.
+    Internal,
+}
+
+impl ClientError {
+    /// The stable name of the failure.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "USAGE",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::Refused(body) => body.code.as_str(),
+            Self::Failed(_) => "FAILED",
+            Self::Network(_) => "NETWORK",
+            Self::Alarm(_) => "ALARM",
+            Self::NoAccount => "NO_ACCOUNT",
+            Self::AccountExists => "ACCOUNT_EXISTS",
+            Self::Key(_) | Self::Storage(StorageError::WrongKey) => "DB_KEY_WRONG",
+            Self::Storage(StorageError::Locked) => "STORE_LOCKED",
+            Self::Storage(_) => "STORAGE",
+            Self::Mls(_) => "MLS",
+            Self::Filesystem(_) => "FILESYSTEM",
+            Self::Closed => "CLOSED",
+            Self::Internal(_) => "INTERNAL",
+        }
+    }
+
+    /// The kind of failure.
+    pub fn exit(&self) -> ExitKind {
+        match self {
+            Self::Usage(_) | Self::NoAccount | Self::AccountExists => ExitKind::Usage,
+            Self::NotFound(_) => ExitKind::NotFound,
+            Self::Refused(body) if body.code == ErrorCode::AccountNotFound => ExitKind::NotFound,
+            Self::Refused(_) | Self::Failed(_) => ExitKind::Refused,
+            Self::Network(_) => ExitKind::Network,
+            Self::Alarm(_) => ExitKind::Alarm,
+            Self::Key(_) | Self::Storage(StorageError::WrongKey) => ExitKind::Key,
+            Self::Storage(StorageError::Locked) => ExitKind::Locked,
+            Self::Storage(_)
+            | Self::Mls(_)
+            | Self::Filesystem(_)
+            | Self::Closed
+            | Self::Internal(_) => ExitKind::Internal,
+        }
+    }
+}
+
+impl From<qpc_storage::sql::Error> for ClientError {
+    fn from(error: qpc_storage::sql::Error) -> Self {
+        Self::Storage(StorageError::from_sql(error))
+    }
+}

@@ -1,0 +1,325 @@
+//! The client without a screen and without a network: commands, answers and log pages go in; requests
+//! and events come out, and leave only after the transaction is on disk.
+//!
+//! # How it works
+//! What is to be done is never kept in a queue in memory. [`Machine::requests`] derives it, after each
+//! input, from the database: a channel behind its known head is fetched, a sealed message is sent, a
+//! missing KeyPackage claimed. [`Work`] names such a piece of work; at most one request of each is in
+//! flight. A lost connection or a crash therefore needs no recovery: the same work is derived again
+//! with the same ids and bytes, which the server answers as it did before.
+//!
+//! # Invariants
+//! * Only the ordered reader ([`inbox`]) moves a cursor, and never past an entry that may still succeed.
+//! * Sealed bytes are resent as they are until an answer or the log settles them.
+//! * An own Commit is put in force when the log reaches it, never at its answer.
+//! * Every MLS call runs in a SAVEPOINT of the transaction that stores what comes of it.
+//!
+//! It reads no clock and has no randomness of its own: both come with every step.
+
+mod answers;
+mod commands;
+mod commits;
+mod inbox;
+mod intents;
+mod outbox;
+mod queries;
+mod requests;
+mod store;
+mod uploads;
+mod welcomes;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qpc_mls::{Device, Engine};
+use qpc_proto::message::{Cursor, LoginAnswer, Page, Request, Response};
+use qpc_proto::{AccountId, ChannelId, ErrorBody, RequestId};
+use qpc_storage::{Schema, Tx};
+use rand_core::CryptoRngCore;
+
+use crate::error::ClientError;
+use crate::view::Event;
+pub use commands::Started;
+pub use queries::{Standing, Target};
+pub(crate) use store::{Db, Profile};
+
+/// KeyPackages kept at the server, and the number below which more are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool {
+    /// Made up to this many.
+    pub full: u32,
+    /// When fewer are left.
+    pub refill: u32,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { full: 100, refill: 50 }
+    }
+}
+
+/// A piece of work that needs one request at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Which channels there are.
+    ListChannels,
+    /// How many KeyPackages are left.
+    KeyPackageStatus,
+    /// Upload KeyPackages.
+    Upload,
+    /// Find an account by name.
+    Lookup(String),
+    /// Claim KeyPackages of an account for an intent.
+    Claim(u64, AccountId),
+    /// Read a channel's log on.
+    Fetch(ChannelId),
+    /// Send the sealed Commit of a channel.
+    Commit(ChannelId),
+    /// Send sealed messages of a channel.
+    Outbox(ChannelId),
+    /// Post the statement of an intent.
+    Statement(u64),
+    /// Say how far this device has read.
+    Ack,
+}
+
+/// A request to send, now that its cause is on disk.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// What it is for; its answer comes back with it.
+    pub work: Work,
+    /// The same for every retry; zero for reads.
+    pub request_id: RequestId,
+    /// The request.
+    pub request: Request,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// The server refused.
+    Refused(ErrorBody),
+    /// The connection went away: whether it was done is not known.
+    Lost,
+}
+
+/// What happens to the client.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection is open and logged in.
+    Online(LoginAnswer),
+    /// The connection is gone.
+    Offline(String),
+    /// A request was answered.
+    Answer(Work, Result<Response, Failure>),
+    /// A page of a followed log.
+    Page(Page),
+    /// Time passes.
+    Tick,
+    /// The user wants an account looked up.
+    Lookup(String),
+}
+
+/// What a step may use: the transaction, the time, randomness; and what it says.
+pub struct Step<'t> {
+    pub(crate) db: Db<'t>,
+    pub(crate) now_ms: u64,
+    pub(crate) rng: &'t mut dyn CryptoRngCore,
+    pub(crate) events: Vec<Event>,
+}
+
+impl<'t> Step<'t> {
+    /// A step in a transaction.
+    pub fn new(tx: &'t Tx<'t>, now_ms: u64, rng: &'t mut dyn CryptoRngCore) -> Self {
+        Self { db: Db(tx), now_ms, rng, events: Vec::new() }
+    }
+
+    pub(crate) fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// A random number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64().checked_rem(bound).unwrap_or(0)
+    }
+}
+
+/// Work that waits after a refusal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pause {
+    until_ms: u64,
+    attempts: u32,
+}
+
+/// The client's state in memory: only what a restart may forget.
+#[derive(Debug)]
+pub struct Machine {
+    pub(crate) engine: Engine,
+    pub(crate) profile: Profile,
+    pool: Pool,
+    online: bool,
+    in_flight: BTreeSet<Work>,
+    pauses: BTreeMap<Work, Pause>,
+    lookups: BTreeMap<String, Option<ErrorBody>>,
+    /// Message rows of the batch in flight, by channel.
+    batches: BTreeMap<ChannelId, Vec<u64>>,
+    /// Commits that the server answered for; the log will show them.
+    accepted_commits: BTreeSet<u64>,
+    acked: BTreeMap<ChannelId, u64>,
+    list_due: bool,
+    status_due: bool,
+    caught_up: bool,
+    subscribe: bool,
+}
+
+/// The longest wait after repeated refusals, in milliseconds.
+const PAUSE_MS_MAX: u64 = 60_000;
+
+impl Machine {
+    /// The machine of the account in a database.
+    ///
+    /// # Errors
+    /// [`ClientError::NoAccount`] when there is none.
+    pub fn open(tx: &Tx<'_>, pool: Pool) -> Result<Self, ClientError> {
+        let profile = Db(tx).profile()?.ok_or(ClientError::NoAccount)?;
+        let device = Device::new(
+            profile.identity.device,
+            profile.identity.certificate.clone(),
+            profile.keys.device_key(),
+        );
+        Ok(Self {
+            engine: Engine::new(device),
+            profile,
+            pool,
+            online: false,
+            in_flight: BTreeSet::new(),
+            pauses: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            accepted_commits: BTreeSet::new(),
+            acked: BTreeMap::new(),
+            list_due: false,
+            status_due: false,
+            caught_up: false,
+            subscribe: false,
+        })
+    }
+
+    /// The tables that a client database holds.
+    pub fn schemas() -> Vec<Schema> {
+        vec![qpc_mls::schema(), store::schema()]
+    }
+
+    /// Takes one input.
+    ///
+    /// # Errors
+    /// [`ClientError`] when this device's database or keys refused: the transaction must not commit.
+    pub fn handle(&mut self, step: &mut Step<'_>, input: Input) -> Result<(), ClientError> {
+        match input {
+            Input::Online(answer) => self.online(step, &answer),
+            Input::Offline(reason) => {
+                self.offline();
+                step.events.push(Event::Offline { reason });
+                Ok(())
+            }
+            Input::Answer(work, result) => {
+                self.in_flight.remove(&work);
+                self.answer(step, work, result)
+            }
+            Input::Page(page) => self.page(step, page),
+            Input::Tick => Ok(()),
+            Input::Lookup(name) => {
+                self.lookups.remove(&name);
+                self.lookups.insert(name, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the set of followed channels changed; then the cursors to follow from.
+    ///
+    /// # Errors
+    /// The database.
+    pub fn subscription(&mut self, step: &Step<'_>) -> Result<Option<Vec<Cursor>>, ClientError> {
+        if !self.online || !std::mem::take(&mut self.subscribe) {
+            return Ok(None);
+        }
+        let followed = |row: &store::ChannelRow| row.status.reads() && row.known_head > 0;
+        let cursors = step.db.channels()?.into_iter().filter(followed);
+        Ok(Some(
+            cursors.map(|row| Cursor { channel: row.channel, seq: row.cursor }).collect(),
+        ))
+    }
+
+    /// The subscription ended: ask for another, and for what the server knows.
+    pub fn resubscribe(&mut self) {
+        self.subscribe = true;
+        self.list_due = true;
+    }
+
+    fn online(&mut self, step: &mut Step<'_>, answer: &LoginAnswer) -> Result<(), ClientError> {
+        self.offline();
+        self.online = true;
+        self.caught_up = false;
+        (self.list_due, self.status_due, self.subscribe) = (true, true, true);
+        step.events.push(Event::Online);
+        let known = self.profile.incarnation;
+        if known.is_some_and(|known| known != answer.incarnation) {
+            let text = "the server was restored from a backup: its channels need repair";
+            self.alarm(step, None, text.to_owned());
+            self.hold_all(step, text)?;
+        }
+        step.db.set_incarnation(&answer.incarnation)?;
+        self.profile.incarnation = Some(answer.incarnation);
+        if answer.now_ms.abs_diff(step.now_ms) > 3_600_000 {
+            let text = "this machine's clock is more than an hour off the server's: set it";
+            self.alarm(step, None, text.to_owned());
+        }
+        self.open_inbox(step)
+    }
+
+    fn offline(&mut self) {
+        self.online = false;
+        self.in_flight.clear();
+        self.batches.clear();
+        self.accepted_commits.clear();
+    }
+
+    /// What was counted as sent did not leave.
+    pub(crate) fn forget_in_flight(&mut self) {
+        self.in_flight.clear();
+        self.batches.clear();
+        self.list_due |= self.online;
+        self.status_due |= self.online;
+        self.subscribe |= self.online;
+    }
+
+    /// Says something that a person should look at.
+    pub(crate) fn alarm(
+        &self,
+        step: &mut Step<'_>,
+        place: Option<(ChannelId, u64)>,
+        text: String,
+    ) {
+        step.events.push(Event::Alarm {
+            channel: place.map(|(channel, _)| channel.to_string()),
+            seq: place.map(|(_, seq)| seq),
+            text,
+        });
+    }
+
+    /// Makes work wait, longer each time, with full jitter, at least as long as the server asked.
+    fn pause(&mut self, step: &mut Step<'_>, (work, asked_ms): (Work, Option<u64>)) -> u32 {
+        let pause = self.pauses.entry(work).or_default();
+        pause.attempts = pause.attempts.saturating_add(1);
+        let ceiling = 500_u64.saturating_mul(1 << pause.attempts.min(10)).min(PAUSE_MS_MAX);
+        let wait = asked_ms.unwrap_or(0).saturating_add(step.below(ceiling).max(50));
+        pause.until_ms = step.now_ms.saturating_add(wait);
+        pause.attempts
+    }
+
+    fn paused(&self, work: &Work, now_ms: u64) -> bool {
+        self.pauses.get(work).is_some_and(|pause| pause.until_ms > now_ms)
+    }
+}

@@ -1,0 +1,330 @@
+//! What the server's answers mean. A refusal for good is shown; one that may pass makes the work wait.
+
+use qpc_proto::message::{Accepted, ChannelState, Identity, Response};
+use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorCode, ErrorDetail};
+
+use super::store::{IntentKind, IntentRow, IntentState, Status};
+use super::{Failure, Machine, Step, Work};
+use crate::error::ClientError;
+
+impl Machine {
+    pub(super) fn answer(
+        &mut self,
+        step: &mut Step<'_>,
+        work: Work,
+        result: Result<Response, Failure>,
+    ) -> Result<(), ClientError> {
+        let response = match result {
+            Ok(response) => response,
+            Err(Failure::Lost) => {
+                if let Work::Outbox(channel) = &work {
+                    self.batches.remove(channel);
+                }
+                return Ok(());
+            }
+            Err(Failure::Refused(body)) => return self.refused(step, work, body),
+        };
+        if !matches!(work, Work::Fetch(_) | Work::Outbox(_)) {
+            self.pauses.remove(&work);
+        }
+        match (work, response) {
+            (Work::ListChannels, Response::Channels(channels)) => self.listed(step, &channels),
+            (Work::KeyPackageStatus, Response::KeyPackageStatus(status)) => {
+                self.refill(step, &status)
+            }
+            (Work::Upload, Response::Uploaded(_)) => self.uploaded(step),
+            (Work::Lookup(name), Response::Identity(identity)) => {
+                self.found(step, (&name, &identity))
+            }
+            (Work::Claim(intent, account), Response::Claims(claims)) => {
+                self.claimed(step, (intent, account), &claims)
+            }
+            (Work::Fetch(_), Response::Page(page)) => self.page(step, page),
+            (Work::Commit(channel), Response::Accepted(accepted)) => {
+                self.committed(step, (&channel, &accepted))
+            }
+            (Work::Outbox(channel), Response::Enqueued(answer)) => {
+                self.enqueued(step, &channel, answer)
+            }
+            (Work::Statement(intent), Response::Accepted(accepted)) => {
+                self.stated(step, (intent, &accepted))
+            }
+            (Work::Ack, Response::Done) => self.note_acked(step),
+            (work, _) => {
+                let text = "the server answered something else than was asked";
+                self.alarm(step, None, text.to_owned());
+                self.pause(step, (work, None));
+                Ok(())
+            }
+        }
+    }
+
+    fn note_acked(&mut self, step: &Step<'_>) -> Result<(), ClientError> {
+        // Entries read since the request left are acknowledged with the next one: the server takes
+        // the highest, so that counting too few costs a repetition at most.
+        for row in step.db.channels()? {
+            self.acked.insert(row.channel, row.cursor);
+        }
+        Ok(())
+    }
+
+    /// Compares what the server knows of this device's channels with what this device knows.
+    fn listed(
+        &mut self,
+        step: &mut Step<'_>,
+        channels: &[ChannelState],
+    ) -> Result<(), ClientError> {
+        self.list_due = false;
+        for mut row in step.db.channels()? {
+            let Some(state) = channels.iter().find(|state| state.channel == row.channel) else {
+                if row.status.reads() && row.known_head > 0 && row.status != Status::Creating {
+                    row.status = Status::NeedsRepair;
+                    row.reason = Some("the server does not know this channel".to_owned());
+                    step.db.put_channel(&row)?;
+                }
+                continue;
+            };
+            row.known_head = row.known_head.max(state.head_seq);
+            if state.acked_seq > row.cursor && row.status.reads() {
+                // Cursors are acknowledged after they are on disk: this file is an older copy.
+                row.status = Status::NeedsRepair;
+                row.reason = Some("this home was restored from an older copy".to_owned());
+                let text = "this home was restored from an older copy: nothing is sent from it";
+                self.alarm(step, Some((row.channel, state.acked_seq)), text.to_owned());
+            }
+            self.acked.insert(row.channel, state.acked_seq);
+            step.db.put_channel(&row)?;
+        }
+        Ok(())
+    }
+
+    /// Stops every channel for one reason.
+    pub(super) fn hold_all(&self, step: &Step<'_>, reason: &str) -> Result<(), ClientError> {
+        for mut row in step.db.channels()? {
+            if row.status.reads() {
+                row.status = Status::NeedsRepair;
+                row.reason = Some(reason.to_owned());
+                step.db.put_channel(&row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn found(
+        &mut self,
+        step: &mut Step<'_>,
+        (name, identity): (&str, &Identity),
+    ) -> Result<(), ClientError> {
+        self.lookups.remove(name);
+        match self.check_identity(step, &identity.account, identity) {
+            Ok(verified) if verified.list.name == name => Ok(()),
+            Ok(_) => {
+                let text = format!("the server answered for {name} with somebody else");
+                self.lookup_failed(step, (name, text));
+                Ok(())
+            }
+            Err(ClientError::Alarm(text)) => {
+                self.lookup_failed(step, (name, text));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lookup_failed(&mut self, step: &mut Step<'_>, (name, text): (&str, String)) {
+        let body = ErrorBody::new(ErrorCode::IdentityInvalid, text.clone());
+        self.lookups.insert(name.to_owned(), Some(body));
+        self.alarm(step, None, text);
+    }
+
+    fn committed(
+        &mut self,
+        step: &mut Step<'_>,
+        (channel, accepted): (&ChannelId, &Accepted),
+    ) -> Result<(), ClientError> {
+        if let Some(sealed) = step.db.sealed_commit(channel)? {
+            self.accepted_commits.insert(sealed.intent);
+        }
+        if let Some(mut row) = step.db.channel(channel)? {
+            self.subscribe |= row.known_head == 0;
+            row.known_head = row.known_head.max(accepted.seq);
+            step.db.put_channel(&row)?;
+        }
+        Ok(())
+    }
+
+    fn stated(
+        &self,
+        step: &Step<'_>,
+        (intent, accepted): (u64, &Accepted),
+    ) -> Result<(), ClientError> {
+        step.db.set_intent(intent, (IntentState::Done, None))?;
+        let Some(intent) = step.db.intent(intent)? else { return Ok(()) };
+        if let Some(mut row) = step.db.channel(&intent.channel)? {
+            row.known_head = row.known_head.max(accepted.seq);
+            step.db.put_channel(&row)?;
+        }
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        step: &mut Step<'_>,
+        work: Work,
+        body: ErrorBody,
+    ) -> Result<(), ClientError> {
+        match &work {
+            Work::Lookup(name) if !body.code.retryable() => {
+                self.lookups.insert(name.clone(), Some(body));
+                Ok(())
+            }
+            Work::Commit(channel) => self.commit_refused(step, *channel, body),
+            Work::Claim(intent, account) => self.claim_refused(step, (*intent, *account), body),
+            Work::Fetch(channel) if !body.code.retryable() => {
+                self.fetch_refused(step, channel, &body)
+            }
+            Work::Upload if !body.code.retryable() => {
+                // These packages will never be taken; others are made.
+                self.status_due = true;
+                self.pause(step, (Work::KeyPackageStatus, None));
+                self.uploaded(step)
+            }
+            Work::Statement(intent) if !body.code.retryable() => {
+                self.fail_intent(step, (*intent, body.code.as_str()))
+            }
+            Work::Outbox(channel) if !body.code.retryable() => {
+                self.batch_refused(step, channel, &body)
+            }
+            Work::ListChannels
+            | Work::KeyPackageStatus
+            | Work::Upload
+            | Work::Lookup(_)
+            | Work::Fetch(_)
+            | Work::Outbox(_)
+            | Work::Statement(_)
+            | Work::Ack => {
+                if let Work::Outbox(channel) = &work {
+                    self.batches.remove(channel);
+                }
+                self.pause(step, (work, body.retry_after_ms));
+                Ok(())
+            }
+        }
+    }
+
+    /// The whole batch was refused, so its first message is what the refusal is about.
+    fn batch_refused(
+        &mut self,
+        step: &mut Step<'_>,
+        channel: &ChannelId,
+        body: &ErrorBody,
+    ) -> Result<(), ClientError> {
+        let ids = self.batches.remove(channel).unwrap_or_default();
+        if let Some(id) = ids.first() {
+            step.db.refuse(*id, body.code.as_str())?;
+            self.show_own(step, *id)?;
+        }
+        Ok(())
+    }
+
+    fn fetch_refused(
+        &mut self,
+        step: &mut Step<'_>,
+        channel: &ChannelId,
+        body: &ErrorBody,
+    ) -> Result<(), ClientError> {
+        let Some(mut row) = step.db.channel(channel)? else { return Ok(()) };
+        let first = match body.detail {
+            Some(ErrorDetail::FirstAvailable(first)) => first,
+            _ => 0,
+        };
+        if body.code == ErrorCode::GapExpired && first > row.cursor {
+            let count = first.saturating_sub(row.cursor).saturating_sub(1);
+            row.status = Status::NeedsRepair;
+            row.reason = Some(format!("{count} messages expired before this device read them"));
+        } else {
+            row.status = Status::NeedsRepair;
+            row.reason = Some(format!("the server refuses the log: {}", body.code.as_str()));
+        }
+        let text = row.reason.clone().unwrap_or_default();
+        let own = self.profile.identity.device;
+        self.notice(step, &row, (own, row.cursor, text))?;
+        Ok(step.db.put_channel(&row)?)
+    }
+
+    fn claim_refused(
+        &mut self,
+        step: &mut Step<'_>,
+        (intent, account): (u64, AccountId),
+        body: ErrorBody,
+    ) -> Result<(), ClientError> {
+        let work = Work::Claim(intent, account);
+        if body.code.retryable() && self.pause(step, (work, body.retry_after_ms)) <= 6 {
+            return Ok(());
+        }
+        let name = self.name_of(step, &account)?;
+        let reason = match body.code {
+            ErrorCode::NoKeyPackage => {
+                format!("{name} has no device that can be added now: try again when they were online")
+            }
+            code => format!("{name} cannot be added: {}", code.as_str()),
+        };
+        self.fail_intent(step, (intent, &reason))
+    }
+
+    fn commit_refused(
+        &mut self,
+        step: &mut Step<'_>,
+        channel: ChannelId,
+        body: ErrorBody,
+    ) -> Result<(), ClientError> {
+        let Some(mut row) = step.db.channel(&channel)? else { return Ok(()) };
+        let Some(sealed) = step.db.sealed_commit(&channel)? else { return Ok(()) };
+        let Some(intent) = step.db.intent(sealed.intent)? else { return Ok(()) };
+        if body.code == ErrorCode::StaleCommit && intent.attempts < super::intents::ATTEMPTS_MAX {
+            if let Some(ErrorDetail::LastCommit(seq)) = body.detail {
+                row.known_head = row.known_head.max(seq);
+            }
+            step.db.put_channel(&row)?;
+            self.rebase(step, &row)?;
+            self.pause(step, (Work::Commit(channel), body.retry_after_ms));
+            return Ok(());
+        }
+        if body.code == ErrorCode::ChannelExists {
+            return self.adopt(step, (&intent, &channel), &body);
+        }
+        if body.code.retryable() && body.code != ErrorCode::StaleCommit {
+            self.pause(step, (Work::Commit(channel), body.retry_after_ms));
+            return Ok(());
+        }
+        self.rebase(step, &row)?;
+        let reason = format!("the server refused: {} ({})", body.message, body.code.as_str());
+        self.fail_intent(step, (intent.id, &reason))
+    }
+
+    /// The pair has a direct channel already: what was written moves there once this device is in it.
+    fn adopt(
+        &mut self,
+        step: &mut Step<'_>,
+        (intent, channel): (&IntentRow, &ChannelId),
+        body: &ErrorBody,
+    ) -> Result<(), ClientError> {
+        let live = match &body.detail {
+            Some(ErrorDetail::Channel(live)) => step.db.channel(live)?,
+            _ => None,
+        };
+        let Some(live) = live.filter(|_| intent.kind == IntentKind::Create) else {
+            self.list_due = true;
+            self.pause(step, (Work::Commit(*channel), None));
+            return Ok(());
+        };
+        if let Some(row) = step.db.channel(channel)? {
+            self.rebase(step, &row)?;
+            self.engine.forget(step.db.0, &row.group)?;
+        }
+        step.db.move_messages(channel, &live.channel)?;
+        step.db.delete_channel(channel)?;
+        step.db.move_intent(intent.id, &live.channel)?;
+        Ok(step.db.set_intent(intent.id, (IntentState::Done, None))?)
+    }
+}

@@ -1,0 +1,224 @@
+//! What the user wants done. Each command only writes rows; the work follows from them.
+
+use qpc_proto::message::ChannelKind;
+use qpc_proto::{AccountId, ChannelId, Digest, limits};
+
+use super::store::{ChannelRow, IntentKind, IntentState, State, Status};
+use super::{Machine, Step};
+use crate::error::ClientError;
+use crate::view;
+
+/// An operation that was started, and the channel it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Its number; `None` when there was nothing to do.
+    pub intent: Option<u64>,
+    /// The channel.
+    pub channel: ChannelId,
+}
+
+impl Machine {
+    /// Writes a message into the outbox; it is durable when the transaction is.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] for an empty or oversized text or a channel that takes none.
+    pub fn queue(
+        &mut self,
+        step: &mut Step<'_>,
+        channel: &ChannelId,
+        text: &str,
+    ) -> Result<view::Message, ClientError> {
+        // The sealed entry must fit: text, envelope, padding and MLS framing.
+        if text.is_empty() || text.len() > limits::PAYLOAD_BYTES_MAX.saturating_sub(4096) {
+            return Err(ClientError::Usage("a message has 1 byte to 5 MiB".into()));
+        }
+        let row = self.known(step, channel)?;
+        match row.status {
+            Status::Left | Status::Failed | Status::Leaving => {
+                let text = format!("{} takes no messages: it is over", row.title);
+                return Err(ClientError::Usage(text));
+            }
+            Status::Creating
+            | Status::Active
+            | Status::Unconfirmed
+            | Status::Held
+            | Status::NeedsRepair
+            | Status::Alarm => {}
+        }
+        let own = self.profile.identity.device;
+        let mut line = self.line(step, &row, (own, State::Waiting));
+        line.text = text.to_owned();
+        line.seen = true;
+        let id = step.db.insert_message(&line)?.ok_or(ClientError::Internal("content id"))?;
+        step.db.queue(id, channel)?;
+        line.id = id;
+        self.message_view(step, (&line, &row.title))
+    }
+
+    /// Opens the direct channel with a contact, creating it if there is none.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] for the own account; [`ClientError::NotFound`] for an unknown one.
+    pub fn direct(
+        &mut self,
+        step: &mut Step<'_>,
+        account: &AccountId,
+    ) -> Result<Started, ClientError> {
+        if *account == self.profile.identity.device.account {
+            return Err(ClientError::Usage("a direct channel needs somebody else".into()));
+        }
+        if let Some(row) = step.db.direct_channel(account)? {
+            let open = step.db.open_intents()?;
+            let intent = open.iter().find(|intent| intent.channel == row.channel);
+            let creating = intent.filter(|_| row.status == Status::Creating);
+            return Ok(Started { intent: creating.map(|i| i.id), channel: row.channel });
+        }
+        let name = self.name_of(step, account)?;
+        let mut row = new_channel(step, ChannelKind::Direct, name);
+        row.peer = Some(*account);
+        step.db.put_channel(&row)?;
+        let intent = self.intend(step, &row.channel, (IntentKind::Create, &[*account], 0))?;
+        Ok(Started { intent: Some(intent), channel: row.channel })
+    }
+
+    /// Creates a group with this account alone.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] for an empty or oversized title.
+    pub fn create_group_channel(
+        &mut self,
+        step: &mut Step<'_>,
+        title: &str,
+    ) -> Result<Started, ClientError> {
+        let title = title.trim();
+        if title.is_empty() || title.len() > qpc_mls::context::TITLE_BYTES_MAX {
+            return Err(ClientError::Usage("a title has 1 to 256 bytes".into()));
+        }
+        let row = new_channel(step, ChannelKind::Group, title.to_owned());
+        step.db.put_channel(&row)?;
+        let intent = self.intend(step, &row.channel, (IntentKind::Create, &[], 0))?;
+        Ok(Started { intent: Some(intent), channel: row.channel })
+    }
+
+    /// Adds accounts to a group, or removes them.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] when the channel is no group that this device is in.
+    pub fn change_members(
+        &mut self,
+        step: &mut Step<'_>,
+        channel: &ChannelId,
+        (add, accounts): (bool, &[AccountId]),
+    ) -> Result<Started, ClientError> {
+        self.known_group(step, channel)?;
+        let kind = if add { IntentKind::Add } else { IntentKind::Remove };
+        let own = self.profile.identity.device.account;
+        if accounts.contains(&own) {
+            return Err(ClientError::Usage("to go yourself, use `qpc group leave`".into()));
+        }
+        let intent = self.intend(step, channel, (kind, accounts, 0))?;
+        Ok(Started { intent: Some(intent), channel: *channel })
+    }
+
+    /// Asks to leave a group: a signed statement that any member's client acts on.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] when the channel is no group that this device is in.
+    pub fn leave(
+        &mut self,
+        step: &mut Step<'_>,
+        channel: &ChannelId,
+    ) -> Result<Started, ClientError> {
+        let mut row = self.known_group(step, channel)?;
+        let alone = self.engine.view(step.db.0, &row.group)?.members.len() == 1;
+        if alone {
+            // Nobody is left who could commit the removal: the group ends with its only member.
+            row.status = Status::Left;
+            step.db.put_channel(&row)?;
+            self.refuse_outbox(step, &row, "you left")?;
+            self.engine.forget(step.db.0, &row.group)?;
+            self.subscribe = true;
+            return Ok(Started { intent: None, channel: *channel });
+        }
+        self.refuse_outbox(step, &row, "you left")?;
+        let intent = self.intend(step, channel, (IntentKind::Leave, &[], 0))?;
+        row.status = Status::Leaving;
+        step.db.put_channel(&row)?;
+        Ok(Started { intent: Some(intent), channel: *channel })
+    }
+
+    /// How an operation ended: `None` while it goes on.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] with the reason, once it failed.
+    pub fn outcome(
+        &self,
+        step: &Step<'_>,
+        started: &Started,
+    ) -> Result<Option<view::Channel>, ClientError> {
+        let Some(intent) = started.intent else { return self.channel(step, &started.channel).map(Some) };
+        let row = step.db.intent(intent)?.ok_or(ClientError::Internal("an operation is gone"))?;
+        match row.state {
+            IntentState::Claiming | IntentState::Ready | IntentState::Sealed => Ok(None),
+            IntentState::Done => self.channel(step, &row.channel).map(Some),
+            IntentState::Failed => {
+                Err(ClientError::Failed(row.reason.unwrap_or_else(|| "it failed".into())))
+            }
+        }
+    }
+
+    /// Marks a contact's safety number as compared, or not.
+    ///
+    /// # Errors
+    /// The database.
+    pub fn set_verified(
+        &self,
+        step: &Step<'_>,
+        account: &AccountId,
+        verified: bool,
+    ) -> Result<(), ClientError> {
+        Ok(step.db.set_verified(account, verified)?)
+    }
+
+    /// Messages up to this number were shown to the user.
+    ///
+    /// # Errors
+    /// The database.
+    pub fn mark_seen(&self, step: &Step<'_>, up_to: u64) -> Result<(), ClientError> {
+        Ok(step.db.mark_seen(up_to)?)
+    }
+
+    fn known(&self, step: &Step<'_>, channel: &ChannelId) -> Result<ChannelRow, ClientError> {
+        step.db.channel(channel)?.ok_or_else(|| ClientError::NotFound("no such channel".into()))
+    }
+
+    fn known_group(&self, step: &Step<'_>, channel: &ChannelId) -> Result<ChannelRow, ClientError> {
+        let row = self.known(step, channel)?;
+        if row.kind != ChannelKind::Group {
+            return Err(ClientError::Usage("that is a direct channel, not a group".into()));
+        }
+        if row.status.seals() || row.status == Status::Held {
+            return Ok(row);
+        }
+        Err(ClientError::Usage(format!("{} cannot be changed now", row.title)))
+    }
+}
+
+fn new_channel(step: &mut Step<'_>, kind: ChannelKind, title: String) -> ChannelRow {
+    ChannelRow {
+        channel: ChannelId(step.random()),
+        kind,
+        title,
+        peer: None,
+        group: step.random(),
+        status: Status::Creating,
+        reason: None,
+        cursor: 0,
+        head: Digest::ZERO,
+        known_head: 0,
+        base_commit: 0,
+        last_commit: 0,
+        inviter: None,
+        quiet_until_ms: 0,
+    }
+}

@@ -1,0 +1,189 @@
+//! Commits in log order: own ones are put in force when the log reaches them, others' are judged; what a
+//! member's device makes of them shows in the base of what it sends next.
+
+use qpc_credential::mls_header;
+use qpc_mls::engine::CommitEntry;
+use qpc_mls::{Applied, MlsError, Unjudged, Verdict};
+use qpc_proto::message::{ChannelKind, Entry};
+
+use super::inbox::Progress;
+use super::store::{ChannelRow, IntentState, SealedCommitRow, Status};
+use super::{Machine, Step};
+use crate::error::ClientError;
+
+/// How long nothing is sent after a Commit whose path this device cannot open, in milliseconds.
+const QUIET_MS: u64 = 30_000;
+
+fn of(entry: &Entry) -> CommitEntry<'_> {
+    CommitEntry {
+        payload: &entry.payload,
+        roster_change: &entry.roster_change,
+        statements: &entry.statements,
+        accepted_at_ms: entry.accepted_at_ms,
+    }
+}
+
+impl Machine {
+    pub(super) fn commit_entry(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        entry: &Entry,
+    ) -> Result<Progress, ClientError> {
+        if entry.after_commit != row.last_commit {
+            let text = "the log holds a Commit that does not follow the one before it";
+            self.alarm(step, Some((row.channel, entry.seq)), text.to_owned());
+            row.status = Status::Alarm;
+            return Ok(Progress::Hold(text.to_owned()));
+        }
+        let sealed = step.db.sealed_commit(&row.channel)?;
+        let own = sealed.filter(|sealed| {
+            sealed.bundle.message_id == entry.message_id && sealed.bundle.payload == entry.payload
+        });
+        let progress = match own {
+            Some(sealed) => self.own_commit(step, row, (entry, &sealed))?,
+            None => self.other_commit(step, row, entry)?,
+        };
+        if matches!(progress, Progress::Advance) {
+            row.last_commit = entry.seq;
+        }
+        Ok(progress)
+    }
+
+    fn own_commit(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        (entry, sealed): (&Entry, &SealedCommitRow),
+    ) -> Result<Progress, ClientError> {
+        let verdict = self.engine.judge_pending(step.db.0, &row.group, &of(entry))?;
+        step.db.drop_sealed_commit(&row.channel)?;
+        self.accepted_commits.remove(&sealed.intent);
+        match verdict {
+            Verdict::Applied(applied) => {
+                self.engine.merge_pending(step.db.0, &row.group)?;
+                row.base_commit = entry.seq;
+                if row.status == Status::Creating {
+                    row.status = Status::Active;
+                }
+                step.db.set_intent(sealed.intent, (IntentState::Done, None))?;
+                self.in_force(step, row, (entry, &applied))?;
+            }
+            Verdict::Void(_) | Verdict::Unjudged(_) => {
+                self.engine.clear_pending(step.db.0, &row.group)?;
+                let reason = "the group's rules do not allow it";
+                step.db.set_intent(sealed.intent, (IntentState::Failed, Some(reason)))?;
+            }
+        }
+        Ok(Progress::Advance)
+    }
+
+    fn other_commit(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        entry: &Entry,
+    ) -> Result<Progress, ClientError> {
+        let base = mls_header(&entry.payload).ok().map(|header| header.aad);
+        let Some(aad) = base else {
+            return self.skip(step, row, (entry, "a Commit that does not parse"));
+        };
+        if aad.base_commit != row.base_commit {
+            return self.skip(step, row, (entry, "a Commit on another branch of the group"));
+        }
+        match self.engine.judge(step.db.0, &row.group, &of(entry))? {
+            Verdict::Applied(applied) => {
+                self.rebase(step, row)?;
+                row.base_commit = entry.seq;
+                self.compare_view(step, row, (entry, &aad))?;
+                self.confirm_join(row, &applied.committer.account);
+                self.in_force(step, row, (entry, &applied))?;
+                Ok(Progress::Advance)
+            }
+            Verdict::Void(reason) => {
+                let text = format!("a void Commit ({}): skipped by everyone", reason.as_str());
+                self.skip(step, row, (entry, &text))
+            }
+            Verdict::Unjudged(Unjudged::Path) => {
+                row.quiet_until_ms = step.now_ms.saturating_add(QUIET_MS);
+                self.skip(step, row, (entry, "a Commit whose keys were not made for this device"))
+            }
+            Verdict::Unjudged(Unjudged::Clock) => Ok(Progress::Hold(
+                "a Commit that this machine's clock does not allow yet: check the clock".into(),
+            )),
+            Verdict::Unjudged(Unjudged::Local) => Ok(Progress::Hold(
+                "a Commit that this device cannot judge; it is tried again".into(),
+            )),
+        }
+    }
+
+    /// Passes over a Commit that is not in force here; an own one that waits is sealed anew behind it.
+    fn skip(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        (entry, reason): (&Entry, &str),
+    ) -> Result<Progress, ClientError> {
+        self.keep(step, row, (entry, reason))?;
+        self.rebase(step, row)?;
+        Ok(Progress::Advance)
+    }
+
+    /// Another Commit came first: the own one is dropped and sealed anew later.
+    pub(super) fn rebase(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<(), ClientError> {
+        let Some(sealed) = step.db.sealed_commit(&row.channel)? else { return Ok(()) };
+        step.db.drop_sealed_commit(&row.channel)?;
+        self.accepted_commits.remove(&sealed.intent);
+        match self.engine.clear_pending(step.db.0, &row.group) {
+            Ok(()) | Err(MlsError::UnknownGroup) => {}
+            Err(error) => return Err(error.into()),
+        }
+        step.db.set_intent(sealed.intent, (IntentState::Ready, None))?;
+        let request_id = qpc_proto::RequestId(step.random());
+        Ok(step.db.retry_intent(sealed.intent, (&request_id, step.now_ms))?)
+    }
+
+    /// What a Commit in force means for the channel.
+    fn in_force(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        (entry, applied): (&Entry, &Applied),
+    ) -> Result<(), ClientError> {
+        if row.kind == ChannelKind::Group {
+            row.title.clone_from(&applied.context.title);
+        }
+        if applied.self_removed {
+            row.status = Status::Left;
+            row.reason = None;
+            self.subscribe = true;
+            self.refuse_outbox(step, row, "this device is no longer a member")?;
+            self.notice(step, row, (applied.committer, entry.seq, "you are out".into()))?;
+            return Ok(());
+        }
+        let view = self.engine.view(step.db.0, &row.group)?;
+        for member in &view.members {
+            let device = member.certificate.device();
+            if !applied.change.adds.contains(&device) {
+                continue;
+            }
+            self.meet(step, &member.certificate)?;
+            let text = format!("{} joined", member.certificate.name);
+            self.notice(step, row, (device, entry.seq, text))?;
+        }
+        for device in &applied.change.removes {
+            let stays = view.members.iter().any(|m| m.certificate.device().account == device.account);
+            if !stays {
+                step.db.drop_standing(&row.channel, &device.account)?;
+                let name = self.name_of(step, &device.account)?;
+                let text = format!("{name} is out");
+                self.notice(step, row, (*device, entry.seq, text))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+//! The ordered reader: checks the hash chain, moves the cursor entry by entry, keeps what it cannot read.
+//!
+//! Nothing else moves a cursor. An entry that may still succeed stops the reader; one that never will is
+//! kept with its reason and shown.
+
+use qpc_credential::{MlsContent, MlsHeader, Statement, StatementBody, mls_header};
+use qpc_mls::MlsError;
+use qpc_proto::aad::Aad;
+use qpc_proto::chain::{Link, Log};
+use qpc_proto::content::{Body, Content};
+use qpc_proto::message::{ChannelKind, DeviceRef, Entry, EntryKind, Page, inbox_channel};
+use qpc_proto::{AccountId, DeviceId, Digest};
+
+use super::store::{ChannelRow, KeptEntry, MessageRow, State, Status};
+use super::{Machine, Step, Work};
+use crate::error::ClientError;
+use crate::view::Event;
+
+/// What reading an entry came to.
+pub(super) enum Progress {
+    /// Done with it.
+    Advance,
+    /// It may succeed later: the cursor stays.
+    Hold(String),
+}
+
+impl Machine {
+    /// Makes sure that this device's inbox is followed.
+    pub(super) fn open_inbox(&self, step: &Step<'_>) -> Result<(), ClientError> {
+        let channel = inbox_channel(&self.profile.identity.device.device);
+        if step.db.channel(&channel)?.is_some() {
+            return Ok(());
+        }
+        Ok(step.db.put_channel(&ChannelRow {
+            channel,
+            kind: ChannelKind::Inbox,
+            title: String::new(),
+            peer: None,
+            group: [0; 32],
+            status: Status::Active,
+            reason: None,
+            cursor: 0,
+            head: Digest::ZERO,
+            known_head: 0,
+            base_commit: 0,
+            last_commit: 0,
+            inviter: None,
+            quiet_until_ms: 0,
+        })?)
+    }
+
+    /// Reads a page of a followed log.
+    pub(super) fn page(&mut self, step: &mut Step<'_>, page: Page) -> Result<(), ClientError> {
+        let Some(mut row) = step.db.channel(&page.channel)? else { return Ok(()) };
+        let before = (row.status, row.cursor);
+        row.known_head = row.known_head.max(page.head_seq);
+        for entry in &page.entries {
+            // A duplicate of what was read is passed over; a gap is fetched.
+            if entry.seq <= row.cursor {
+                continue;
+            }
+            if entry.seq != row.cursor.saturating_add(1) || !row.status.reads() {
+                break;
+            }
+            if !self.read(step, &mut row, entry)? {
+                break;
+            }
+        }
+        step.db.put_channel(&row)?;
+        if row.kind != ChannelKind::Inbox && (row.status, row.cursor) != before {
+            let view = self.channel_view(step, &row)?;
+            step.events.push(Event::Channel(view));
+        }
+        Ok(())
+    }
+
+    /// Reads one entry in its place; false stops the reader.
+    fn read(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        entry: &Entry,
+    ) -> Result<bool, ClientError> {
+        let Some(incarnation) = self.profile.incarnation else { return Ok(false) };
+        let log = Log { incarnation, channel: row.channel };
+        if log.next(&row.head, &Link::of(entry)) != entry.head {
+            row.status = Status::Alarm;
+            row.reason = Some(format!("the server's log breaks its own chain at {}", entry.seq));
+            self.alarm(step, Some((row.channel, entry.seq)), "the log breaks its chain".into());
+            return Ok(false);
+        }
+        let progress = match (row.kind, entry.kind) {
+            (ChannelKind::Inbox, EntryKind::Welcome) => self.welcome(step, entry)?,
+            (ChannelKind::Inbox, _) | (_, EntryKind::Welcome) => {
+                self.keep(step, row, (entry, "unknown kind of entry"))?;
+                Progress::Advance
+            }
+            (_, EntryKind::Application) => self.application(step, row, entry)?,
+            (_, EntryKind::Commit) => self.commit_entry(step, row, entry)?,
+            (_, EntryKind::Statement) => self.statement_entry(step, row, entry)?,
+        };
+        match progress {
+            Progress::Advance => {
+                if row.status == Status::Held {
+                    (row.status, row.reason) = (Status::Active, None);
+                }
+                (row.cursor, row.head) = (entry.seq, entry.head);
+                step.db.note_head(&row.channel, (entry.seq, &entry.head))?;
+                self.pauses.remove(&Work::Fetch(row.channel));
+                Ok(true)
+            }
+            Progress::Hold(reason) => {
+                row.status = Status::Held;
+                row.reason = Some(reason);
+                self.pause(step, (Work::Fetch(row.channel), None));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Keeps an entry that cannot be read, and shows it.
+    pub(super) fn keep(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (entry, reason): (&Entry, &str),
+    ) -> Result<(), ClientError> {
+        step.db.keep_entry(&KeptEntry {
+            channel: row.channel,
+            seq: entry.seq,
+            reason,
+            message_id: entry.message_id,
+            payload: &entry.payload,
+        })?;
+        if row.kind == ChannelKind::Inbox {
+            self.alarm(step, Some((row.channel, entry.seq)), reason.to_owned());
+            return Ok(());
+        }
+        let nobody = DeviceRef { account: AccountId::ZERO, device: DeviceId::ZERO };
+        let mut line = self.line(step, row, (nobody, State::Unreadable));
+        line.seq = Some(entry.seq);
+        line.accepted_at_ms = Some(entry.accepted_at_ms);
+        line.reason = Some(reason.to_owned());
+        self.show(step, row, line)
+    }
+
+    /// A line of history that is not written yet.
+    pub(super) fn line(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (sender, state): (DeviceRef, State),
+    ) -> MessageRow {
+        MessageRow {
+            id: 0,
+            channel: row.channel,
+            seq: None,
+            sender,
+            content_id: step.random(),
+            text: String::new(),
+            state,
+            reason: None,
+            sent_at_ms: step.now_ms,
+            accepted_at_ms: None,
+            seen: false,
+        }
+    }
+
+    /// A notice in the history of a channel.
+    pub(super) fn notice(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (about, seq, text): (DeviceRef, u64, String),
+    ) -> Result<(), ClientError> {
+        let mut line = self.line(step, row, (about, State::Notice));
+        line.seq = Some(seq);
+        line.text = text;
+        self.show(step, row, line)
+    }
+
+    /// Writes a line and says so; a line that is there already (same device, same content id) is not
+    /// shown twice.
+    fn show(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        mut line: MessageRow,
+    ) -> Result<(), ClientError> {
+        if let Some(id) = step.db.insert_message(&line)? {
+            line.id = id;
+            let view = self.message_view(step, (&line, &row.title))?;
+            step.events.push(Event::Message(view));
+        }
+        Ok(())
+    }
+
+    fn application(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        entry: &Entry,
+    ) -> Result<Progress, ClientError> {
+        if self.own_message(step, row, entry)? {
+            return Ok(Progress::Advance);
+        }
+        let Ok(MlsHeader { aad, content: MlsContent::Application, .. }) =
+            mls_header(&entry.payload)
+        else {
+            self.keep(step, row, (entry, "not an application message"))?;
+            return Ok(Progress::Advance);
+        };
+        if aad.base_commit != row.base_commit {
+            self.keep(step, row, (entry, "sent on another branch of the group"))?;
+            return Ok(Progress::Advance);
+        }
+        let opened = match self.engine.open(step.db.0, &row.group, &entry.payload) {
+            Ok(opened) => opened,
+            Err(MlsError::Refused(reason)) => {
+                self.keep(step, row, (entry, reason))?;
+                return Ok(Progress::Advance);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let sender = opened.sender.device();
+        self.compare_view(step, row, (entry, &aad))?;
+        self.confirm_join(row, &sender.account);
+        let Ok(content) = Content::decode(&opened.plaintext) else {
+            self.keep(step, row, (entry, "its content is malformed"))?;
+            return Ok(Progress::Advance);
+        };
+        let mut line = self.line(step, row, (sender, State::Received));
+        line.seq = Some(entry.seq);
+        line.accepted_at_ms = Some(entry.accepted_at_ms);
+        line.content_id = content.content_id;
+        line.sent_at_ms = content.sent_at_ms;
+        match content.body {
+            Body::Text(text) => line.text = text,
+            Body::Unknown => line.reason = Some("of a kind that needs a newer qpc".to_owned()),
+        }
+        self.show(step, row, line)?;
+        Ok(Progress::Advance)
+    }
+
+    /// Settles an own message that the log shows; a place that the server gave to an own message but
+    /// shows another entry in is a lie, and the message is sent again.
+    fn own_message(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        entry: &Entry,
+    ) -> Result<bool, ClientError> {
+        let found =
+            step.db.sealed_message(&row.channel, (&entry.message_id, &entry.payload))?;
+        if let Some(id) = found {
+            step.db.settle(id, (entry.seq, entry.accepted_at_ms))?;
+            self.show_own(step, id)?;
+            return Ok(true);
+        }
+        if let Some(id) = step.db.misplaced(&row.channel, entry.seq)? {
+            step.db.unaccept(id)?;
+            let text = "the server gave this place to a message of mine, but shows another";
+            self.alarm(step, Some((row.channel, entry.seq)), text.to_owned());
+        }
+        Ok(false)
+    }
+
+    /// Says that an own message changed its state.
+    pub(super) fn show_own(&self, step: &mut Step<'_>, id: u64) -> Result<(), ClientError> {
+        if let Some(message) = step.db.message(id)? {
+            let title = step.db.channel(&message.channel)?.map(|row| row.title);
+            let view = self.message_view(step, (&message, &title.unwrap_or_default()))?;
+            step.events.push(Event::Outbox(view));
+        }
+        Ok(())
+    }
+
+    /// Compares the log that a member was shown with this device's, by the member's authenticated
+    /// digest. Tells; does not stop, for a hostile member could claim anything.
+    pub(super) fn compare_view(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (entry, aad): (&Entry, &Aad),
+    ) -> Result<(), ClientError> {
+        let shown = step.db.head_at(&row.channel, aad.head_seq)?;
+        let differs = shown.is_some_and(|head| head.short() != aad.head);
+        if differs || aad.head_seq >= entry.seq {
+            let text = "a member was shown another log than this device: the server may be lying";
+            self.alarm(step, Some((row.channel, aad.head_seq)), text.to_owned());
+        }
+        Ok(())
+    }
+
+    /// A join is confirmed when someone besides the inviter builds on it.
+    pub(super) fn confirm_join(&self, row: &mut ChannelRow, sender: &AccountId) {
+        let own = self.profile.identity.device.account;
+        if row.inviter.is_some_and(|inviter| inviter != *sender) && *sender != own {
+            row.inviter = None;
+            if row.status == Status::Unconfirmed {
+                row.status = Status::Active;
+            }
+        }
+    }
+
+    fn statement_entry(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        entry: &Entry,
+    ) -> Result<Progress, ClientError> {
+        let Ok(statement) = Statement::verify(&entry.payload) else {
+            self.keep(step, row, (entry, "the statement does not verify"))?;
+            return Ok(Progress::Advance);
+        };
+        if statement.channel != row.channel {
+            self.keep(step, row, (entry, "the statement is for another channel"))?;
+            return Ok(Progress::Advance);
+        }
+        let device = statement.certificate.device();
+        match statement.body {
+            StatementBody::Leave => {
+                let standing = (&device.account, entry.seq, entry.payload.as_ref());
+                step.db.put_standing(&row.channel, standing)?;
+                let own = device.account == self.profile.identity.device.account;
+                let text = if own {
+                    row.status = Status::Leaving;
+                    "you asked to leave".to_owned()
+                } else {
+                    self.follow_leave(step, row, &device.account)?;
+                    format!("{} asked to leave", statement.certificate.name)
+                };
+                self.notice(step, row, (device, entry.seq, text))?;
+            }
+        }
+        Ok(Progress::Advance)
+    }
+}

@@ -1,0 +1,297 @@
+//! Group operations: claiming KeyPackages, sealing the Commit, following what others asked for.
+
+use std::collections::BTreeSet;
+
+use qpc_credential::{PublicIdentity, Statement, StatementBody, admit_key_package};
+use qpc_mls::MlsError;
+use qpc_mls::context::{ChannelContext, POLICY_VERSION};
+use qpc_mls::engine::{CommitPlan, Place};
+use qpc_proto::message::{ChannelKind, Claims, CommitBundle, DeviceRef};
+use qpc_proto::{AccountId, ChannelId, MessageId, RequestId};
+
+use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, Status};
+use super::{Machine, Step};
+use crate::error::ClientError;
+
+/// Members commit for a leaver in the order of their leaves, this far apart, in milliseconds.
+const TURN_MS: u64 = 2_000;
+/// Attempts at a Commit before the operation is given up and shown as failed.
+pub(super) const ATTEMPTS_MAX: u32 = 64;
+
+impl Machine {
+    /// Notes an operation and the accounts it is about.
+    pub(super) fn intend(
+        &self,
+        step: &mut Step<'_>,
+        channel: &ChannelId,
+        (kind, accounts, not_before_ms): (IntentKind, &[AccountId], u64),
+    ) -> Result<u64, ClientError> {
+        let claims = matches!(kind, IntentKind::Create | IntentKind::Add) && !accounts.is_empty();
+        let intent = IntentRow {
+            id: 0,
+            channel: *channel,
+            kind,
+            state: if claims { IntentState::Claiming } else { IntentState::Ready },
+            request_id: RequestId(step.random()),
+            attempts: 0,
+            not_before_ms,
+            reason: None,
+        };
+        let id = step.db.insert_intent(&intent)?;
+        for account in accounts {
+            let request_id = RequestId(step.random());
+            step.db.insert_intent_account(id, (account, &request_id))?;
+        }
+        Ok(id)
+    }
+
+    /// Somebody asked to leave: every member's client commits the removal, in the order of leaves.
+    pub(super) fn follow_leave(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        leaver: &AccountId,
+    ) -> Result<(), ClientError> {
+        if row.kind != ChannelKind::Group {
+            return Ok(());
+        }
+        let own = self.profile.identity.device;
+        let members = self.engine.view(step.db.0, &row.group)?.members;
+        let turn = members
+            .iter()
+            .filter(|member| member.certificate.device().account != *leaver)
+            .position(|member| member.certificate.device() == own)
+            .and_then(|position| u64::try_from(position).ok())
+            .unwrap_or(0);
+        let wait = turn.saturating_mul(TURN_MS).saturating_add(step.below(TURN_MS));
+        let at = step.now_ms.saturating_add(wait);
+        self.intend(step, &row.channel, (IntentKind::Remove, &[*leaver], at))?;
+        Ok(())
+    }
+
+    /// Takes claimed KeyPackages, checked against the newest device list ever seen.
+    pub(super) fn claimed(
+        &self,
+        step: &mut Step<'_>,
+        (intent, account): (u64, AccountId),
+        claims: &Claims,
+    ) -> Result<(), ClientError> {
+        let identity = match self.check_identity(step, &account, &claims.identity) {
+            Ok(identity) => identity,
+            Err(ClientError::Alarm(reason)) => {
+                self.alarm(step, None, reason.clone());
+                return self.fail_intent(step, (intent, &reason));
+            }
+            Err(error) => return Err(error),
+        };
+        for claimed in &claims.claimed {
+            let admitted = admit_key_package(&claimed.key_package, step.now_ms);
+            let good = admitted.is_ok_and(|admitted| {
+                let device = DeviceRef { account, device: claimed.device };
+                admitted.device == device && identity.list.holds(&admitted.certificate)
+            });
+            if !good {
+                let reason = "the server handed out a KeyPackage that does not belong there";
+                self.alarm(step, None, reason.to_owned());
+                return self.fail_intent(step, (intent, reason));
+            }
+            step.db.put_key_package(intent, (&claimed.device, &claimed.key_package))?;
+        }
+        step.db.set_claimed(intent, &account)?;
+        if step.db.intent_accounts(intent)?.iter().all(|(_, _, claimed)| *claimed) {
+            step.db.set_intent(intent, (IntentState::Ready, None))?;
+        }
+        Ok(())
+    }
+
+    /// Verifies an identity that the server showed: the newest list seen never goes back.
+    pub(super) fn check_identity(
+        &self,
+        step: &mut Step<'_>,
+        account: &AccountId,
+        shown: &qpc_proto::message::Identity,
+    ) -> Result<PublicIdentity, ClientError> {
+        let identity = PublicIdentity::verify(shown)
+            .map_err(|_| ClientError::Alarm("an identity that does not verify".into()))?;
+        if identity.account() != *account {
+            return Err(ClientError::Alarm("the identity of another account".into()));
+        }
+        let list = (identity.list.generation, identity.list.version);
+        let root = identity.account_key.root;
+        self.meet_account(step, account, (&identity.list.name, &root))?;
+        if let Some(known) = step.db.contact(account)? {
+            let same = step.db.device_list(account)?;
+            let forked = list == known.newest
+                && same.is_some_and(|bytes| bytes != shown.device_list.as_ref());
+            if list < known.newest || forked {
+                let text = format!("the server shows an old or second device list of {}", known.name);
+                return Err(ClientError::Alarm(text));
+            }
+            step.db.set_device_list(account, (list, &shown.device_list))?;
+        }
+        Ok(identity)
+    }
+
+    /// Gives an operation up; a channel that was to be created by it fails with it.
+    pub(super) fn fail_intent(
+        &self,
+        step: &mut Step<'_>,
+        (intent, reason): (u64, &str),
+    ) -> Result<(), ClientError> {
+        let Some(row) = step.db.intent(intent)? else { return Ok(()) };
+        step.db.set_intent(intent, (IntentState::Failed, Some(reason)))?;
+        if row.kind == IntentKind::Create
+            && let Some(mut channel) = step.db.channel(&row.channel)?
+        {
+            channel.status = Status::Failed;
+            channel.reason = Some(reason.to_owned());
+            step.db.put_channel(&channel)?;
+            self.refuse_outbox(step, &channel, reason)?;
+            match self.engine.forget(step.db.0, &channel.group) {
+                Ok(()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals the Commit of an operation whose time has come; `None` when there is nothing to seal.
+    pub(super) fn seal_commit(
+        &self,
+        step: &mut Step<'_>,
+        (intent, row): (&IntentRow, &ChannelRow),
+    ) -> Result<Option<SealedCommitRow>, ClientError> {
+        let plan = match self.plan(step, intent, row)? {
+            Some(plan) => plan,
+            None => {
+                step.db.set_intent(intent.id, (IntentState::Done, None))?;
+                return Ok(None);
+            }
+        };
+        if intent.kind == IntentKind::Create {
+            self.create_group(step, row)?;
+        }
+        let place = Place {
+            channel: row.channel,
+            base_commit: row.base_commit,
+            head_seq: row.cursor,
+            head: row.head,
+        };
+        let sealed = match self.engine.commit(step.db.0, &row.group, (&place, &plan)) {
+            Ok(sealed) => sealed,
+            Err(MlsError::Refused(reason)) => {
+                self.fail_intent(step, (intent.id, reason))?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let sealed = SealedCommitRow {
+            intent: intent.id,
+            bundle: CommitBundle {
+                message_id: MessageId(step.random()),
+                after_commit: row.last_commit,
+                payload: sealed.payload.into(),
+                roster_change: sealed.change.encode().into(),
+                welcome: sealed.welcome.map(Into::into),
+                statements: plan.statements,
+            },
+        };
+        step.db.put_sealed_commit(&row.channel, &sealed)?;
+        step.db.set_intent(intent.id, (IntentState::Sealed, None))?;
+        Ok(Some(sealed))
+    }
+
+    /// A new group at epoch 0; what an earlier attempt left is forgotten.
+    fn create_group(&self, step: &Step<'_>, row: &ChannelRow) -> Result<(), ClientError> {
+        let own = self.profile.identity.device.account;
+        let context = ChannelContext {
+            channel: row.channel,
+            kind: row.kind,
+            title: match row.kind {
+                ChannelKind::Group => row.title.clone(),
+                ChannelKind::Direct | ChannelKind::Inbox => String::new(),
+            },
+            admins: row.peer.into_iter().chain([own]).collect(),
+            policy_version: POLICY_VERSION,
+        };
+        self.engine.forget(step.db.0, &row.group)?;
+        Ok(self.engine.create(step.db.0, &row.group, (&context, step.now_ms))?)
+    }
+
+    /// What the Commit is to do now; `None` when it has been done meanwhile.
+    fn plan(
+        &self,
+        step: &Step<'_>,
+        intent: &IntentRow,
+        row: &ChannelRow,
+    ) -> Result<Option<CommitPlan>, ClientError> {
+        let accounts = step.db.intent_accounts(intent.id)?;
+        let accounts: BTreeSet<AccountId> = accounts.into_iter().map(|(id, ..)| id).collect();
+        match intent.kind {
+            IntentKind::Create => {
+                let adds = step.db.key_packages(intent.id)?;
+                Ok(Some(CommitPlan { adds, ..CommitPlan::default() }))
+            }
+            IntentKind::Add => self.plan_adds(step, intent, row),
+            IntentKind::Remove => {
+                let members = self.devices(step, row)?;
+                let removes: BTreeSet<_> =
+                    members.into_iter().filter(|d| accounts.contains(&d.account)).collect();
+                let standing = step.db.standing(&row.channel)?;
+                let statements = standing
+                    .into_iter()
+                    .filter(|(account, _)| accounts.contains(account))
+                    .map(|(_, bytes)| bytes.into())
+                    .collect();
+                let plan = CommitPlan { removes, statements, ..CommitPlan::default() };
+                Ok((!plan.removes.is_empty()).then_some(plan))
+            }
+            IntentKind::Leave => Ok(None),
+        }
+    }
+
+    /// Adds those whose devices are not members yet.
+    fn plan_adds(
+        &self,
+        step: &Step<'_>,
+        intent: &IntentRow,
+        row: &ChannelRow,
+    ) -> Result<Option<CommitPlan>, ClientError> {
+        let members = self.devices(step, row)?;
+        let mut adds = Vec::new();
+        for bytes in step.db.key_packages(intent.id)? {
+            let admitted = admit_key_package(&bytes, step.now_ms);
+            if admitted.is_ok_and(|admitted| !members.contains(&admitted.device)) {
+                adds.push(bytes);
+            }
+        }
+        Ok((!adds.is_empty()).then(|| CommitPlan { adds, ..CommitPlan::default() }))
+    }
+
+    fn devices(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<BTreeSet<DeviceRef>, ClientError> {
+        let view = self.engine.view(step.db.0, &row.group)?;
+        Ok(view.members.iter().map(|member| member.certificate.device()).collect())
+    }
+
+    /// The signed statement of a leave.
+    pub(super) fn leave_statement(
+        &self,
+        step: &Step<'_>,
+        channel: &ChannelId,
+    ) -> Result<bytes::Bytes, ClientError> {
+        let certificate = &self.profile.identity.certificate;
+        let certificate = qpc_credential::Certificate::verify(certificate)
+            .map_err(|_| ClientError::Internal("the own certificate does not verify"))?;
+        let statement = Statement {
+            channel: *channel,
+            certificate,
+            issued_at_ms: step.now_ms,
+            body: StatementBody::Leave,
+        };
+        Ok(statement.sign(self.profile.keys.sign_statement()))
+    }
+}

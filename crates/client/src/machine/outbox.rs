@@ -1,0 +1,145 @@
+//! Own messages: sealed under the epoch in force, sent in batches, resent as they are until settled.
+
+use qpc_mls::engine::Place;
+use qpc_proto::content::{Body, Content, DeviceListDigest};
+use qpc_proto::message::{Enqueue, EnqueueAnswer, NewEntry, Request};
+use qpc_proto::{ErrorCode, ErrorDetail, MessageId, limits};
+
+use super::store::{ChannelRow, OutboxRow};
+use super::{Machine, Step, Work};
+use crate::error::ClientError;
+
+/// Messages sealed and sent at once.
+const BATCH_MAX: u64 = 64;
+/// Bytes sent at once: a frame must hold them with their envelopes.
+const BATCH_BYTES_MAX: usize = limits::PAYLOAD_BYTES_MAX;
+
+impl Machine {
+    /// The next batch of a channel: what is sealed already, else what can be sealed now.
+    pub(super) fn next_batch(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        may_seal: bool,
+    ) -> Result<Option<Request>, ClientError> {
+        let pending = step.db.outbox(&row.channel, BATCH_MAX)?;
+        let mut rows: Vec<OutboxRow> =
+            pending.iter().take_while(|row| row.sealed.is_some()).cloned().collect();
+        if rows.is_empty() {
+            if !may_seal || pending.is_empty() {
+                return Ok(None);
+            }
+            rows = self.seal_batch(step, row, pending)?;
+        }
+        let mut entries = Vec::new();
+        let mut ids = Vec::new();
+        let mut bytes = 0_usize;
+        for row in rows {
+            let Some((message_id, after_commit, payload)) = row.sealed else { continue };
+            bytes = bytes.saturating_add(payload.len());
+            if !entries.is_empty() && bytes > BATCH_BYTES_MAX {
+                break;
+            }
+            entries.push(NewEntry { message_id, after_commit, payload: payload.into() });
+            ids.push(row.id);
+        }
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        self.batches.insert(row.channel, ids);
+        Ok(Some(Request::Enqueue(Enqueue { channel: row.channel, entries })))
+    }
+
+    fn seal_batch(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        waiting: Vec<OutboxRow>,
+    ) -> Result<Vec<OutboxRow>, ClientError> {
+        let place = Place {
+            channel: row.channel,
+            base_commit: row.base_commit,
+            head_seq: row.cursor,
+            head: row.head,
+        };
+        let own_devices = self.own_devices();
+        let mut sealed = Vec::with_capacity(waiting.len());
+        for mut message in waiting {
+            let Some(line) = step.db.message(message.id)? else { continue };
+            let content = Content {
+                content_id: line.content_id,
+                sent_at_ms: line.sent_at_ms,
+                own_devices,
+                body: Body::Text(line.text),
+            };
+            let plaintext = zeroize::Zeroizing::new(content.encode());
+            let payload = self.engine.seal(step.db.0, &row.group, (&place, &plaintext))?;
+            let message_id = MessageId(step.random());
+            step.db.seal(message.id, (&message_id, row.last_commit, &payload))?;
+            message.sealed = Some((message_id, row.last_commit, payload));
+            sealed.push(message);
+        }
+        Ok(sealed)
+    }
+
+    fn own_devices(&self) -> Option<DeviceListDigest> {
+        Some(DeviceListDigest {
+            generation: 1,
+            version: 1,
+            hash: qpc_proto::chain::sha256(&self.profile.identity.device_list),
+        })
+    }
+
+    /// What became of a batch: the accepted prefix has its place; the first refused is sealed anew or
+    /// set aside; those behind it go again.
+    pub(super) fn enqueued(
+        &mut self,
+        step: &mut Step<'_>,
+        channel: &qpc_proto::ChannelId,
+        answer: EnqueueAnswer,
+    ) -> Result<(), ClientError> {
+        let Some(ids) = self.batches.remove(channel) else { return Ok(()) };
+        let Some(mut row) = step.db.channel(channel)? else { return Ok(()) };
+        for (id, accepted) in ids.iter().zip(&answer.accepted) {
+            row.known_head = row.known_head.max(accepted.seq);
+            // The log may have shown it before the answer came.
+            if step.db.is_queued(*id)? {
+                step.db.accept(*id, (accepted.seq, accepted.accepted_at_ms))?;
+                self.show_own(step, *id)?;
+            }
+        }
+        if let Some(refusal) = answer.refusal {
+            let rest = ids.get(answer.accepted.len()..).unwrap_or_default();
+            if refusal.code == ErrorCode::StaleCommit {
+                if let Some(ErrorDetail::LastCommit(seq)) = refusal.detail {
+                    row.known_head = row.known_head.max(seq);
+                }
+                for id in rest {
+                    step.db.unseal(*id)?;
+                }
+            } else if refusal.code.retryable() {
+                self.pause(step, (Work::Outbox(*channel), refusal.retry_after_ms));
+            } else if let Some(id) = rest.first() {
+                step.db.refuse(*id, refusal.code.as_str())?;
+                self.show_own(step, *id)?;
+            }
+        } else {
+            self.pauses.remove(&Work::Outbox(*channel));
+        }
+        Ok(step.db.put_channel(&row)?)
+    }
+
+    /// Sets aside everything that waits in a channel, visibly.
+    pub(super) fn refuse_outbox(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        reason: &str,
+    ) -> Result<(), ClientError> {
+        for message in step.db.outbox(&row.channel, u64::from(u32::MAX))? {
+            step.db.refuse(message.id, reason)?;
+            self.show_own(step, message.id)?;
+        }
+        Ok(())
+    }
+}

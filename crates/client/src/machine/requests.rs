@@ -1,0 +1,247 @@
+//! What is to be asked of the server now, derived from the database. Sealing happens here, so that sealed
+//! bytes are on disk before they leave.
+
+use qpc_proto::RequestId;
+use qpc_proto::message::{
+    CommitRequest, CreateChannel, Cursor, Fetch, Request, Statement, inbox_channel,
+};
+
+use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow};
+use super::{Machine, Outgoing, Step, Work};
+use crate::error::ClientError;
+use crate::view::Event;
+
+/// Entries read before they are acknowledged while other work is going on.
+const ACK_EVERY: u64 = 64;
+
+impl Machine {
+    /// Everything that is due, each piece of work once at a time.
+    ///
+    /// # Errors
+    /// [`ClientError`] when this device's database or keys refused: the transaction must not commit.
+    pub fn requests(&mut self, step: &mut Step<'_>) -> Result<Vec<Outgoing>, ClientError> {
+        let mut out = Vec::new();
+        if !self.online {
+            return Ok(out);
+        }
+        self.account_requests(step, &mut out)?;
+        self.intent_requests(step, &mut out)?;
+        for row in step.db.channels()? {
+            self.channel_requests(step, &mut out, &row)?;
+        }
+        self.ack_request(step, &mut out)?;
+        self.note_caught_up(step, &out)?;
+        Ok(out)
+    }
+
+    /// Whether work is neither in flight nor waiting.
+    fn is_due(&self, work: &Work, now_ms: u64) -> bool {
+        !self.in_flight.contains(work) && !self.paused(work, now_ms)
+    }
+
+    fn send(&mut self, out: &mut Vec<Outgoing>, outgoing: Outgoing) {
+        self.in_flight.insert(outgoing.work.clone());
+        out.push(outgoing);
+    }
+
+    fn account_requests(
+        &mut self,
+        step: &mut Step<'_>,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), ClientError> {
+        let request_id = RequestId::ZERO;
+        if self.list_due && self.is_due(&Work::ListChannels, step.now_ms) {
+            let (work, request) = (Work::ListChannels, Request::ListChannels);
+            self.send(out, Outgoing { work, request_id, request });
+        }
+        if self.is_due(&Work::Upload, step.now_ms)
+            && let Some((request_id, request)) = self.next_upload(step)?
+        {
+            self.send(out, Outgoing { work: Work::Upload, request_id, request });
+        } else if self.status_due && self.is_due(&Work::KeyPackageStatus, step.now_ms) {
+            let (work, request) = (Work::KeyPackageStatus, Request::KeyPackageStatus);
+            self.send(out, Outgoing { work, request_id, request });
+        }
+        let wanted = self.lookups.iter().filter(|(_, refused)| refused.is_none());
+        let names: Vec<String> = wanted.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let work = Work::Lookup(name.clone());
+            if self.is_due(&work, step.now_ms) {
+                self.send(out, Outgoing { work, request_id, request: Request::Lookup(name) });
+            }
+        }
+        Ok(())
+    }
+
+    fn intent_requests(
+        &mut self,
+        step: &mut Step<'_>,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), ClientError> {
+        for intent in step.db.open_intents()? {
+            if intent.state == IntentState::Claiming {
+                for (account, request_id, claimed) in step.db.intent_accounts(intent.id)? {
+                    let work = Work::Claim(intent.id, account);
+                    if !claimed && self.is_due(&work, step.now_ms) {
+                        let request = Request::ClaimKeyPackages(account);
+                        self.send(out, Outgoing { work, request_id, request });
+                    }
+                }
+            } else if intent.kind == IntentKind::Leave {
+                let work = Work::Statement(intent.id);
+                if self.is_due(&work, step.now_ms) {
+                    let statement = self.leave_statement(step, &intent.channel)?;
+                    let channel = intent.channel;
+                    let request = Request::Statement(Statement { channel, statement });
+                    let request_id = intent.request_id;
+                    self.send(out, Outgoing { work, request_id, request });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn channel_requests(
+        &mut self,
+        step: &mut Step<'_>,
+        out: &mut Vec<Outgoing>,
+        row: &ChannelRow,
+    ) -> Result<(), ClientError> {
+        let fetch = Work::Fetch(row.channel);
+        if row.status.reads() && !row.in_step() && self.is_due(&fetch, step.now_ms) {
+            let request = Request::Fetch(Fetch {
+                channel: row.channel,
+                after_seq: row.cursor,
+                bytes_max: 0,
+            });
+            let request_id = RequestId::ZERO;
+            self.send(out, Outgoing { work: fetch, request_id, request });
+        }
+        let quiet = row.quiet_until_ms > step.now_ms || !row.in_step();
+        let commit = self.commit_request(step, (row, quiet), out)?;
+        let work = Work::Outbox(row.channel);
+        if self.is_due(&work, step.now_ms) {
+            let may_seal = row.status.seals() && !quiet && !commit;
+            if let Some(request) = self.next_batch(step, row, may_seal)? {
+                self.send(out, Outgoing { work, request_id: RequestId::ZERO, request });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the pending Commit, or seals the next one. True while messages must wait for a Commit:
+    /// one is on its way, or a removal is wanted.
+    fn commit_request(
+        &mut self,
+        step: &mut Step<'_>,
+        (row, quiet): (&ChannelRow, bool),
+        out: &mut Vec<Outgoing>,
+    ) -> Result<bool, ClientError> {
+        let work = Work::Commit(row.channel);
+        let sealed = match step.db.sealed_commit(&row.channel)? {
+            Some(sealed) => Some(sealed),
+            None => {
+                let Some(intent) = self.next_intent(step, row)? else { return Ok(false) };
+                let removal = intent.kind == IntentKind::Remove;
+                let messages = step.db.outbox_len(Some(&row.channel))? > 0;
+                let first = intent.kind == IntentKind::Create || (intent.attempts == 0 && removal);
+                let blocked = self.in_flight.contains(&Work::Outbox(row.channel))
+                    || (messages && !first && !removal);
+                let can = row.status.seals() || intent.kind == IntentKind::Create;
+                if quiet || blocked || !can || self.paused(&work, step.now_ms) {
+                    return Ok(removal);
+                }
+                self.seal_commit(step, (&intent, row))?
+            }
+        };
+        let Some(sealed) = sealed else { return Ok(false) };
+        let answered = self.accepted_commits.contains(&sealed.intent);
+        if !answered && self.is_due(&work, step.now_ms) {
+            let outgoing = self.bundle_request(step, row, sealed)?;
+            self.send(out, outgoing);
+        }
+        Ok(true)
+    }
+
+    fn next_intent(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<Option<IntentRow>, ClientError> {
+        let ready = |intent: &IntentRow| {
+            intent.channel == row.channel
+                && intent.state == IntentState::Ready
+                && intent.kind != IntentKind::Leave
+                && intent.not_before_ms <= step.now_ms
+        };
+        Ok(step.db.open_intents()?.into_iter().find(ready))
+    }
+
+    fn bundle_request(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+        sealed: SealedCommitRow,
+    ) -> Result<Outgoing, ClientError> {
+        let intent = step.db.intent(sealed.intent)?;
+        let (channel, bundle) = (row.channel, sealed.bundle);
+        let (request_id, request) = match intent {
+            Some(intent) if intent.kind == IntentKind::Create => {
+                let create = CreateChannel { channel, kind: row.kind, bundle };
+                (intent.request_id, Request::CreateChannel(create))
+            }
+            Some(_) | None => {
+                (RequestId::ZERO, Request::Commit(CommitRequest { channel, bundle }))
+            }
+        };
+        Ok(Outgoing { work: Work::Commit(channel), request_id, request })
+    }
+
+    /// Acknowledges what is durably read: in batches while busy, all of it when nothing else goes on.
+    fn ack_request(
+        &mut self,
+        step: &Step<'_>,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), ClientError> {
+        if !self.is_due(&Work::Ack, step.now_ms) {
+            return Ok(());
+        }
+        let busy = !out.is_empty() || !self.in_flight.is_empty();
+        let cursors = self.unacked(step, if busy { ACK_EVERY } else { 1 })?;
+        if !cursors.is_empty() {
+            let (work, request) = (Work::Ack, Request::Ack(cursors));
+            self.send(out, Outgoing { work, request_id: RequestId::ZERO, request });
+        }
+        Ok(())
+    }
+
+    fn unacked(&self, step: &Step<'_>, at_least: u64) -> Result<Vec<Cursor>, ClientError> {
+        let behind = |row: &ChannelRow| {
+            let acked = self.acked.get(&row.channel).copied().unwrap_or(0);
+            row.known_head > 0 && row.cursor >= acked.saturating_add(at_least)
+        };
+        let rows = step.db.channels()?.into_iter().filter(behind);
+        Ok(rows
+            .map(|row| Cursor { channel: row.channel, seq: row.cursor })
+            .take(qpc_proto::limits::CURSORS_MAX)
+            .collect())
+    }
+
+    /// Says once a connection that everything the server had at login has been read.
+    fn note_caught_up(&mut self, step: &mut Step<'_>, out: &[Outgoing]) -> Result<(), ClientError> {
+        if self.caught_up || self.list_due || out.iter().any(|o| matches!(o.work, Work::Fetch(_))) {
+            return Ok(());
+        }
+        let inbox = inbox_channel(&self.profile.identity.device.device);
+        let behind = step.db.channels()?.iter().any(|row| {
+            row.status.reads()
+                && !row.in_step()
+                && (row.channel == inbox || row.status != super::store::Status::Held)
+        });
+        if !behind {
+            self.caught_up = true;
+            step.events.push(Event::CaughtUp);
+        }
+        Ok(())
+    }
+}

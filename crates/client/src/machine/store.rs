@@ -1,0 +1,43 @@
+//! All SQL of the client. Rows in, rows out; no decisions.
+
+mod channel;
+mod contact;
+mod intent;
+mod message;
+mod profile;
+
+pub(crate) use channel::{ChannelRow, KeptEntry, Status};
+pub(crate) use contact::ContactRow;
+pub(crate) use intent::{IntentKind, IntentRow, IntentState, SealedCommitRow, UploadRow};
+pub(crate) use message::{MessageRow, OutboxRow, State};
+pub(crate) use profile::Profile;
+
+use qpc_storage::{Migration, Schema};
+
+/// The client's tables.
+pub(crate) fn schema() -> Schema {
+    const MIGRATIONS: &[Migration] = &[Migration {
+        name: "client",
+        sql: include_str!("../../migrations/0001_client.sql"),
+    }];
+    Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
+}
+
+/// A database of the client on the caller's transaction.
+#[derive(Clone, Copy)]
+pub(crate) struct Db<'t>(pub(crate) &'t qpc_storage::Tx<'t>);
+
+/// Byte strings in one column: a count and each with its length.
+fn pack(items: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+    items
+        .iter()
+        .fold(qpc_proto::codec::Writer::default().u32(count), |writer, item| writer.var(item))
+        .finish()
+}
+
+fn unpack(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut reader = qpc_proto::codec::Reader::new(bytes);
+    let count = reader.u32().unwrap_or(0);
+    (0..count).map_while(|_| reader.var(usize::MAX).ok().map(<[u8]>::to_vec)).collect()
+}

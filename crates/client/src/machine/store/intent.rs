@@ -1,0 +1,332 @@
+//! Group operations in progress, their claimed KeyPackages and sealed Commits, and pending uploads.
+
+use bytes::Bytes;
+use qpc_proto::message::CommitBundle;
+use qpc_proto::{AccountId, ChannelId, DeviceId, MessageId, RequestId};
+use qpc_storage::sql::{self, OptionalExtension as _, Row, params};
+
+use super::{Db, pack, unpack};
+
+/// What is wanted. The number is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IntentKind {
+    Create,
+    Add,
+    Remove,
+    Leave,
+}
+
+/// How far it is. Below `Done` it is open. The number is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IntentState {
+    /// KeyPackages are still to be claimed.
+    Claiming,
+    /// Its Commit (or statement) is to be sealed.
+    Ready,
+    /// Its Commit is sealed; resent as it is until settled.
+    Sealed,
+    Done,
+    Failed,
+}
+
+/// A group operation.
+#[derive(Debug, Clone)]
+pub(crate) struct IntentRow {
+    pub(crate) id: u64,
+    pub(crate) channel: ChannelId,
+    pub(crate) kind: IntentKind,
+    pub(crate) state: IntentState,
+    pub(crate) request_id: RequestId,
+    pub(crate) attempts: u32,
+    pub(crate) not_before_ms: u64,
+    pub(crate) reason: Option<String>,
+}
+
+/// A sealed Commit.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedCommitRow {
+    pub(crate) intent: u64,
+    pub(crate) bundle: CommitBundle,
+}
+
+/// KeyPackages on their way to the server.
+#[derive(Debug, Clone)]
+pub(crate) struct UploadRow {
+    pub(crate) request_id: RequestId,
+    pub(crate) key_packages: Vec<Vec<u8>>,
+    pub(crate) last_resort: Option<Vec<u8>>,
+}
+
+impl IntentKind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Create => 0,
+            Self::Add => 1,
+            Self::Remove => 2,
+            Self::Leave => 3,
+        }
+    }
+}
+
+impl IntentState {
+    fn code(self) -> u8 {
+        match self {
+            Self::Claiming => 0,
+            Self::Ready => 1,
+            Self::Sealed => 2,
+            Self::Done => 3,
+            Self::Failed => 4,
+        }
+    }
+}
+
+const COLUMNS: &str =
+    "id, channel, kind, state, request_id, attempts, not_before_ms, reason";
+
+fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
+    Ok(IntentRow {
+        id: row.get(0)?,
+        channel: ChannelId(row.get(1)?),
+        kind: match row.get::<_, u8>(2)? {
+            0 => IntentKind::Create,
+            1 => IntentKind::Add,
+            2 => IntentKind::Remove,
+            _ => IntentKind::Leave,
+        },
+        state: match row.get::<_, u8>(3)? {
+            0 => IntentState::Claiming,
+            1 => IntentState::Ready,
+            2 => IntentState::Sealed,
+            3 => IntentState::Done,
+            _ => IntentState::Failed,
+        },
+        request_id: RequestId(row.get(4)?),
+        attempts: row.get(5)?,
+        not_before_ms: row.get(6)?,
+        reason: row.get(7)?,
+    })
+}
+
+impl Db<'_> {
+    pub(crate) fn insert_intent(&self, intent: &IntentRow) -> sql::Result<u64> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO intent (channel, kind, state, request_id, not_before_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                intent.channel.0,
+                intent.kind.code(),
+                intent.state.code(),
+                intent.request_id.0,
+                intent.not_before_ms
+            ])?;
+        Ok(u64::try_from(self.0.last_insert_rowid()).unwrap_or(0))
+    }
+
+    pub(crate) fn insert_intent_account(
+        &self,
+        intent: u64,
+        (account, request_id): (&AccountId, &RequestId),
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT OR IGNORE INTO intent_account (intent, account, request_id)
+                 VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![intent, account.0, request_id.0])?;
+        Ok(())
+    }
+
+    pub(crate) fn intent(&self, id: u64) -> sql::Result<Option<IntentRow>> {
+        let query = format!("SELECT {COLUMNS} FROM intent WHERE id = ?1");
+        self.0.prepare_cached(&query)?.query_row([id], read).optional()
+    }
+
+    /// Open operations, oldest first.
+    pub(crate) fn open_intents(&self) -> sql::Result<Vec<IntentRow>> {
+        let query = format!("SELECT {COLUMNS} FROM intent WHERE state < 3 ORDER BY id");
+        self.0.prepare_cached(&query)?.query_map([], read)?.collect()
+    }
+
+    pub(crate) fn set_intent(
+        &self,
+        id: u64,
+        (state, reason): (IntentState, Option<&str>),
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached("UPDATE intent SET state = ?2, reason = ?3 WHERE id = ?1")?
+            .execute(params![id, state.code(), reason])?;
+        Ok(())
+    }
+
+    /// The operation is about another channel: the pair's live one.
+    pub(crate) fn move_intent(&self, id: u64, channel: &ChannelId) -> sql::Result<()> {
+        self.0
+            .prepare_cached("UPDATE intent SET channel = ?2 WHERE id = ?1")?
+            .execute(params![id, channel.0])?;
+        Ok(())
+    }
+
+    /// Counts an attempt, gives the operation a new request id and a time to wait for.
+    pub(crate) fn retry_intent(
+        &self,
+        id: u64,
+        (request_id, not_before_ms): (&RequestId, u64),
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE intent SET attempts = attempts + 1, request_id = ?2, not_before_ms = ?3
+                 WHERE id = ?1",
+            )?
+            .execute(params![id, request_id.0, not_before_ms])?;
+        Ok(())
+    }
+
+    /// Accounts of an operation: id, claim's request id, claimed.
+    pub(crate) fn intent_accounts(
+        &self,
+        intent: u64,
+    ) -> sql::Result<Vec<(AccountId, RequestId, bool)>> {
+        self.0
+            .prepare_cached(
+                "SELECT account, request_id, claimed FROM intent_account
+                 WHERE intent = ?1 ORDER BY account",
+            )?
+            .query_map([intent], |row| {
+                Ok((AccountId(row.get(0)?), RequestId(row.get(1)?), row.get(2)?))
+            })?
+            .collect()
+    }
+
+    pub(crate) fn set_claimed(&self, intent: u64, account: &AccountId) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE intent_account SET claimed = 1 WHERE intent = ?1 AND account = ?2",
+            )?
+            .execute(params![intent, account.0])?;
+        Ok(())
+    }
+
+    pub(crate) fn put_key_package(
+        &self,
+        intent: u64,
+        (device, key_package): (&DeviceId, &[u8]),
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT OR REPLACE INTO intent_key_package (intent, device, key_package)
+                 VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![intent, device.0, key_package])?;
+        Ok(())
+    }
+
+    pub(crate) fn key_packages(&self, intent: u64) -> sql::Result<Vec<Vec<u8>>> {
+        self.0
+            .prepare_cached(
+                "SELECT key_package FROM intent_key_package WHERE intent = ?1 ORDER BY device",
+            )?
+            .query_map([intent], |row| row.get(0))?
+            .collect()
+    }
+
+    pub(crate) fn put_sealed_commit(
+        &self,
+        channel: &ChannelId,
+        sealed: &SealedCommitRow,
+    ) -> sql::Result<()> {
+        let bundle = &sealed.bundle;
+        self.0
+            .prepare_cached(
+                "INSERT INTO sealed_commit (intent, channel, message_id, after_commit, payload,
+                    roster_change, welcome, statements)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                sealed.intent,
+                channel.0,
+                bundle.message_id.0,
+                bundle.after_commit,
+                bundle.payload.as_ref(),
+                bundle.roster_change.as_ref(),
+                bundle.welcome.as_deref(),
+                pack(&bundle.statements),
+            ])?;
+        Ok(())
+    }
+
+    /// The pending Commit of a channel.
+    pub(crate) fn sealed_commit(
+        &self,
+        channel: &ChannelId,
+    ) -> sql::Result<Option<SealedCommitRow>> {
+        self.0
+            .prepare_cached(
+                "SELECT intent, message_id, after_commit, payload, roster_change, welcome,
+                        statements
+                 FROM sealed_commit WHERE channel = ?1",
+            )?
+            .query_row([channel.0], |row| {
+                let bytes = |index| row.get::<_, Vec<u8>>(index).map(Bytes::from);
+                let statements: Vec<u8> = row.get(6)?;
+                Ok(SealedCommitRow {
+                    intent: row.get(0)?,
+                    bundle: CommitBundle {
+                        message_id: MessageId(row.get(1)?),
+                        after_commit: row.get(2)?,
+                        payload: bytes(3)?,
+                        roster_change: bytes(4)?,
+                        welcome: row.get::<_, Option<Vec<u8>>>(5)?.map(Bytes::from),
+                        statements: unpack(&statements).into_iter().map(Bytes::from).collect(),
+                    },
+                })
+            })
+            .optional()
+    }
+
+    pub(crate) fn drop_sealed_commit(&self, channel: &ChannelId) -> sql::Result<()> {
+        self.0
+            .prepare_cached("DELETE FROM sealed_commit WHERE channel = ?1")?
+            .execute([channel.0])?;
+        Ok(())
+    }
+
+    pub(crate) fn put_upload(&self, upload: &UploadRow) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO upload (request_id, key_packages, last_resort) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![
+                upload.request_id.0,
+                pack(&upload.key_packages),
+                upload.last_resort
+            ])?;
+        Ok(())
+    }
+
+    /// The oldest upload that is not known to have arrived.
+    pub(crate) fn upload(&self) -> sql::Result<Option<UploadRow>> {
+        self.0
+            .prepare_cached(
+                "SELECT request_id, key_packages, last_resort FROM upload
+                 ORDER BY request_id LIMIT 1",
+            )?
+            .query_row([], |row| {
+                let packed: Vec<u8> = row.get(1)?;
+                Ok(UploadRow {
+                    request_id: RequestId(row.get(0)?),
+                    key_packages: unpack(&packed),
+                    last_resort: row.get(2)?,
+                })
+            })
+            .optional()
+    }
+
+    pub(crate) fn drop_upload(&self, request_id: &RequestId) -> sql::Result<()> {
+        self.0
+            .prepare_cached("DELETE FROM upload WHERE request_id = ?1")?
+            .execute([request_id.0])?;
+        Ok(())
+    }
+}

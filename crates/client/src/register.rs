@@ -1,0 +1,143 @@
+//! Making an account: keys are on disk before the server hears of them, so that a lost answer is asked
+//! for again with the same request.
+
+use qpc_proto::binding::Purpose;
+use qpc_proto::message::{Method, Register, Request, Response};
+use qpc_proto::{DeviceId, RequestId};
+use qpc_storage::{Outcome, Store};
+use qpc_transport::{ClientLimits, Connection, ServerUrl, connect};
+use rand_core::{CryptoRng, OsRng, RngCore};
+
+use crate::clock::now_ms;
+use crate::core::done;
+use crate::driver::call;
+use crate::error::ClientError;
+use crate::home::{Home, Protection, Unlock};
+use crate::keys::Keys;
+use crate::machine::{Db, Profile};
+
+/// What an account is made of.
+#[derive(Debug)]
+pub struct Registration {
+    /// The wished name.
+    pub name: String,
+    /// `qpc://HOST:PORT/#FINGERPRINT`, or an invite.
+    pub server: String,
+    /// How the database key is kept.
+    pub protection: Protection,
+}
+
+/// An account in a database, registered or about to be.
+#[derive(Debug)]
+pub struct Account {
+    profile: Profile,
+}
+
+impl Account {
+    /// The account in a database; makes its keys if there is none. `server` is kept for later
+    /// connections; an earlier attempt of the same name is taken up again.
+    ///
+    /// # Errors
+    /// [`ClientError::AccountExists`] when another is there, or the database.
+    pub fn prepare<R: RngCore + CryptoRng + Send>(
+        store: &mut Store,
+        (name, server): (&str, &str),
+        (now_ms, rng): (u64, &mut R),
+    ) -> Result<Self, ClientError> {
+        let name = name.trim().to_lowercase();
+        let outcome: Outcome<Profile, ClientError> = store.transact(|tx| {
+            let db = Db(tx);
+            if let Some(profile) = db.profile()? {
+                return if profile.registered || profile.name != name {
+                    Err(ClientError::AccountExists)
+                } else {
+                    Ok(profile)
+                };
+            }
+            let keys = Keys::generate(rng);
+            let (mut device, mut request) = ([0; 16], [0; 16]);
+            rng.fill_bytes(&mut device);
+            rng.fill_bytes(&mut request);
+            let profile = Profile {
+                identity: keys.identity(&name, DeviceId(device), now_ms),
+                name,
+                server: server.to_owned(),
+                keys,
+                register_request: RequestId(request),
+                registered: false,
+                incarnation: None,
+            };
+            db.insert_profile(&profile)?;
+            Ok(profile)
+        })?;
+        Ok(Self { profile: done(outcome)? })
+    }
+
+    /// The request, bound to one connection; a retry has the same request id.
+    pub fn request(
+        &self,
+        binding: &qpc_proto::binding::ChannelBinding,
+        invite: Option<[u8; 16]>,
+    ) -> (RequestId, Request) {
+        let identity = &self.profile.identity;
+        let register = Register {
+            name: self.profile.name.clone(),
+            account_key: identity.account_key.clone().into(),
+            device_list: identity.device_list.clone().into(),
+            device: identity.device.device,
+            proof: self.profile.keys.prove(binding, &identity.device, Purpose::Register),
+            invite: invite.map(|code| code.to_vec().into()).unwrap_or_default(),
+        };
+        (self.profile.register_request, Request::Register(register))
+    }
+
+    /// Notes that the server took it.
+    ///
+    /// # Errors
+    /// The database.
+    pub fn registered(&self, store: &mut Store) -> Result<(), ClientError> {
+        done(store.transact(|tx| Ok(Db(tx).set_registered()?))?)
+    }
+}
+
+/// Registers at a server and leaves the store ready for a client.
+pub(crate) async fn register(
+    home: &Home,
+    registration: &Registration,
+) -> Result<Store, ClientError> {
+    let url: ServerUrl = registration.server.parse()?;
+    let fresh = !home.exists();
+    home.create(&registration.protection)?;
+    let unlock = match &registration.protection {
+        Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase.clone()),
+        Protection::KeyFile | Protection::Keyring => Unlock::Automatic,
+    };
+    let mut store = home.open(&unlock)?;
+    let kept = ServerUrl { invite: None, ..url.clone() }.to_string();
+    let name = registration.name.as_str();
+    let account = Account::prepare(&mut store, (name, &kept), (now_ms(), &mut OsRng))?;
+    match ask(&account, &url).await {
+        Ok(()) => account.registered(&mut store).map(|()| store),
+        Err(error) => {
+            // A refusal for good leaves nothing behind; after a lost answer the same keys try again.
+            let refused = matches!(&error, ClientError::Refused(body) if !body.code.retryable());
+            if fresh && refused {
+                store.close()?;
+                home.clone().wipe()?;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn ask(account: &Account, url: &ServerUrl) -> Result<(), ClientError> {
+    let connection: Connection = connect(url, &ClientLimits::default()).await?;
+    let (id, request) =
+        account.request(&connection.binding(), url.invite.as_ref().map(|code| **code));
+    let answer = call(&connection, (&qpc_proto::Token::NONE, id), &request).await;
+    connection.close(0, "");
+    match answer? {
+        Response::Registered(id) if id == account.profile.identity.device.account => Ok(()),
+        _ => Err(ClientError::Alarm(format!("it answered {} oddly", Method::Register.as_str()))),
+    }
+}

@@ -1,0 +1,182 @@
+//! What a screen or a script is shown: plain data, serializable, free of secrets.
+//!
+//! Field names are a contract (`docs/use/json.md`). Ids are lower-case hexadecimal; times are Unix
+//! milliseconds. Holds no logic.
+
+use serde::Serialize;
+
+/// This client.
+#[derive(Debug, Clone, Serialize)]
+pub struct Whoami {
+    /// Registered name.
+    pub name: String,
+    /// Account id.
+    pub account: String,
+    /// Device id.
+    pub device: String,
+    /// `qpc://HOST:PORT/#FINGERPRINT`.
+    pub server: String,
+    /// Public root key, which safety numbers compare.
+    pub root: String,
+}
+
+/// Somebody this client has met.
+#[derive(Debug, Clone, Serialize)]
+pub struct Contact {
+    /// Name at the server.
+    pub name: String,
+    /// Account id.
+    pub account: String,
+    /// Whether the user compared the safety number.
+    pub verified: bool,
+}
+
+/// A safety number to compare by voice or in person.
+#[derive(Debug, Clone, Serialize)]
+pub struct SafetyNumber {
+    /// The contact.
+    pub name: String,
+    /// 12 groups of 5 digits.
+    pub safety_number: String,
+    /// Whether it was marked as compared.
+    pub verified: bool,
+}
+
+/// How a channel stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelStatus {
+    /// Being created; the server has not confirmed yet.
+    Creating,
+    /// In step.
+    Active,
+    /// Joined, but nobody besides the inviter has built on it yet.
+    Unconfirmed,
+    /// A leave was asked for and waits for a member's Commit.
+    Leaving,
+    /// This device left or was removed; history stays readable.
+    Left,
+    /// Reading stopped at an entry that may still succeed; see `reason`.
+    Held,
+    /// Off the chain of Commits, or restored from a copy: nothing is sent; see `reason`.
+    NeedsRepair,
+    /// The server showed a log that contradicts its own hash chain or a member's view.
+    Alarm,
+    /// Creating it failed; see `reason`.
+    Failed,
+}
+
+/// One channel.
+#[derive(Debug, Clone, Serialize)]
+pub struct Channel {
+    /// Channel id.
+    pub channel: String,
+    /// `direct` or `group`.
+    pub kind: String,
+    /// A group's title, or the peer's name.
+    pub title: String,
+    /// How it stands.
+    pub status: ChannelStatus,
+    /// Why, where the status needs it said.
+    pub reason: Option<String>,
+    /// Number of the last entry read.
+    pub cursor: u64,
+    /// MLS epoch.
+    pub epoch: u64,
+    /// Number of the last Commit applied.
+    pub base_commit: u64,
+    /// Messages waiting to be accepted by the server.
+    pub outbox: u64,
+}
+
+/// One member account of a channel.
+#[derive(Debug, Clone, Serialize)]
+pub struct Member {
+    /// Name in its certificate.
+    pub name: String,
+    /// Account id.
+    pub account: String,
+    /// `admin` or `member`.
+    pub role: String,
+    /// Device ids in the group.
+    pub devices: Vec<String>,
+    /// Whether it is this account.
+    pub me: bool,
+}
+
+/// State of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageState {
+    /// Own: written, not sealed yet.
+    Waiting,
+    /// Own: sealed and on its way.
+    Sealed,
+    /// Own: in the log, on the server's disk.
+    Accepted,
+    /// Own: refused for good; see `reason`.
+    Refused,
+    /// Somebody's, decrypted.
+    Received,
+    /// An entry that could not be read; see `reason`.
+    Unreadable,
+    /// A notice of membership or of keys.
+    Notice,
+}
+
+/// One line of a channel's history.
+#[derive(Debug, Clone, Serialize)]
+pub struct Message {
+    /// Local number, ascending in the order of display.
+    pub id: u64,
+    /// Channel id.
+    pub channel: String,
+    /// Title of the channel at display.
+    pub title: String,
+    /// Sequence number in the log, once known.
+    pub seq: Option<u64>,
+    /// Sender's name.
+    pub sender: String,
+    /// Whether this account sent it.
+    pub own: bool,
+    /// What it says; control characters are as they came, the screen must escape them.
+    pub text: String,
+    /// State.
+    pub state: MessageState,
+    /// Why, where the state needs it said.
+    pub reason: Option<String>,
+    /// When the sender's clock said it was written.
+    pub sent_at_ms: u64,
+    /// When the server accepted it.
+    pub accepted_at_ms: Option<u64>,
+}
+
+/// What happens while a client runs.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A message or notice was read (others') or written by another device of this account.
+    Message(Message),
+    /// An own message changed its state.
+    Outbox(Message),
+    /// A channel appeared or changed.
+    Channel(Channel),
+    /// The connection is open and this device logged in.
+    Online,
+    /// The connection is gone; it is tried again by itself.
+    Offline {
+        /// Why, and what to do if it needs doing.
+        reason: String,
+    },
+    /// Everything the server had at login has been read.
+    CaughtUp,
+    /// Something that a person should look at: a lie of the server, a changed key.
+    Alarm {
+        /// Channel id, if it concerns one.
+        channel: Option<String>,
+        /// Sequence number, if it concerns one.
+        seq: Option<u64>,
+        /// What was seen.
+        text: String,
+    },
+}

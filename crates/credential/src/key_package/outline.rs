@@ -1,0 +1,113 @@
+//! The fields of a KeyPackage that policy needs (RFC 9420 sections 7.2 and 10), without a copy.
+//!
+//! Accepts nothing that OpenMLS would read otherwise; the cheap refusals fall here, before any
+//! signature is checked. Verifies none itself.
+
+use qpc_proto::Malformed;
+use qpc_proto::codec::Reader;
+
+use super::invalid;
+use crate::SUITES;
+use crate::error::CredentialError;
+use crate::mls_message::MLS10;
+use crate::tls::{u16, u16_vector, vector};
+
+/// `CredentialType` basic.
+const BASIC: u16 = 1;
+/// `LeafNodeSource` key_package.
+const KEY_PACKAGE: u8 = 1;
+/// `ExtensionType` last_resort.
+const LAST_RESORT: u16 = 10;
+
+/// What policy judges of a KeyPackage.
+#[derive(Debug)]
+pub(super) struct Outline<'a> {
+    /// The leaf's Ed25519 key.
+    pub(super) signature_key: &'a [u8],
+    /// The content of its BasicCredential.
+    pub(super) identity: &'a [u8],
+    /// `not_before` and `not_after`, Unix seconds.
+    pub(super) lifetime: (u64, u64),
+    /// Whether it carries the last_resort extension.
+    pub(super) last_resort: bool,
+}
+
+impl<'a> Outline<'a> {
+    /// Reads a whole KeyPackage.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, CredentialError> {
+        let mut r = Reader::new(bytes);
+        let suite = allowed_suite(&mut r)?;
+        let _init_key = vector(&mut r).map_err(invalid)?;
+        let _encryption_key = vector(&mut r).map_err(invalid)?;
+        let signature_key = vector(&mut r).map_err(invalid)?;
+        if u16(&mut r).map_err(invalid)? != BASIC {
+            return Err(CredentialError::UnsupportedCiphersuite);
+        }
+        let identity = vector(&mut r).map_err(invalid)?;
+        check_capabilities(&mut r, suite).map_err(invalid)?;
+        let (lifetime, last_resort) = read_rest(r).map_err(invalid)?;
+        Ok(Self {
+            signature_key,
+            identity,
+            lifetime,
+            last_resort,
+        })
+    }
+}
+
+fn allowed_suite(r: &mut Reader<'_>) -> Result<u16, CredentialError> {
+    let version = u16(r).map_err(invalid)?;
+    let suite = u16(r).map_err(invalid)?;
+    (version == MLS10 && SUITES.contains(&suite))
+        .then_some(suite)
+        .ok_or(CredentialError::UnsupportedCiphersuite)
+}
+
+/// A leaf must list what it uses (RFC 9420 section 7.3); nobody could add it otherwise.
+fn check_capabilities(r: &mut Reader<'_>, suite: u16) -> Result<(), Malformed> {
+    let versions = u16_vector(r)?;
+    let suites = u16_vector(r)?;
+    let _extensions = u16_vector(r)?;
+    let _proposals = u16_vector(r)?;
+    let credentials = u16_vector(r)?;
+    (versions.contains(&MLS10) && suites.contains(&suite) && credentials.contains(&BASIC))
+        .then_some(())
+        .ok_or(Malformed("capabilities without what the leaf uses"))
+}
+
+/// From the leaf's source to the end: Lifetime, and whether it is a last resort.
+fn read_rest(mut r: Reader<'_>) -> Result<((u64, u64), bool), Malformed> {
+    if r.u8()? != KEY_PACKAGE {
+        return Err(Malformed("leaf of another source"));
+    }
+    let lifetime = (r.u64()?, r.u64()?);
+    if read_extensions(&mut r)?.contains(&LAST_RESORT) {
+        return Err(Malformed("last_resort in a leaf"));
+    }
+    let _leaf_signature = vector(&mut r)?;
+    let last_resort = read_extensions(&mut r)?.contains(&LAST_RESORT);
+    let _signature = vector(&mut r)?;
+    r.finish()?;
+    Ok((lifetime, last_resort))
+}
+
+/// The types of an extension list. Those of RFC 9420 itself (1 to 5) are refused: no client of ours
+/// sets one here, and an application id would be a mark to follow. Unknown types stay opaque.
+fn read_extensions(r: &mut Reader<'_>) -> Result<Vec<u16>, Malformed> {
+    let mut list = Reader::new(vector(r)?);
+    let mut types = Vec::new();
+    while list.remaining() > 0 {
+        let extension = u16(&mut list)?;
+        let data = vector(&mut list)?;
+        let refused = match extension {
+            1..=5 => true,
+            LAST_RESORT => !data.is_empty(),
+            _ => false,
+        };
+        if refused || types.contains(&extension) {
+            return Err(Malformed("extension that has no place here"));
+        }
+        types.push(extension);
+    }
+    Ok(types)
+}

@@ -1,0 +1,265 @@
+//! Commits: a compare-and-swap on the last one, and everything that wins or loses with it.
+//!
+//! One transaction holds the entry, the declared roster, the Welcome and its pointers. A Commit that
+//! loses leaves nothing, its Welcome least of all (RFC 9750 section 5.2.3).
+
+use std::collections::BTreeSet;
+
+use qpc_credential::{MlsHeader, welcome_references};
+use qpc_proto::chain::{sha256, statements_digest};
+use qpc_proto::limits::{PAYLOAD_BYTES_MAX, STATEMENT_BYTES_MAX};
+use qpc_proto::message::{Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel};
+use qpc_proto::roster::RosterChange;
+use qpc_proto::{AccountId, Digest, Malformed};
+
+use super::writing::{Draft, Writing, mismatch};
+use super::{Call, Delivery, Written, inbox, removal, write};
+use crate::DeliveryError;
+use crate::roster::{Right, Roster, refused};
+use crate::store::commits::{self, NewCommit};
+use crate::store::members::{self, Member, Removal};
+use crate::store::{channels, key_packages};
+
+/// Room that a Commit's declared change and statements have beside a payload of any size, so that
+/// the entry always fits into one frame on its way out.
+const BUNDLE_BYTES_MAX: usize = 60 * 1024;
+
+/// A Commit with what was found out about it before it was judged.
+struct Proposed<'a> {
+    bundle: &'a CommitBundle,
+    header: MlsHeader,
+    welcome_hash: Digest,
+    change: RosterChange,
+    /// The roster at its base.
+    before: Roster,
+    /// The roster after it.
+    after: Roster,
+}
+
+impl Delivery {
+    /// Creates a channel with its first Commit, all or nothing. The caller founds it, as an admin;
+    /// in a direct channel both accounts are admins. The same bundle again gets the first answer.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a channel id in use; [`DeliveryError::ChannelExists`] for a pair that
+    /// has a direct channel; else as [`Self::commit`].
+    pub fn create_channel(
+        &self,
+        call: &Call<'_>,
+        create: &CreateChannel,
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        if create.kind == ChannelKind::Inbox {
+            return Err(Malformed("inboxes are made by the server").into());
+        }
+        let welcome_hash = welcome_hash(&create.bundle);
+        let draft = Draft::commit(&create.bundle, &welcome_hash);
+        if channels::find(call.tx, &create.channel, false)?.is_some() {
+            let taken = || Malformed("the channel id is in use; choose another").into();
+            return match Writing::open(self, call, &create.channel) {
+                Ok(writing) => writing.replay(&draft)?.map(Written::silent).ok_or_else(taken),
+                Err(DeliveryError::ChannelNotFound) => Err(taken()),
+                Err(other) => Err(other),
+            };
+        }
+        let channel = channels::insert(call.tx, &create.channel, create.kind)?;
+        let mut writing = Writing::new(self, call, channel, Member::founding(call.caller));
+        writing.check_current(create.bundle.after_commit)?;
+        let header = writing.check_header(&draft)?;
+        let before = Roster::founding(call.caller);
+        let proposed = writing.propose(&create.bundle, header, before)?;
+        if create.kind == ChannelKind::Direct {
+            writing.take_pair(&proposed.after)?;
+        }
+        writing.put_commit(&draft, &proposed, &Roster::default())
+    }
+
+    /// Appends a Commit with its Welcome and its declared change of the roster.
+    ///
+    /// # Errors
+    /// In order: [`DeliveryError::ChannelNotFound`], `MESSAGE_ID_CONFLICT`,
+    /// [`DeliveryError::NotMember`], [`DeliveryError::StaleCommit`], `INVALID_MLS_TYPE`,
+    /// `AAD_MISMATCH`, `STATEMENT_INVALID`, `ROSTER_REFUSED`, `GROUP_TOO_LARGE`; and
+    /// [`DeliveryError::Malformed`], [`DeliveryError::Store`].
+    pub fn commit(
+        &self,
+        call: &Call<'_>,
+        commit: &CommitRequest,
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        let welcome_hash = welcome_hash(&commit.bundle);
+        let draft = Draft::commit(&commit.bundle, &welcome_hash);
+        let mut writing = Writing::open(self, call, &commit.channel)?;
+        if let Some(first) = writing.replay(&draft)? {
+            return Ok(Written::silent(first));
+        }
+        writing.check_rights()?;
+        writing.check_current(draft.after_commit)?;
+        let header = writing.check_header(&draft)?;
+        let (tx, no) = (call.tx, writing.channel.no);
+        let before = commits::roster(tx, no, header.aad.base_commit)?;
+        let current = commits::roster(tx, no, writing.channel.last_commit)?;
+        let proposed = writing.propose(&commit.bundle, header, before)?;
+        writing.confirm_removals()?;
+        writing.put_commit(&draft, &proposed, &current)
+    }
+}
+
+impl<'a> Writing<'a> {
+    /// Judges a Commit by what it declares.
+    fn propose(
+        &self,
+        bundle: &'a CommitBundle,
+        header: MlsHeader,
+        before: Roster,
+    ) -> Result<Proposed<'a>, DeliveryError> {
+        check_size(bundle)?;
+        let change = RosterChange::decode(&bundle.roster_change)?;
+        check_binding(bundle, &header)?;
+        for statement in &bundle.statements {
+            write::verify_for(&self.channel.id, statement)?;
+        }
+        let leavers = match change.removes.is_empty() {
+            true => BTreeSet::new(),
+            false => self.leavers(&before)?,
+        };
+        let right = Right { committer: self.call.caller, before: &before, leavers: &leavers };
+        right.check(&change)?;
+        let after = before.apply(&change, self.channel.kind, self.next_seq()?)?;
+        self.check_welcome(bundle, &change)?;
+        Ok(Proposed { bundle, header, welcome_hash: welcome_hash(bundle), change, before, after })
+    }
+
+    /// The Welcome is for exactly the added devices, each by a KeyPackage of its own.
+    fn check_welcome(
+        &self,
+        bundle: &CommitBundle,
+        change: &RosterChange,
+    ) -> Result<(), DeliveryError> {
+        let Some(welcome) = &bundle.welcome else {
+            return match change.adds.is_empty() {
+                true => Ok(()),
+                false => Err(refused("devices are added without a Welcome")),
+            };
+        };
+        let references = welcome_references(welcome)?;
+        if change.adds.is_empty() || references.len() != change.adds.len() {
+            return Err(refused("the Welcome is not for the added devices alone"));
+        }
+        let mut welcomed = BTreeSet::new();
+        for reference in &references {
+            let owner = key_packages::owner(self.call.tx, reference)?;
+            welcomed.insert(owner.ok_or(refused("the Welcome uses an unknown KeyPackage"))?);
+        }
+        (welcomed == change.adds)
+            .then_some(())
+            .ok_or(refused("an added device is not in the Welcome"))
+    }
+
+    /// Notes the pair of a new direct channel.
+    fn take_pair(&self, roster: &Roster) -> Result<(), DeliveryError> {
+        let accounts: Vec<&AccountId> = roster.accounts().collect();
+        let &[lo, hi] = accounts.as_slice() else {
+            return Err(refused("a direct channel has two accounts"));
+        };
+        match channels::of_pair(self.call.tx, (lo, hi))? {
+            Some(live) => Err(DeliveryError::ChannelExists(live)),
+            None => Ok(channels::insert_pair(self.call.tx, (lo, hi), self.channel.no)?),
+        }
+    }
+
+    /// Stores a Commit that was judged, with all its consequences. `current` is the roster that the
+    /// members' rows hold now.
+    fn put_commit(
+        mut self,
+        draft: &Draft<'_>,
+        proposed: &Proposed<'_>,
+        current: &Roster,
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        let (tx, no) = (self.call.tx, self.channel.no);
+        let accepted = self.append(draft)?;
+        let seq = accepted.seq;
+        // The roster of the base is stored already, unless there is no base.
+        let unchanged = proposed.change.is_empty() && proposed.header.aad.base_commit != 0;
+        let row = NewCommit {
+            seq,
+            committer: self.call.caller.account,
+            base_commit: proposed.header.aad.base_commit,
+            roster: (!unchanged).then_some(&proposed.after),
+            roster_change: &proposed.bundle.roster_change,
+            statements: &proposed.bundle.statements,
+            welcome_hash: proposed.welcome_hash,
+        };
+        commits::insert(tx, no, &row)?;
+        self.put_members(proposed, current, &accepted)?;
+        let mut wakes = match &proposed.bundle.welcome {
+            Some(welcome) => {
+                let row = commits::insert_welcome(tx, no, seq, welcome)?;
+                let adds = (&proposed.change.adds, proposed.welcome_hash);
+                inbox::post_welcome(&self, &accepted, adds, (row, draft.message_id))?
+            }
+            None => Vec::new(),
+        };
+        wakes.push(self.finish()?);
+        Ok(Written { answer: accepted, wakes })
+    }
+
+    /// Moves the members' rows from the roster of the last Commit to that of this one. Its base may
+    /// be older, so that devices come back or go which it does not name.
+    fn put_members(
+        &self,
+        proposed: &Proposed<'_>,
+        current: &Roster,
+        accepted: &Accepted,
+    ) -> Result<(), DeliveryError> {
+        let (tx, no, after) = (self.call.tx, self.channel.no, &proposed.after);
+        for (device, join_seq) in after.devices() {
+            if current.join_seq(device) != Some(join_seq) {
+                members::put(tx, no, device, join_seq)?;
+            }
+        }
+        let removal = Removal {
+            seq: accepted.seq,
+            at_ms: accepted.accepted_at_ms,
+            confirmed: removal::is_lone(&self.call.caller, &proposed.before, after),
+        };
+        let listed = current.devices().chain(proposed.before.devices());
+        let gone: BTreeSet<_> = listed.map(|(d, _)| d).filter(|d| !after.has(d)).collect();
+        for device in gone {
+            members::remove(tx, no, device, &removal)?;
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of a bundle's Welcome; zeros without one.
+fn welcome_hash(bundle: &CommitBundle) -> Digest {
+    bundle.welcome.as_ref().map_or(Digest::ZERO, |w| sha256(w))
+}
+
+fn check_size(bundle: &CommitBundle) -> Result<(), DeliveryError> {
+    if bundle.statements.iter().any(|s| s.len() > STATEMENT_BYTES_MAX) {
+        return Err(Malformed("a statement is too long").into());
+    }
+    let statements: usize = bundle.statements.iter().map(|s| s.len()).sum();
+    if bundle.roster_change.len().saturating_add(statements) > BUNDLE_BYTES_MAX {
+        return Err(Malformed("the roster change and statements are too long").into());
+    }
+    if bundle.welcome.as_ref().is_some_and(|w| w.len() > PAYLOAD_BYTES_MAX) {
+        return Err(Malformed("the Welcome is too long").into());
+    }
+    Ok(())
+}
+
+/// The authenticated data binds what the bundle declares. The encoding is canonical, so that the
+/// bytes have the digest of what they say.
+fn check_binding(bundle: &CommitBundle, header: &MlsHeader) -> Result<(), DeliveryError> {
+    let Some(binding) = header.aad.commit else {
+        return Err(mismatch("a Commit binds its roster change"));
+    };
+    if binding.roster_change != sha256(&bundle.roster_change) {
+        return Err(mismatch("another roster change is bound"));
+    }
+    if binding.statements != statements_digest(&bundle.statements) {
+        return Err(mismatch("other statements are bound"));
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Application entries and statements.
+
+use std::collections::BTreeSet;
+
+use qpc_credential::{CredentialError, Statement as SignedStatement, StatementBody};
+use qpc_proto::message::{Accepted, Enqueue, EnqueueAnswer, EntryKind, NewEntry, Statement};
+use qpc_proto::{AccountId, ChannelId, MessageId};
+
+use super::writing::{Draft, Writing};
+use super::{Call, Delivery, Written};
+use crate::DeliveryError;
+use crate::roster::Roster;
+use crate::store::channels;
+
+impl Delivery {
+    /// Appends the longest good prefix of a batch; a duplicate is good. Why the next entry was
+    /// refused is in the answer.
+    ///
+    /// # Errors
+    /// [`DeliveryError::ChannelNotFound`], [`DeliveryError::Store`]; nothing is to be kept then.
+    pub fn enqueue(
+        &self,
+        call: &Call<'_>,
+        enqueue: &Enqueue,
+    ) -> Result<Written<EnqueueAnswer>, DeliveryError> {
+        let mut writing = Writing::open(self, call, &enqueue.channel)?;
+        let mut answer =
+            EnqueueAnswer { accepted: Vec::with_capacity(enqueue.entries.len()), refusal: None };
+        for entry in &enqueue.entries {
+            match writing.accept(entry) {
+                Ok(accepted) => answer.accepted.push(accepted),
+                Err(DeliveryError::Store(error)) => return Err(error.into()),
+                Err(refused) => {
+                    answer.refusal = Some(refused.to_body());
+                    break;
+                }
+            }
+        }
+        if answer.accepted.iter().all(|accepted| accepted.duplicate) {
+            return Ok(Written::silent(answer));
+        }
+        writing.confirm_removals()?;
+        let wakes = vec![writing.finish()?];
+        Ok(Written { answer, wakes })
+    }
+
+    /// Appends a signed statement of the calling device. It names no Commit: its `after_commit` is 0.
+    ///
+    /// `message_id` is the request's id.
+    ///
+    /// # Errors
+    /// [`DeliveryError::ChannelNotFound`], `MESSAGE_ID_CONFLICT`, [`DeliveryError::NotMember`],
+    /// `STATEMENT_INVALID`, [`DeliveryError::Store`].
+    pub fn statement(
+        &self,
+        call: &Call<'_>,
+        statement: &Statement,
+        message_id: MessageId,
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        let mut writing = Writing::open(self, call, &statement.channel)?;
+        let draft = Draft::plain(EntryKind::Statement, message_id, &statement.statement);
+        if let Some(first) = writing.replay(&draft)? {
+            return Ok(Written::silent(first));
+        }
+        writing.check_rights()?;
+        let signed = verify_for(&statement.channel, &statement.statement)?;
+        if signed.certificate.device() != call.caller {
+            return Err(CredentialError::Statement("signed by another device").into());
+        }
+        let accepted = writing.append(&draft)?;
+        match signed.body {
+            StatementBody::Leave => {
+                let account = &call.caller.account;
+                channels::put_leave(call.tx, writing.channel.no, account, accepted.seq)?;
+            }
+        }
+        Ok(Written { answer: accepted, wakes: vec![writing.finish()?] })
+    }
+}
+
+impl Writing<'_> {
+    /// All checks come before the first write, so that a refused entry leaves nothing behind.
+    fn accept(&mut self, entry: &NewEntry) -> Result<Accepted, DeliveryError> {
+        let draft = Draft::application(entry);
+        if let Some(first) = self.replay(&draft)? {
+            return Ok(first);
+        }
+        self.check_rights()?;
+        self.check_current(draft.after_commit)?;
+        self.next_seq()?;
+        self.check_header(&draft)?;
+        self.append(&draft)
+    }
+
+    /// Accounts that have said they leave since they are in this roster.
+    pub(super) fn leavers(&self, roster: &Roster) -> Result<BTreeSet<AccountId>, DeliveryError> {
+        let leaves = channels::leaves(self.call.tx, self.channel.no)?;
+        let stands = |(account, seq): &(AccountId, u64)| {
+            roster.account_since(account).is_some_and(|since| *seq > since)
+        };
+        Ok(leaves.into_iter().filter(stands).map(|(account, _)| account).collect())
+    }
+}
+
+/// Verifies a statement for a channel.
+pub(super) fn verify_for(
+    channel: &ChannelId,
+    bytes: &[u8],
+) -> Result<SignedStatement, DeliveryError> {
+    let signed = SignedStatement::verify(bytes)?;
+    if signed.channel != *channel {
+        return Err(CredentialError::Statement("for another channel").into());
+    }
+    Ok(signed)
+}

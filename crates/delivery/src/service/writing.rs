@@ -1,0 +1,254 @@
+//! One device writing to one channel: the checks that every entry passes, in their order, and the
+//! append. Holds the channel and member as they will be; [`Writing::finish`] stores them.
+
+use qpc_credential::{MlsContent, MlsHeader, mls_header};
+use qpc_proto::chain::{Link, Log, bundle_digest, sha256};
+use qpc_proto::codec::Writer;
+use qpc_proto::message::{Accepted, CommitBundle, EntryKind, NewEntry};
+use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
+
+use super::{Call, Delivery, removal};
+use crate::DeliveryError;
+use crate::store::channels::{self, Channel};
+use crate::store::commits;
+use crate::store::entries::{self, NewId, NewRow, SEQ_MAX};
+use crate::store::members::{self, Member};
+
+/// An entry before it has a place.
+pub(super) struct Draft<'a> {
+    kind: EntryKind,
+    pub(super) after_commit: u64,
+    pub(super) message_id: MessageId,
+    payload: &'a [u8],
+    payload_digest: Digest,
+    bundle: Digest,
+    /// In an inbox: the Welcome's row.
+    welcome: Option<i64>,
+}
+
+impl<'a> Draft<'a> {
+    /// An entry without a bundle, which names no Commit.
+    pub(super) fn plain(kind: EntryKind, message_id: MessageId, payload: &'a [u8]) -> Self {
+        Self {
+            kind,
+            after_commit: 0,
+            message_id,
+            payload,
+            payload_digest: sha256(payload),
+            bundle: Digest::ZERO,
+            welcome: None,
+        }
+    }
+
+    /// A pointer to the Welcome in row `welcome`.
+    pub(super) fn pointer(message_id: MessageId, pointer: &'a [u8], welcome: i64) -> Self {
+        Self { welcome: Some(welcome), ..Self::plain(EntryKind::Welcome, message_id, pointer) }
+    }
+
+    pub(super) fn application(entry: &'a NewEntry) -> Self {
+        Self {
+            after_commit: entry.after_commit,
+            ..Self::plain(EntryKind::Application, entry.message_id, &entry.payload)
+        }
+    }
+
+    pub(super) fn commit(bundle: &'a CommitBundle, welcome_hash: &Digest) -> Self {
+        Self {
+            after_commit: bundle.after_commit,
+            bundle: bundle_digest(&bundle.roster_change, &bundle.statements, welcome_hash),
+            ..Self::plain(EntryKind::Commit, bundle.message_id, &bundle.payload)
+        }
+    }
+
+    /// What a message id stands for: a retry must be of the same bytes.
+    fn digest(&self) -> [u8; 16] {
+        let bytes = Writer::default()
+            .u8(self.kind.code())
+            .u64(self.after_commit)
+            .fixed(self.payload_digest)
+            .fixed(self.bundle)
+            .finish();
+        sha256(&bytes).short()
+    }
+}
+
+/// A device at work in a channel.
+pub(super) struct Writing<'a> {
+    pub(super) delivery: &'a Delivery,
+    pub(super) call: &'a Call<'a>,
+    pub(super) channel: Channel,
+    pub(super) member: Member,
+    /// The base that was found in the log last: a batch mostly names one.
+    known_base: u64,
+}
+
+impl<'a> Writing<'a> {
+    pub(super) fn new(
+        delivery: &'a Delivery,
+        call: &'a Call<'a>,
+        channel: Channel,
+        member: Member,
+    ) -> Self {
+        let known_base = channel.last_commit;
+        Self { delivery, call, channel, member, known_base }
+    }
+
+    /// Opens a channel for the calling device. Inboxes have no writers.
+    ///
+    /// # Errors
+    /// [`DeliveryError::ChannelNotFound`] alike for an unknown channel and one it was never in.
+    pub(super) fn open(
+        delivery: &'a Delivery,
+        call: &'a Call<'a>,
+        id: &ChannelId,
+    ) -> Result<Self, DeliveryError> {
+        let channel = channels::find(call.tx, id, false)?;
+        let channel = channel.ok_or(DeliveryError::ChannelNotFound)?;
+        let member = members::find(call.tx, channel.no, &call.caller)?;
+        let member = member.ok_or(DeliveryError::ChannelNotFound)?;
+        Ok(Self::new(delivery, call, channel, member))
+    }
+
+    /// First check: the first answer again, if the message id was accepted with the same bytes.
+    ///
+    /// # Errors
+    /// `MESSAGE_ID_CONFLICT` if it was accepted with others.
+    pub(super) fn replay(&self, draft: &Draft<'_>) -> Result<Option<Accepted>, DeliveryError> {
+        let scope = (self.channel.no, &self.call.caller);
+        let Some(first) = entries::remembered(self.call.tx, scope, &draft.message_id)? else {
+            return Ok(None);
+        };
+        if first.digest != draft.digest() {
+            let why = "this message id was accepted with other bytes";
+            return Err(DeliveryError::Refused(ErrorCode::MessageIdConflict, why));
+        }
+        Ok(Some(first.accepted))
+    }
+
+    /// Second check: the device is in the channel, or its removal is still open.
+    pub(super) fn check_rights(&self) -> Result<(), DeliveryError> {
+        match removal::effective(self.delivery, self.call, &self.member) {
+            Some(removal) => Err(DeliveryError::NotMember(removal.seq)),
+            None => Ok(()),
+        }
+    }
+
+    /// Third check: the sender had read the last Commit.
+    pub(super) fn check_current(&self, after_commit: u64) -> Result<(), DeliveryError> {
+        (after_commit == self.channel.last_commit)
+            .then_some(())
+            .ok_or(DeliveryError::StaleCommit(self.channel.last_commit))
+    }
+
+    /// Last check: the MLS header fits the entry, and its base is a Commit of this log, no older
+    /// than the one that this device last named or joined at. Notes the base.
+    pub(super) fn check_header(&mut self, draft: &Draft<'_>) -> Result<MlsHeader, DeliveryError> {
+        let header = mls_header(draft.payload)?;
+        let fits = match header.content {
+            MlsContent::Application => draft.kind == EntryKind::Application,
+            MlsContent::Commit => draft.kind == EntryKind::Commit,
+        };
+        if !fits {
+            let why = "the MLS content type is not that of the entry";
+            return Err(DeliveryError::Refused(ErrorCode::InvalidMlsType, why));
+        }
+        if header.aad.channel != self.channel.id {
+            return Err(mismatch("sealed for another channel"));
+        }
+        self.check_base(header.aad.base_commit)?;
+        self.member.last_base = header.aad.base_commit;
+        Ok(header)
+    }
+
+    fn check_base(&mut self, base: u64) -> Result<(), DeliveryError> {
+        if base > self.channel.last_commit {
+            return Err(mismatch("the base is not in the log yet"));
+        }
+        // Before the first Commit there is no base, and nobody has joined.
+        if self.channel.last_commit == 0 {
+            return Ok(());
+        }
+        if base < self.member.last_base.max(self.member.join_seq) {
+            return Err(mismatch("the base is older than one named before"));
+        }
+        if base != self.known_base {
+            let commit = commits::find(self.call.tx, self.channel.no, base)?;
+            commit.ok_or(mismatch("the base is not a Commit"))?;
+            self.known_base = base;
+        }
+        Ok(())
+    }
+
+    /// The next entry's sequence number.
+    pub(super) fn next_seq(&self) -> Result<u64, DeliveryError> {
+        let full = DeliveryError::Refused(ErrorCode::ChannelClosed, "the channel's log is full");
+        let next = self.channel.head_seq.checked_add(1);
+        next.filter(|seq| *seq <= SEQ_MAX).ok_or(full)
+    }
+
+    /// Appends an entry that has passed all checks, and remembers its id.
+    pub(super) fn append(&mut self, draft: &Draft<'_>) -> Result<Accepted, DeliveryError> {
+        let seq = self.next_seq()?;
+        let accepted = append(self.delivery, self.call, &mut self.channel, (seq, draft))?;
+        if draft.kind == EntryKind::Commit {
+            self.channel.last_commit = seq;
+            self.known_base = seq;
+        }
+        self.member.last_message_id = Some(draft.message_id);
+        let new = NewId { message_id: draft.message_id, seq, digest: draft.digest() };
+        let scope = (self.channel.no, &self.call.caller);
+        entries::remember(self.call.tx, scope, &new)?;
+        Ok(accepted)
+    }
+
+    /// Stores how far the channel and the member have moved.
+    pub(super) fn finish(self) -> Result<ChannelId, DeliveryError> {
+        channels::save(self.call.tx, &self.channel)?;
+        members::save(self.call.tx, self.channel.no, &self.member)?;
+        Ok(self.channel.id)
+    }
+}
+
+/// Gives a draft its place in the log and in the hash chain. Accept times never run backwards in a
+/// channel. The channel's row is the caller's to save.
+pub(super) fn append(
+    delivery: &Delivery,
+    call: &Call<'_>,
+    channel: &mut Channel,
+    (seq, draft): (u64, &Draft<'_>),
+) -> Result<Accepted, DeliveryError> {
+    let log = Log { incarnation: delivery.incarnation, channel: channel.id };
+    let link = Link {
+        seq,
+        kind: draft.kind,
+        after_commit: draft.after_commit,
+        accepted_at_ms: call.now_ms.max(channel.head_at_ms),
+        message_id: draft.message_id,
+        payload: draft.payload_digest,
+        bundle: draft.bundle,
+    };
+    let accepted = Accepted {
+        seq,
+        head: log.next(&channel.head, &link),
+        accepted_at_ms: link.accepted_at_ms,
+        duplicate: false,
+    };
+    let row = NewRow {
+        kind: draft.kind,
+        after_commit: draft.after_commit,
+        accepted,
+        message_id: draft.message_id,
+        welcome: draft.welcome,
+        payload: draft.payload,
+    };
+    entries::insert(call.tx, channel.no, &row)?;
+    channel.head_seq = seq;
+    channel.head = accepted.head;
+    channel.head_at_ms = accepted.accepted_at_ms;
+    Ok(accepted)
+}
+
+/// `AAD_MISMATCH` with what contradicts.
+pub(super) fn mismatch(why: &'static str) -> DeliveryError {
+    DeliveryError::Refused(ErrorCode::AadMismatch, why)
+}

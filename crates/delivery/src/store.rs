@@ -1,0 +1,8 @@
+//! All SQL of the Delivery Service. Decides nothing.
+
+pub(crate) mod channels;
+mod column;
+pub(crate) mod commits;
+pub(crate) mod entries;
+pub(crate) mod key_packages;
+pub(crate) mod members;

@@ -1,0 +1,36 @@
+//! How values of the protocol stand in columns. SQLite's integers are signed: a number above
+//! `i64::MAX` is refused, never wrapped.
+
+use qpc_storage::sql;
+use sql::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+
+/// A non-negative INTEGER.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Number(pub(super) u64);
+
+impl ToSql for Number {
+    fn to_sql(&self) -> sql::Result<ToSqlOutput<'_>> {
+        i64::try_from(self.0)
+            .map(ToSqlOutput::from)
+            .map_err(|error| sql::Error::ToSqlConversionFailure(error.into()))
+    }
+}
+
+impl FromSql for Number {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let number = i64::column_result(value)?;
+        u64::try_from(number).map(Self).map_err(|_| FromSqlError::OutOfRange(number))
+    }
+}
+
+/// A number that may be absent.
+pub(super) fn number(row: &sql::Row<'_>, index: usize) -> sql::Result<Option<u64>> {
+    Ok(row.get::<_, Option<Number>>(index)?.map(|number| number.0))
+}
+
+/// What canonical bytes in a column say. Only we write them: anything else is a damaged database.
+pub(super) fn decoded<T>(index: usize, result: Result<T, qpc_proto::Malformed>) -> sql::Result<T> {
+    result.map_err(|error| {
+        sql::Error::FromSqlConversionFailure(index, sql::types::Type::Blob, error.into())
+    })
+}

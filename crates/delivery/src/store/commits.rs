@@ -1,0 +1,111 @@
+//! Rows of Commits: their bundles, the rosters after them and their Welcomes.
+
+use bytes::Bytes;
+use qpc_proto::codec::{Reader, Writer};
+use qpc_proto::{AccountId, Digest, Malformed};
+use qpc_storage::{Tx, sql};
+use sql::OptionalExtension as _;
+
+use super::column::{Number, decoded};
+use super::entries::entry_id;
+use crate::roster::Roster;
+
+/// A Commit's row.
+pub(crate) struct NewCommit<'a> {
+    pub(crate) seq: u64,
+    pub(crate) committer: AccountId,
+    pub(crate) base_commit: u64,
+    /// The roster after it; none when it is that of its base.
+    pub(crate) roster: Option<&'a Roster>,
+    pub(crate) roster_change: &'a [u8],
+    pub(crate) statements: &'a [Bytes],
+    pub(crate) welcome_hash: Digest,
+}
+
+pub(crate) fn insert(tx: &Tx<'_>, no: i64, new: &NewCommit<'_>) -> sql::Result<()> {
+    let id = entry_id(no, new.seq);
+    if let Some(roster) = new.roster {
+        tx.prepare_cached("INSERT INTO rosters (id, roster) VALUES (?1, ?2)")?
+            .execute((id, roster.encode()))?;
+    }
+    let statements =
+        new.statements.iter().fold(Writer::default(), |w, statement| w.var(statement)).finish();
+    tx.prepare_cached(
+        "INSERT INTO commits (id, committer, base_commit, roster, roster_change, statements,
+             welcome_hash)
+         VALUES (?1, ?2, ?3, coalesce(?4, (SELECT roster FROM commits WHERE id = ?5)), ?6, ?7, ?8)",
+    )?
+    .execute((
+        id,
+        new.committer.as_bytes(),
+        Number(new.base_commit),
+        new.roster.map(|_| id),
+        entry_id(no, new.base_commit),
+        new.roster_change,
+        statements,
+        new.welcome_hash.as_bytes(),
+    ))
+    .map(drop)
+}
+
+/// What readers get of a Commit beside its payload.
+pub(super) struct Bundle {
+    pub(super) roster_change: Bytes,
+    pub(super) statements: Vec<Bytes>,
+    pub(super) welcome_hash: Digest,
+}
+
+pub(super) fn bundle(tx: &Tx<'_>, id: i64) -> sql::Result<Bundle> {
+    tx.prepare_cached("SELECT roster_change, statements, welcome_hash FROM commits WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(Bundle {
+                roster_change: Bytes::from(row.get::<_, Vec<u8>>(0)?),
+                statements: decoded(1, split(&row.get::<_, Vec<u8>>(1)?))?,
+                welcome_hash: Digest(row.get(2)?),
+            })
+        })
+}
+
+fn split(bytes: &[u8]) -> Result<Vec<Bytes>, Malformed> {
+    let mut r = Reader::new(bytes);
+    let mut statements = Vec::new();
+    while r.remaining() > 0 {
+        statements.push(Bytes::copy_from_slice(r.var(bytes.len())?));
+    }
+    Ok(statements)
+}
+
+/// A Commit of a channel's log, as later ones refer to it.
+pub(crate) struct Commit {
+    pub(crate) committer: AccountId,
+    pub(crate) base_commit: u64,
+}
+
+pub(crate) fn find(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Option<Commit>> {
+    tx.prepare_cached("SELECT committer, base_commit FROM commits WHERE id = ?1")?
+        .query_row([entry_id(no, seq)], |row| {
+            Ok(Commit {
+                committer: AccountId(row.get(0)?),
+                base_commit: row.get::<_, Number>(1)?.0,
+            })
+        })
+        .optional()
+}
+
+/// The roster after the Commit at `seq`; empty where there is none.
+pub(crate) fn roster(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Roster> {
+    tx.prepare_cached(
+        "SELECT r.roster FROM commits c JOIN rosters r ON r.id = c.roster WHERE c.id = ?1",
+    )?
+    .query_row([entry_id(no, seq)], |row| decoded(0, Roster::decode(&row.get::<_, Vec<u8>>(0)?)))
+    .optional()
+    .map(Option::unwrap_or_default)
+}
+
+/// Stores the Welcome of the Commit at `seq` and returns its row.
+pub(crate) fn insert_welcome(tx: &Tx<'_>, no: i64, seq: u64, welcome: &[u8]) -> sql::Result<i64> {
+    let id = entry_id(no, seq);
+    tx.prepare_cached("INSERT INTO welcomes (id, welcome) VALUES (?1, ?2)")?
+        .execute((id, welcome))?;
+    Ok(id)
+}

@@ -1,0 +1,182 @@
+//! Rows of the devices that are or were in a channel.
+
+use qpc_proto::message::DeviceRef;
+use qpc_proto::{AccountId, DeviceId, MessageId};
+use qpc_storage::{Tx, sql};
+use sql::OptionalExtension as _;
+
+use super::channels::{self, Channel};
+use super::column::{Number, number};
+
+/// How a device was taken out of a channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removal {
+    /// The Commit that did it.
+    pub(crate) seq: u64,
+    /// When that was accepted, Unix milliseconds.
+    pub(crate) at_ms: u64,
+    /// Another account has built on it.
+    pub(crate) confirmed: bool,
+}
+
+/// A device that is or was in a channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) device: DeviceRef,
+    pub(crate) join_seq: u64,
+    pub(crate) read_from: u64,
+    pub(crate) acked_seq: u64,
+    pub(crate) last_base: u64,
+    pub(crate) last_message_id: Option<MessageId>,
+    pub(crate) removal: Option<Removal>,
+}
+
+impl Member {
+    /// A device that joins with entry 1.
+    pub(crate) fn founding(device: DeviceRef) -> Self {
+        Self {
+            device,
+            join_seq: 1,
+            read_from: 1,
+            acked_seq: 0,
+            last_base: 0,
+            last_message_id: None,
+            removal: None,
+        }
+    }
+}
+
+/// The columns of [`member`], of a table alias `m`. A macro, so that each statement is one literal.
+macro_rules! member_columns {
+    () => {
+        "m.account_id, m.device_id, m.join_seq, m.read_from, m.acked_seq, m.last_base,
+         m.last_message_id, m.removal_seq, m.removed_at_ms, m.removal_confirmed"
+    };
+}
+
+/// Reads a member from the ten columns that begin at `at`.
+fn member(row: &sql::Row<'_>, at: usize) -> sql::Result<Member> {
+    let removal = match number(row, at + 7)? {
+        Some(seq) => Some(Removal {
+            seq,
+            at_ms: number(row, at + 8)?.unwrap_or_default(),
+            confirmed: row.get(at + 9)?,
+        }),
+        None => None,
+    };
+    Ok(Member {
+        device: DeviceRef { account: AccountId(row.get(at)?), device: DeviceId(row.get(at + 1)?) },
+        join_seq: row.get::<_, Number>(at + 2)?.0,
+        read_from: row.get::<_, Number>(at + 3)?.0,
+        acked_seq: row.get::<_, Number>(at + 4)?.0,
+        last_base: row.get::<_, Number>(at + 5)?.0,
+        last_message_id: row.get::<_, Option<_>>(at + 6)?.map(MessageId),
+        removal,
+    })
+}
+
+pub(crate) fn find(tx: &Tx<'_>, no: i64, device: &DeviceRef) -> sql::Result<Option<Member>> {
+    tx.prepare_cached(concat!(
+        "SELECT ",
+        member_columns!(),
+        " FROM members m WHERE m.no = ?1 AND m.device_id = ?2 AND m.account_id = ?3"
+    ))?
+    .query_row((no, device.device.as_bytes(), device.account.as_bytes()), |row| member(row, 0))
+    .optional()
+}
+
+/// All channels that a device is or was in, in order of creation.
+pub(crate) fn of_device(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<Vec<(Channel, Member)>> {
+    tx.prepare_cached(concat!(
+        "SELECT ",
+        channels::channel_columns!(),
+        ", ",
+        member_columns!(),
+        " FROM members m JOIN channels c USING (no)
+         WHERE m.device_id = ?1 AND m.account_id = ?2 ORDER BY m.no"
+    ))?
+    .query_map((device.device.as_bytes(), device.account.as_bytes()), |row| {
+        Ok((channels::channel(row)?, member(row, 8)?))
+    })?
+    .collect()
+}
+
+/// Puts a device in by the Commit at `join_seq`, whatever it was before. Who returns before having
+/// read up to its removal goes on reading there, else at the new join; who was restored, because the
+/// removal did not hold, keeps its place.
+pub(crate) fn put(tx: &Tx<'_>, no: i64, device: &DeviceRef, join_seq: u64) -> sql::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO members (no, device_id, account_id, join_seq, read_from, acked_seq, last_base,
+             removal_confirmed) VALUES (?1, ?2, ?3, ?4, ?4, 0, 0, 0)
+         ON CONFLICT (no, device_id) DO UPDATE SET
+             read_from = CASE
+                 WHEN excluded.join_seq > join_seq AND acked_seq >= removal_seq
+                 THEN excluded.join_seq ELSE read_from END,
+             join_seq = excluded.join_seq,
+             removal_seq = NULL, removed_at_ms = NULL, removal_confirmed = 0",
+    )?
+    .execute((no, device.device.as_bytes(), device.account.as_bytes(), Number(join_seq)))
+    .map(drop)
+}
+
+pub(crate) fn remove(
+    tx: &Tx<'_>,
+    no: i64,
+    device: &DeviceRef,
+    removal: &Removal,
+) -> sql::Result<()> {
+    tx.prepare_cached(
+        "UPDATE members SET removal_seq = ?3, removed_at_ms = ?4, removal_confirmed = ?5
+         WHERE no = ?1 AND device_id = ?2",
+    )?
+    .execute((
+        no,
+        device.device.as_bytes(),
+        Number(removal.seq),
+        Number(removal.at_ms),
+        removal.confirmed,
+    ))
+    .map(drop)
+}
+
+/// Devices whose removal nobody has built on yet, of Commits up to `seq`: each with that Commit.
+pub(crate) fn leaving(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Vec<(DeviceRef, u64)>> {
+    tx.prepare_cached(
+        "SELECT account_id, device_id, removal_seq FROM members
+         WHERE no = ?1 AND removal_seq IS NOT NULL AND removal_confirmed = 0 AND removal_seq <= ?2
+         ORDER BY removal_seq, device_id",
+    )?
+    .query_map((no, Number(seq)), |row| {
+        let device = DeviceRef { account: AccountId(row.get(0)?), device: DeviceId(row.get(1)?) };
+        Ok((device, row.get::<_, Number>(2)?.0))
+    })?
+    .collect()
+}
+
+pub(crate) fn confirm_removal(tx: &Tx<'_>, no: i64, device: &DeviceRef) -> sql::Result<()> {
+    tx.prepare_cached("UPDATE members SET removal_confirmed = 1 WHERE no = ?1 AND device_id = ?2")?
+        .execute((no, device.device.as_bytes()))
+        .map(drop)
+}
+
+/// Writes what a device's own entries have moved.
+pub(crate) fn save(tx: &Tx<'_>, no: i64, member: &Member) -> sql::Result<()> {
+    tx.prepare_cached(
+        "UPDATE members SET last_base = ?3, last_message_id = ?4 WHERE no = ?1 AND device_id = ?2",
+    )?
+    .execute((
+        no,
+        member.device.device.as_bytes(),
+        Number(member.last_base),
+        member.last_message_id.as_ref().map(MessageId::as_bytes),
+    ))
+    .map(drop)
+}
+
+pub(crate) fn ack(tx: &Tx<'_>, no: i64, device: &DeviceRef, seq: u64) -> sql::Result<()> {
+    tx.prepare_cached(
+        "UPDATE members SET acked_seq = ?3 WHERE no = ?1 AND device_id = ?2 AND acked_seq < ?3",
+    )?
+    .execute((no, device.device.as_bytes(), Number(seq)))
+    .map(drop)
+}

@@ -1,0 +1,154 @@
+//! MLS messages made by hand (RFC 9420 sections 6.3, 10 and 12.4.3.1), and a device that signs.
+
+use bytes::Bytes;
+use ed25519_dalek::{Signer as _, SigningKey};
+use qpc_credential::{
+    AccountKey, Certificate, CertificateBody, DeviceEntry, Statement, StatementBody,
+};
+use qpc_proto::aad::Aad;
+use qpc_proto::message::DeviceRef;
+use qpc_proto::{ChannelId, DeviceId, Digest, PublicKey, Signature};
+
+/// A device whose keys follow from its account's number and its own.
+#[derive(Clone)]
+pub(crate) struct Device {
+    account: u8,
+    number: u8,
+}
+
+impl Device {
+    pub(crate) fn new(account: u8, number: u8) -> Self {
+        Self { account, number }
+    }
+
+    fn root(&self) -> SigningKey {
+        SigningKey::from_bytes(&[self.account; 32])
+    }
+
+    fn account_key(&self) -> SigningKey {
+        SigningKey::from_bytes(&[self.account ^ 0x80; 32])
+    }
+
+    fn key(&self) -> SigningKey {
+        SigningKey::from_bytes(&[self.number ^ 0xc0; 32])
+    }
+
+    pub(crate) fn id(&self) -> DeviceRef {
+        DeviceRef {
+            account: qpc_credential::account_id(&public(&self.root())),
+            device: DeviceId([self.number; 16]),
+        }
+    }
+
+    fn certificate(&self) -> Bytes {
+        let account_key = AccountKey {
+            root: public(&self.root()),
+            generation: 1,
+            key: public(&self.account_key()),
+        };
+        let statement = account_key.sign(|tbs| sign(&self.root(), tbs));
+        let body = CertificateBody {
+            list_version: 1,
+            entry: DeviceEntry {
+                device: DeviceId([self.number; 16]),
+                key: public(&self.key()),
+                not_after_ms: u64::MAX,
+            },
+            name: "name".to_owned(),
+        };
+        Certificate::sign(&statement, &body, |tbs| sign(&self.account_key(), tbs))
+    }
+
+    pub(crate) fn leave(&self, channel: ChannelId) -> Bytes {
+        let statement = Statement {
+            channel,
+            certificate: Certificate::verify(&self.certificate()).unwrap(),
+            issued_at_ms: 1,
+            body: StatementBody::Leave,
+        };
+        statement.sign(|tbs| sign(&self.key(), tbs))
+    }
+
+    /// A KeyPackage; `seed` makes it one of its own.
+    pub(crate) fn key_package(&self, seed: u8, last_resort: bool, now_ms: u64) -> Bytes {
+        let (not_before, not_after) = qpc_credential::lifetime::issued_at(now_ms);
+        let lifetime = [not_before.to_be_bytes(), not_after.to_be_bytes()].concat();
+        let leaf = [
+            v(&[seed ^ 0xff; 32]),
+            v(&public(&self.key()).0),
+            vec![0, 1],
+            v(&self.certificate()),
+            v(&[0, 1]),
+            v(&[0, 1]),
+            v(&[0, 10]),
+            v(&[]),
+            v(&[0, 1]),
+            vec![1],
+            lifetime,
+            v(&[]),
+        ]
+        .concat();
+        let leaf = [leaf.clone(), v(&self.sign_labelled("LeafNodeTBS", &leaf))].concat();
+        let extensions: &[u8] = if last_resort { &[0, 10, 0] } else { &[] };
+        let package = [vec![0, 1, 0, 1], v(&[seed; 32]), leaf, v(extensions)].concat();
+        let signature = v(&self.sign_labelled("KeyPackageTBS", &package));
+        [package, signature].concat().into()
+    }
+
+    /// `SignWithLabel` (RFC 9420 section 5.1.2).
+    fn sign_labelled(&self, label: &str, content: &[u8]) -> [u8; 64] {
+        let label = format!("MLS 1.0 {label}");
+        sign(&self.key(), &[v(label.as_bytes()), v(content)].concat()).0
+    }
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey(key.verifying_key().to_bytes())
+}
+
+fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
+    Signature(key.sign(bytes).to_bytes())
+}
+
+/// A variable-size vector (RFC 9420 section 2.1.2).
+fn v(bytes: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(bytes.len()).unwrap();
+    let prefix = match len {
+        0..0x40 => vec![u8::try_from(len).unwrap()],
+        0x40..0x4000 => (0x4000 | u16::try_from(len).unwrap()).to_be_bytes().to_vec(),
+        _ => (0x8000_0000 | len).to_be_bytes().to_vec(),
+    };
+    [prefix, bytes.to_vec()].concat()
+}
+
+pub(crate) const APPLICATION: u8 = 1;
+pub(crate) const PROPOSAL: u8 = 2;
+pub(crate) const COMMIT: u8 = 3;
+
+/// A PrivateMessage of some content type.
+pub(crate) fn private_message(content_type: u8, aad: &Aad, ciphertext: &[u8]) -> Bytes {
+    [
+        vec![0, 1, 0, 2],
+        v(&[7; 32]),
+        vec![0; 8],
+        vec![content_type],
+        v(&aad.encode()),
+        v(&[8; 28]),
+        v(ciphertext),
+    ]
+    .concat()
+    .into()
+}
+
+/// A Welcome for the holders of some KeyPackages.
+pub(crate) fn welcome(key_packages: &[Bytes]) -> Bytes {
+    let reference = |kp: &Bytes| qpc_credential::key_package_ref(kp).unwrap();
+    let references: Vec<_> = key_packages.iter().map(reference).collect();
+    welcome_for(&references)
+}
+
+pub(crate) fn welcome_for(references: &[Digest]) -> Bytes {
+    let secret = |digest: &Digest| [v(&digest.0), v(&[1; 32]), v(&[2; 48])].concat();
+    let secrets: Vec<u8> = references.iter().flat_map(secret).collect();
+    [vec![0, 1, 0, 3, 0, 1], v(&secrets), v(&[3; 100])].concat().into()
+}

@@ -1,0 +1,290 @@
+//! A service with its database in a temporary folder, and short words for what a client does.
+
+use bytes::Bytes;
+use qpc_delivery::{Call, Config, Delivery, DeliveryError, Written};
+use qpc_proto::aad::{Aad, CommitBinding};
+use qpc_proto::chain::{Link, Log, statements_digest};
+use qpc_proto::message::{
+    Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel, DeviceRef, Enqueue,
+    EnqueueAnswer, Fetch, NewEntry, Page, Statement, UploadKeyPackages,
+};
+use qpc_proto::roster::{Role, RosterChange};
+use qpc_proto::{ChannelId, Digest, ErrorCode, Incarnation, MessageId};
+use qpc_storage::{Durability, Key, Options, Outcome, Store};
+
+use crate::mls::{self, Device};
+
+/// 2027-01-15.
+pub(crate) const NOW: u64 = 1_800_000_000_000;
+pub(crate) const CHANNEL: ChannelId = ChannelId([0xcc; 16]);
+
+pub(crate) struct World {
+    pub(crate) delivery: Delivery,
+    pub(crate) now_ms: u64,
+    seed: u8,
+    store: Store,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Key::from_bytes([3; 32]);
+        let options = Options::new(key, vec![qpc_delivery::schema()]);
+        let options = options.with_durability(Durability::Process);
+        let store = Store::open(&dir.path().join("delivery.db"), &options).unwrap();
+        Self {
+            delivery: Delivery { incarnation: Incarnation([4; 16]), config: Config::default() },
+            now_ms: NOW,
+            seed: 0,
+            store,
+            _dir: dir,
+        }
+    }
+
+    /// One call of a device, in a transaction of its own.
+    pub(crate) fn call<T>(
+        &mut self,
+        device: &Device,
+        run: impl FnOnce(&Delivery, &Call<'_>) -> Result<T, DeliveryError>,
+    ) -> Result<T, DeliveryError> {
+        let (delivery, caller, now_ms) = (&self.delivery, device.id(), self.now_ms);
+        let job = |tx: &qpc_storage::Tx<'_>| {
+            let call = Call { tx, caller, now_ms };
+            run(delivery, &call)
+        };
+        match self.store.transact(job).unwrap() {
+            Outcome::Done(value) => Ok(value),
+            Outcome::Refused(error) => Err(error),
+            Outcome::Panicked => panic!("the service panicked"),
+        }
+    }
+
+    /// The same in a read-only transaction.
+    pub(crate) fn read<T>(
+        &mut self,
+        device: &Device,
+        run: impl FnOnce(&Delivery, &Call<'_>) -> Result<T, DeliveryError>,
+    ) -> Result<T, DeliveryError> {
+        let (delivery, caller, now_ms) = (&self.delivery, device.id(), self.now_ms);
+        self.store.reader().unwrap().read(|tx| {
+            let call = Call { tx, caller, now_ms };
+            run(delivery, &call)
+        })
+    }
+
+    /// Uploads a fresh KeyPackage of each device.
+    pub(crate) fn packages(&mut self, devices: &[&Device]) -> Vec<Bytes> {
+        devices
+            .iter()
+            .map(|device| {
+                self.seed += 1;
+                let key_package = device.key_package(self.seed, false, self.now_ms);
+                let upload = UploadKeyPackages {
+                    key_packages: vec![key_package.clone()],
+                    last_resort: None,
+                };
+                self.call(device, |d, call| d.upload(call, &upload)).unwrap();
+                key_package
+            })
+            .collect()
+    }
+
+    /// A plan that adds devices, with a Welcome for fresh KeyPackages of them.
+    pub(crate) fn adding(&mut self, devices: &[&Device]) -> Plan {
+        let welcome = mls::welcome(&self.packages(devices));
+        let mut plan = Plan::default();
+        plan.change.adds = devices.iter().map(|device| device.id()).collect();
+        plan.welcome = Some(welcome);
+        plan
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        founder: &Device,
+        kind: ChannelKind,
+        plan: &Plan,
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        let create = CreateChannel { channel: plan.channel, kind, bundle: plan.bundle() };
+        self.call(founder, |d, call| d.create_channel(call, &create))
+    }
+
+    /// A group founded by the first device, which adds the others with its first Commit.
+    pub(crate) fn group(&mut self, devices: &[&Device]) {
+        let plan = match devices {
+            [_] => Plan::default(),
+            [_, others @ ..] => self.adding(others),
+            [] => panic!("nobody"),
+        };
+        self.create(devices[0], ChannelKind::Group, &plan).unwrap();
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        device: &Device,
+        plan: &Plan,
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        let request = CommitRequest { channel: plan.channel, bundle: plan.bundle() };
+        self.call(device, |d, call| d.commit(call, &request))
+    }
+
+    pub(crate) fn commit_code(&mut self, device: &Device, plan: &Plan) -> ErrorCode {
+        self.commit(device, plan).unwrap_err().code()
+    }
+
+    pub(crate) fn enqueue(
+        &mut self,
+        device: &Device,
+        entries: &[NewEntry],
+    ) -> Result<EnqueueAnswer, DeliveryError> {
+        let enqueue = Enqueue { channel: CHANNEL, entries: entries.to_vec() };
+        let written = self.call(device, |d, call| d.enqueue(call, &enqueue))?;
+        let fresh = written.answer.accepted.iter().any(|a| !a.duplicate);
+        let wakes: &[ChannelId] = if fresh { &[CHANNEL] } else { &[] };
+        assert_eq!(written.wakes, wakes);
+        Ok(written.answer)
+    }
+
+    /// Sends one message and returns why it was refused, if it was.
+    pub(crate) fn say(&mut self, device: &Device, entry: NewEntry) -> Result<Accepted, ErrorCode> {
+        let answer = self.enqueue(device, &[entry]).map_err(|e| e.code())?;
+        match (answer.accepted.as_slice(), answer.refusal) {
+            ([accepted], None) => Ok(*accepted),
+            ([], Some(refusal)) => Err(refusal.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn state_leave(
+        &mut self,
+        device: &Device,
+        id: u8,
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        let statement = Statement { channel: CHANNEL, statement: device.leave(CHANNEL) };
+        self.call(device, |d, call| d.statement(call, &statement, MessageId([id; 16])))
+    }
+
+    pub(crate) fn fetch(
+        &mut self,
+        device: &Device,
+        channel: ChannelId,
+        after_seq: u64,
+    ) -> Result<Page, DeliveryError> {
+        let fetch = Fetch { channel, after_seq, bytes_max: 0 };
+        self.read(device, |d, call| d.fetch(call, &fetch))
+    }
+
+    /// The sequence numbers that a device gets from the start.
+    pub(crate) fn seqs(&mut self, device: &Device) -> Vec<u64> {
+        let page = self.fetch(device, CHANNEL, 0).unwrap();
+        assert_eq!(page.entries.last().map(|e| e.seq), Some(page.head_seq));
+        page.entries.iter().map(|entry| entry.seq).collect()
+    }
+
+    /// Checks a page against the hash chain, from the head before its first entry.
+    pub(crate) fn check_chain(&self, page: &Page, before: Digest) -> Digest {
+        let log = Log { incarnation: self.delivery.incarnation, channel: page.channel };
+        page.entries.iter().fold(before, |head, entry| {
+            assert_eq!(log.next(&head, &Link::of(entry)), entry.head);
+            entry.head
+        })
+    }
+}
+
+/// A Commit to be.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) channel: ChannelId,
+    pub(crate) id: u8,
+    pub(crate) after: u64,
+    pub(crate) base: u64,
+    pub(crate) change: RosterChange,
+    pub(crate) welcome: Option<Bytes>,
+    pub(crate) statements: Vec<Bytes>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            channel: CHANNEL,
+            id: 1,
+            after: 0,
+            base: 0,
+            change: RosterChange::default(),
+            welcome: None,
+            statements: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// After the Commit at `after`, which its sender has applied.
+    pub(crate) fn on(after: u64) -> Self {
+        Self::default().at(after, after)
+    }
+
+    /// After the Commit at `after`, by a sender that has applied the one at `base` last.
+    pub(crate) fn at(self, after: u64, base: u64) -> Self {
+        let id = u8::try_from(after).unwrap() + 1;
+        Self { after, base, id, ..self }
+    }
+
+    pub(crate) fn removing(mut self, devices: &[&Device]) -> Self {
+        self.change.removes = devices.iter().map(|device| device.id()).collect();
+        self
+    }
+
+    pub(crate) fn with_role(mut self, device: &Device, role: Role) -> Self {
+        self.change.roles.insert(device.id().account, role);
+        self
+    }
+
+    pub(crate) fn aad(&self) -> Aad {
+        Aad {
+            commit: Some(CommitBinding {
+                roster_change: self.change.digest(),
+                statements: statements_digest(&self.statements),
+            }),
+            ..aad(self.channel, self.base)
+        }
+    }
+
+    pub(crate) fn bundle(&self) -> CommitBundle {
+        CommitBundle {
+            message_id: commit_id(self.id),
+            after_commit: self.after,
+            payload: mls::private_message(mls::COMMIT, &self.aad(), b"commit"),
+            roster_change: self.change.encode().into(),
+            welcome: self.welcome.clone(),
+            statements: self.statements.clone(),
+        }
+    }
+}
+
+/// Commits have ids apart from those of messages.
+pub(crate) fn commit_id(id: u8) -> MessageId {
+    let mut bytes = [id; 16];
+    bytes[0] = 0xff;
+    MessageId(bytes)
+}
+
+pub(crate) fn aad(channel: ChannelId, base_commit: u64) -> Aad {
+    Aad { channel, base_commit, head_seq: 0, head: [0; 16], commit: None }
+}
+
+/// A message sealed after the last Commit, which its sender has applied.
+pub(crate) fn message(id: u8, after: u64) -> NewEntry {
+    message_on(id, after, after)
+}
+
+pub(crate) fn message_on(id: u8, after: u64, base: u64) -> NewEntry {
+    NewEntry {
+        message_id: MessageId([id; 16]),
+        after_commit: after,
+        payload: mls::private_message(mls::APPLICATION, &aad(CHANNEL, base), &[id; 40]),
+    }
+}
+
+pub(crate) fn ids(devices: &[&Device]) -> Vec<DeviceRef> {
+    devices.iter().map(|device| device.id()).collect()
+}

@@ -1,0 +1,126 @@
+//! The GroupContext extension that binds a group to its channel, title and roles (RFC 9420 section 12.1.7).
+//!
+//! Every member computes the same verdicts from it. Never decides policy beyond what it states.
+
+use std::collections::BTreeSet;
+
+use openmls::prelude::{Extension, ExtensionType, Extensions, GroupContext, UnknownExtension};
+use qpc_proto::codec::{Reader, Writer};
+use qpc_proto::message::ChannelKind;
+use qpc_proto::roster::Role;
+use qpc_proto::{AccountId, ChannelId, Malformed, limits};
+
+/// Extension type, from the private-use range of RFC 9420 section 17.3.
+pub const CHANNEL_EXTENSION: u16 = 0xf0c1;
+/// The policy version that this code judges by.
+pub const POLICY_VERSION: u32 = 1;
+/// Bytes of a title.
+pub const TITLE_BYTES_MAX: usize = 256;
+
+/// What a group is, as all its members agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelContext {
+    /// The channel whose log carries it.
+    pub channel: ChannelId,
+    /// Direct or group.
+    pub kind: ChannelKind,
+    /// A group's title; empty for a direct channel.
+    pub title: String,
+    /// Accounts that are admins; all others are members.
+    pub admins: BTreeSet<AccountId>,
+    /// Rules that Commits are judged by.
+    pub policy_version: u32,
+}
+
+impl ChannelContext {
+    /// The role of an account.
+    pub fn role(&self, account: &AccountId) -> Role {
+        if self.admins.contains(account) { Role::Admin } else { Role::Member }
+    }
+
+    /// Canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let kind = match self.kind {
+            ChannelKind::Direct => 1,
+            ChannelKind::Group | ChannelKind::Inbox => 2,
+        };
+        let count = u32::try_from(self.admins.len()).unwrap_or(u32::MAX);
+        let writer = Writer::with_label("qpc/v1 channel context")
+            .fixed(self.channel)
+            .u8(kind)
+            .u32(self.policy_version)
+            .var(self.title.as_bytes())
+            .u32(count);
+        self.admins.iter().fold(writer, |writer, account| writer.fixed(account)).finish()
+    }
+
+    /// Parses canonical bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] for anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        r.label("qpc/v1 channel context")?;
+        let channel = ChannelId(r.array()?);
+        let kind = match r.u8()? {
+            1 => ChannelKind::Direct,
+            2 => ChannelKind::Group,
+            _ => return Err(Malformed("unknown channel kind")),
+        };
+        let policy_version = r.u32()?;
+        let title = std::str::from_utf8(r.var(TITLE_BYTES_MAX)?)
+            .map_err(|_| Malformed("the title is not UTF-8"))?
+            .to_owned();
+        let count = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
+        if count > limits::CHANNEL_DEVICES_MAX {
+            return Err(Malformed("too many admins"));
+        }
+        let mut admins = BTreeSet::new();
+        for _ in 0..count {
+            let account = AccountId(r.array()?);
+            if admins.last().is_some_and(|last| *last >= account) {
+                return Err(Malformed("admins out of order"));
+            }
+            admins.insert(account);
+        }
+        r.finish()?;
+        Ok(Self { channel, kind, title, admins, policy_version })
+    }
+
+    /// The extensions of a group with this context.
+    pub(crate) fn extensions(&self) -> Result<Extensions<GroupContext>, Malformed> {
+        let extension = Extension::Unknown(CHANNEL_EXTENSION, UnknownExtension(self.encode()));
+        Extensions::single(extension).map_err(|_| Malformed("channel context"))
+    }
+
+    /// Reads the context from a group's extensions, which must hold nothing else.
+    pub(crate) fn from_extensions(all: &Extensions<GroupContext>) -> Result<Self, Malformed> {
+        let only = ExtensionType::Unknown(CHANNEL_EXTENSION);
+        if all.iter().any(|extension| extension.extension_type() != only) {
+            return Err(Malformed("an extension that this profile does not allow"));
+        }
+        let extension = all.unknown(CHANNEL_EXTENSION).ok_or(Malformed("no channel context"))?;
+        Self::decode(&extension.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_bytes_round_trip_and_every_cut_is_refused() {
+        let context = ChannelContext {
+            channel: ChannelId([1; 16]),
+            kind: ChannelKind::Group,
+            title: "Fishing".into(),
+            admins: [AccountId([2; 16]), AccountId([3; 16])].into(),
+            policy_version: POLICY_VERSION,
+        };
+        let bytes = context.encode();
+        assert_eq!(ChannelContext::decode(&bytes), Ok(context));
+        for cut in 0..bytes.len() {
+            assert!(ChannelContext::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

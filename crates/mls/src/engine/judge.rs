@@ -1,0 +1,303 @@
+//! Judging a Commit in log order: the verdict uses only group state, the entry's bytes and its accept
+//! time, so that all undamaged members of the epoch agree (RFC 9750 section 5.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use openmls::group::StagedCommit;
+use openmls::prelude::{
+    MlsGroup, ProcessedMessageContent, Proposal, ProposalOrRefType, Sender,
+};
+use qpc_credential::{Certificate, Statement, StatementBody};
+use qpc_proto::chain::statements_digest;
+use qpc_proto::message::{ChannelKind, DeviceRef};
+use qpc_proto::roster::{Role, RosterChange};
+use qpc_proto::AccountId;
+use openmls_traits::OpenMlsProvider as _;
+use qpc_storage::Tx;
+
+use super::message::private_message;
+use super::{Engine, MlsGroupId, leaf_certificate, members, verified_certificate};
+use crate::context::{ChannelContext, POLICY_VERSION};
+use crate::error::MlsError;
+use crate::verdict::{Applied, Unjudged, Verdict, VoidReason, classify};
+
+/// A Commit as the log holds it.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitEntry<'a> {
+    /// MLSMessage.
+    pub payload: &'a [u8],
+    /// Canonical bytes of the declared change.
+    pub roster_change: &'a [u8],
+    /// Statements relied on.
+    pub statements: &'a [Bytes],
+    /// Server time of acceptance, Unix milliseconds: certificates are judged by it.
+    pub accepted_at_ms: u64,
+}
+
+/// Stops the judging: either a verdict or an error of this device.
+enum Stop {
+    Verdict(Verdict),
+    Error(MlsError),
+}
+
+impl From<VoidReason> for Stop {
+    fn from(reason: VoidReason) -> Self {
+        Self::Verdict(Verdict::Void(reason))
+    }
+}
+
+impl From<qpc_storage::sql::Error> for Stop {
+    fn from(error: qpc_storage::sql::Error) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Engine {
+    /// Judges another member's Commit and, if it is good, puts it in force. A pending Commit of this
+    /// device is dropped with it. Unless applied, the group is as it was.
+    ///
+    /// # Errors
+    /// [`MlsError`] when this device's database refused: try again, hold the cursor.
+    pub fn judge(
+        &self,
+        tx: &Tx<'_>,
+        id: &MlsGroupId,
+        entry: &CommitEntry<'_>,
+    ) -> Result<Verdict, MlsError> {
+        let judged = tx.savepoint(|tx| {
+            let mut group = self.load(tx, id).map_err(Stop::Error)?;
+            group
+                .clear_pending_commit(self.provider(tx).storage())
+                .map_err(|error| Stop::Error(error.into()))?;
+            let (committer, staged, aad) = self.stage_received(tx, &mut group, entry)?;
+            let applied = check(&group, (&committer, &staged), (entry, &aad))?;
+            group
+                .merge_staged_commit(&self.provider(tx), *staged)
+                .map_err(|_| Stop::Verdict(Verdict::Unjudged(Unjudged::Local)))?;
+            Ok(applied)
+        });
+        match judged {
+            Ok(applied) => Ok(Verdict::Applied(applied)),
+            Err(Stop::Verdict(verdict)) => Ok(verdict),
+            Err(Stop::Error(error)) => Err(error),
+        }
+    }
+
+    /// Checks this device's own pending Commit by the rules that everyone applies; call before
+    /// [`Engine::merge_pending`].
+    ///
+    /// # Errors
+    /// [`MlsError`] when there is none, or the database refused.
+    pub fn judge_pending(
+        &self,
+        tx: &Tx<'_>,
+        id: &MlsGroupId,
+        entry: &CommitEntry<'_>,
+    ) -> Result<Verdict, MlsError> {
+        let group = self.load(tx, id)?;
+        let staged = group.pending_commit().ok_or(MlsError::Library("no pending Commit"))?;
+        let committer = leaf_certificate(&group, group.own_leaf_index())?;
+        let header = qpc_credential::mls_header(entry.payload)?;
+        match check(&group, (&committer, staged), (entry, &header.aad.encode())) {
+            Ok(applied) => Ok(Verdict::Applied(applied)),
+            Err(Stop::Verdict(verdict)) => Ok(verdict),
+            Err(Stop::Error(error)) => Err(error),
+        }
+    }
+
+    fn stage_received(
+        &self,
+        tx: &Tx<'_>,
+        group: &mut MlsGroup,
+        entry: &CommitEntry<'_>,
+    ) -> Result<(Certificate, Box<StagedCommit>, Vec<u8>), Stop> {
+        let message = private_message(entry.payload).map_err(|_| VoidReason::Parse)?;
+        let processed = group
+            .process_message(&self.provider(tx), message)
+            .map_err(|error| Stop::Verdict(classify(&error)))?;
+        let Sender::Member(index) = processed.sender() else {
+            return Err(VoidReason::Kind.into());
+        };
+        let committer = leaf_certificate(group, *index).map_err(Stop::Error)?;
+        let aad = processed.aad().to_vec();
+        match processed.into_content() {
+            ProcessedMessageContent::StagedCommitMessage(staged) => Ok((committer, staged, aad)),
+            _ => Err(VoidReason::Kind.into()),
+        }
+    }
+}
+
+/// The profile's rules over a staged Commit.
+fn check(
+    group: &MlsGroup,
+    (committer, staged): (&Certificate, &StagedCommit),
+    (entry, aad): (&CommitEntry<'_>, &[u8]),
+) -> Result<Applied, Stop> {
+    let change = RosterChange::decode(entry.roster_change).map_err(|_| VoidReason::Roster)?;
+    let aad = qpc_proto::aad::Aad::decode(aad).map_err(|_| VoidReason::Parse)?;
+    let binding = aad.commit.ok_or(VoidReason::Kind)?;
+    if binding.roster_change != change.digest()
+        || binding.statements != statements_digest(entry.statements)
+    {
+        return Err(VoidReason::Roster.into());
+    }
+    check_proposals(staged)?;
+    check_committer_leaf(staged, (committer, entry.accepted_at_ms))?;
+    let (adds, removes) = proposed(group, staged, entry.accepted_at_ms)?;
+    let before = ChannelContext::from_extensions(group.extensions()).map_err(Stop::own)?;
+    let after = ChannelContext::from_extensions(staged.group_context().extensions())
+        .map_err(|_| VoidReason::Kind)?;
+    let roles = role_changes(&before, &after);
+    if (&change.adds, &change.removes, &change.roles) != (&adds, &removes, &roles) {
+        return Err(VoidReason::Roster.into());
+    }
+    check_context(&before, &after)?;
+    check_roles(&before, (committer, before != after), (&change, entry.statements))?;
+    check_result(group, &after, &change)?;
+    Ok(Applied {
+        committer: committer.device(),
+        self_removed: staged.self_removed(),
+        change,
+        context: after,
+    })
+}
+
+impl Stop {
+    /// Something that this device's own group state must satisfy.
+    fn own(_: qpc_proto::Malformed) -> Self {
+        Self::Verdict(Verdict::Unjudged(Unjudged::Local))
+    }
+}
+
+/// Adds, Removes and context changes by value; nothing else (no references, no PSKs).
+fn check_proposals(staged: &StagedCommit) -> Result<(), Stop> {
+    let allowed = staged.queued_proposals().all(|queued| {
+        let kind = matches!(
+            queued.proposal(),
+            Proposal::Add(_) | Proposal::Remove(_) | Proposal::GroupContextExtensions(_)
+        );
+        kind && queued.proposal_or_ref_type() == ProposalOrRefType::Proposal
+    });
+    if allowed { Ok(()) } else { Err(VoidReason::Kind.into()) }
+}
+
+/// A leaf may change only within its account and device.
+fn check_committer_leaf(
+    staged: &StagedCommit,
+    (committer, accepted_at_ms): (&Certificate, u64),
+) -> Result<(), Stop> {
+    let leaf = staged.update_path_leaf_node().ok_or(VoidReason::Kind)?;
+    let key = leaf.signature_key().as_slice();
+    let renewed =
+        verified_certificate(leaf.credential(), key).map_err(|_| VoidReason::Certificate)?;
+    let unchanged = renewed.entry == committer.entry;
+    let expired = renewed.entry.not_after_ms < accepted_at_ms;
+    if renewed.device() != committer.device() || (expired && !unchanged) {
+        return Err(VoidReason::Certificate.into());
+    }
+    Ok(())
+}
+
+/// The devices that the proposals add and remove.
+fn proposed(
+    group: &MlsGroup,
+    staged: &StagedCommit,
+    accepted_at_ms: u64,
+) -> Result<(BTreeSet<DeviceRef>, BTreeSet<DeviceRef>), Stop> {
+    let mut adds = BTreeSet::new();
+    for add in staged.add_proposals() {
+        let leaf = add.add_proposal().key_package().leaf_node();
+        let certificate = verified_certificate(leaf.credential(), leaf.signature_key().as_slice())
+            .map_err(|_| VoidReason::Certificate)?;
+        if certificate.entry.not_after_ms < accepted_at_ms {
+            return Err(VoidReason::Certificate.into());
+        }
+        if !adds.insert(certificate.device()) {
+            return Err(VoidReason::Roster.into());
+        }
+    }
+    let mut removes = BTreeSet::new();
+    for remove in staged.remove_proposals() {
+        let certificate = leaf_certificate(group, remove.remove_proposal().removed())
+            .map_err(|_| VoidReason::Roster)?;
+        removes.insert(certificate.device());
+    }
+    Ok((adds, removes))
+}
+
+/// Accounts whose role differs between two contexts.
+pub(super) fn role_changes(
+    before: &ChannelContext,
+    after: &ChannelContext,
+) -> BTreeMap<AccountId, Role> {
+    before
+        .admins
+        .symmetric_difference(&after.admins)
+        .map(|account| (*account, after.role(account)))
+        .collect()
+}
+
+/// Channel and kind never change; only a known policy can be judged.
+fn check_context(before: &ChannelContext, after: &ChannelContext) -> Result<(), Stop> {
+    if before.channel != after.channel || before.kind != after.kind {
+        return Err(VoidReason::Kind.into());
+    }
+    if after.policy_version != POLICY_VERSION {
+        return Err(Stop::Verdict(Verdict::Unjudged(Unjudged::Local)));
+    }
+    Ok(())
+}
+
+/// Who may do what: context and roles an admin; adds an admin or a sibling; removals an admin, a
+/// sibling, or anyone for an account whose signed leave the Commit carries.
+fn check_roles(
+    before: &ChannelContext,
+    (committer, context_changes): (&Certificate, bool),
+    (change, statements): (&RosterChange, &[Bytes]),
+) -> Result<(), Stop> {
+    let own = committer.device().account;
+    if before.role(&own) == Role::Admin {
+        return Ok(());
+    }
+    let mut leavers = BTreeSet::new();
+    for bytes in statements {
+        let statement = Statement::verify(bytes).map_err(|_| VoidReason::Signature)?;
+        match statement.body {
+            StatementBody::Leave if statement.channel == before.channel => {
+                leavers.insert(statement.certificate.device().account);
+            }
+            StatementBody::Leave => return Err(VoidReason::Role.into()),
+        }
+    }
+    let adds = change.adds.iter().all(|device| device.account == own);
+    let removes = change
+        .removes
+        .iter()
+        .all(|device| device.account == own || leavers.contains(&device.account));
+    if adds && removes && !context_changes { Ok(()) } else { Err(VoidReason::Role.into()) }
+}
+
+/// No device twice; a direct channel keeps its two accounts.
+fn check_result(
+    group: &MlsGroup,
+    after: &ChannelContext,
+    change: &RosterChange,
+) -> Result<(), Stop> {
+    let before: BTreeSet<DeviceRef> = members(group)
+        .map_err(Stop::Error)?
+        .iter()
+        .map(|member| member.certificate.device())
+        .collect();
+    let mut devices = &before - &change.removes;
+    for device in &change.adds {
+        if !devices.insert(*device) {
+            return Err(VoidReason::Roster.into());
+        }
+    }
+    let accounts: BTreeSet<_> = devices.iter().map(|device| device.account).collect();
+    match after.kind {
+        ChannelKind::Direct if accounts.len() != 2 => Err(VoidReason::Roster.into()),
+        ChannelKind::Direct | ChannelKind::Group | ChannelKind::Inbox => Ok(()),
+    }
+}

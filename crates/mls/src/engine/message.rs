@@ -1,0 +1,94 @@
+//! Application messages: sealing under the current epoch, opening in log order.
+
+use openmls::prelude::{
+    MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProtocolMessage, Sender,
+};
+use qpc_credential::Certificate;
+use qpc_storage::Tx;
+use openmls::prelude::tls_codec::Deserialize as _;
+
+use super::{Engine, MlsGroupId, Place, known_certificate};
+use crate::error::MlsError;
+
+/// A decrypted application message.
+pub struct Opened {
+    /// Its sender's certificate.
+    pub sender: Certificate,
+    /// Content bytes.
+    pub plaintext: zeroize::Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opened(redacted)")
+    }
+}
+
+impl Engine {
+    /// Seals a message; the bytes may leave only after the transaction is on disk, and a retry repeats
+    /// them (RFC 9420 section 6.3.1: a generation is used once).
+    ///
+    /// # Errors
+    /// [`MlsError`]; nothing is kept.
+    pub fn seal(
+        &self,
+        tx: &Tx<'_>,
+        id: &MlsGroupId,
+        (place, plaintext): (&Place, &[u8]),
+    ) -> Result<Vec<u8>, MlsError> {
+        tx.savepoint(|tx| {
+            let mut group = self.load(tx, id)?;
+            if !group.is_active() {
+                return Err(MlsError::NotMember);
+            }
+            group.set_aad(place.aad().encode());
+            let message = group
+                .create_message(&self.provider(tx), &self.device, plaintext)
+                .map_err(|_| MlsError::Library("seal"))?;
+            message.to_bytes().map_err(|_| MlsError::Library("encode a message"))
+        })
+    }
+
+    /// Opens an application message of another member.
+    ///
+    /// # Errors
+    /// [`MlsError::Refused`] when it cannot be opened in this epoch: it never will be.
+    /// [`MlsError::Provider`] when the database refused: try again.
+    pub fn open(
+        &self,
+        tx: &Tx<'_>,
+        id: &MlsGroupId,
+        payload: &[u8],
+    ) -> Result<Opened, MlsError> {
+        tx.savepoint(|tx| {
+            let mut group = self.load(tx, id)?;
+            let message = private_message(payload)?;
+            let processed = group
+                .process_message(&self.provider(tx), message)
+                .map_err(|error| match error {
+                    openmls::group::ProcessMessageError::StorageError(error) => error.into(),
+                    _ => MlsError::Refused("it does not decrypt in this epoch"),
+                })?;
+            if !matches!(processed.sender(), Sender::Member(_)) {
+                return Err(MlsError::Refused("its sender is no member"));
+            }
+            let sender = known_certificate(processed.credential())?;
+            match processed.into_content() {
+                ProcessedMessageContent::ApplicationMessage(message) => {
+                    Ok(Opened { sender, plaintext: message.into_bytes().into() })
+                }
+                _ => Err(MlsError::Refused("it is no application message")),
+            }
+        })
+    }
+}
+
+/// Parses an MLSMessage that must be a PrivateMessage.
+pub(super) fn private_message(payload: &[u8]) -> Result<ProtocolMessage, MlsError> {
+    let message = MlsMessageIn::tls_deserialize_exact(payload)
+        .map_err(|_| MlsError::Refused("it is no MLS message"))?;
+    match message.extract() {
+        MlsMessageBodyIn::PrivateMessage(message) => Ok(message.into()),
+        _ => Err(MlsError::Refused("it is no PrivateMessage")),
+    }
+}

@@ -1,0 +1,159 @@
+//! KeyPackages of this device, and joining by a Welcome (RFC 9420 sections 10 and 12.4.3.1).
+
+use std::collections::BTreeSet;
+
+use openmls::prelude::{
+    KeyPackage, MlsMessageBodyIn, MlsMessageIn, StagedWelcome, tls_codec::Serialize as _,
+};
+use openmls_traits::OpenMlsProvider as _;
+use qpc_credential::Certificate;
+use qpc_proto::message::WelcomePointer;
+use qpc_proto::{AccountId, Digest};
+use qpc_storage::Tx;
+use openmls::prelude::tls_codec::Deserialize as _;
+
+use super::{Engine, GroupView, MlsGroupId, members, verified_certificate};
+use crate::context::ChannelContext;
+use crate::device::{self, SUITE};
+use crate::error::MlsError;
+
+/// A KeyPackage whose private part is in the database.
+#[derive(Debug, Clone)]
+pub struct NewKeyPackage {
+    /// KeyPackageRef, 32 bytes.
+    pub reference: Digest,
+    /// TLS-serialized KeyPackage.
+    pub bytes: Vec<u8>,
+}
+
+/// A group joined by a Welcome.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// MLS group id.
+    pub group: MlsGroupId,
+    /// Whose device made the Welcome.
+    pub inviter: Certificate,
+    /// How the group stands.
+    pub view: GroupView,
+}
+
+impl Engine {
+    /// Makes a KeyPackage; upload it only after the transaction is on disk.
+    ///
+    /// # Errors
+    /// [`MlsError`]; nothing is kept.
+    pub fn key_package(
+        &self,
+        tx: &Tx<'_>,
+        last_resort: bool,
+        now_ms: u64,
+    ) -> Result<NewKeyPackage, MlsError> {
+        tx.savepoint(|tx| {
+            let provider = self.provider(tx);
+            let builder = KeyPackage::builder()
+                .leaf_node_capabilities(device::capabilities())
+                .key_package_lifetime(device::leaf_lifetime(now_ms));
+            let builder = if last_resort { builder.mark_as_last_resort() } else { builder };
+            let bundle = builder
+                .build(SUITE, &provider, &self.device, self.device.credential())
+                .map_err(|_| MlsError::Library("make a KeyPackage"))?;
+            let key_package = bundle.key_package();
+            let reference = key_package
+                .hash_ref(provider.crypto())
+                .map_err(|_| MlsError::Library("hash a KeyPackage"))?;
+            let bytes = key_package
+                .tls_serialize_detached()
+                .map_err(|_| MlsError::Library("encode a KeyPackage"))?;
+            Ok(NewKeyPackage { reference: Digest::try_from(reference.as_slice())?, bytes })
+        })
+    }
+
+    /// Joins the group of a Welcome: every leaf's certificate is verified, the context must name the
+    /// pointer's channel and kind. A refusal keeps the init key.
+    ///
+    /// # Errors
+    /// [`MlsError::Refused`] when the Welcome is no good; [`MlsError::Provider`] for the database.
+    pub fn join(
+        &self,
+        tx: &Tx<'_>,
+        pointer: &WelcomePointer,
+        welcome: &[u8],
+    ) -> Result<Joined, MlsError> {
+        if qpc_proto::chain::sha256(welcome) != pointer.welcome_hash {
+            return Err(MlsError::Refused("the Welcome is not the one the inbox names"));
+        }
+        tx.savepoint(|tx| {
+            let provider = self.provider(tx);
+            let message = MlsMessageIn::tls_deserialize_exact(welcome)
+                .map_err(|_| MlsError::Refused("the Welcome does not parse"))?;
+            let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
+                return Err(MlsError::Refused("it is no Welcome"));
+            };
+            // Leaves of long-standing members may have outlived their first lifetime; certificates
+            // are judged by `now` below instead.
+            let staged =
+                StagedWelcome::build_from_welcome(&provider, &device::join_config(), welcome)
+                    .map_err(join_error)?
+                    .skip_lifetime_validation()
+                    .replace_old_group()
+                    .build()
+                    .map_err(join_error)?;
+            let inviter = inviter(&staged)?;
+            let group = staged.into_group(&provider).map_err(join_error)?;
+            for member in group.members() {
+                verified_certificate(&member.credential, &member.signature_key)?;
+            }
+            let context = ChannelContext::from_extensions(group.extensions())?;
+            let members = members(&group)?;
+            check_roster(&context, pointer, &members)?;
+            Ok(Joined {
+                group: group
+                    .group_id()
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| MlsError::Refused("the group id has a wrong length"))?,
+                inviter,
+                view: GroupView {
+                    epoch: group.epoch().as_u64(),
+                    context,
+                    members,
+                    epoch_authenticator: group.epoch_authenticator().as_slice().to_vec(),
+                },
+            })
+        })
+    }
+}
+
+fn inviter(staged: &StagedWelcome) -> Result<Certificate, MlsError> {
+    let leaf = staged.welcome_sender().map_err(|_| MlsError::Refused("nobody made the Welcome"))?;
+    verified_certificate(leaf.credential(), leaf.signature_key().as_slice())
+}
+
+fn check_roster(
+    context: &ChannelContext,
+    pointer: &WelcomePointer,
+    members: &[super::MemberLeaf],
+) -> Result<(), MlsError> {
+    if context.channel != pointer.channel || context.kind != pointer.kind {
+        return Err(MlsError::Refused("the Welcome is for another channel"));
+    }
+    let devices: BTreeSet<_> = members.iter().map(|m| m.certificate.device()).collect();
+    if devices.len() != members.len() {
+        return Err(MlsError::Refused("a device has two leaves"));
+    }
+    let accounts: BTreeSet<AccountId> = devices.iter().map(|device| device.account).collect();
+    let direct = context.kind == qpc_proto::message::ChannelKind::Direct;
+    if direct && accounts.len() != 2 {
+        return Err(MlsError::Refused("a direct channel has exactly two accounts"));
+    }
+    Ok(())
+}
+
+fn join_error(
+    error: openmls::group::WelcomeError<crate::provider::ProviderError>,
+) -> MlsError {
+    match error {
+        openmls::group::WelcomeError::StorageError(error) => error.into(),
+        _ => MlsError::Refused("the Welcome does not verify"),
+    }
+}

@@ -1,0 +1,224 @@
+//! How a Commit is judged: applied, void for everybody alike, or unjudged by this device alone.
+//!
+//! Only classifies; the group engine acts on it.
+
+use openmls::group::{ProcessMessageError, StageCommitError};
+use openmls::framing::errors::MessageDecryptionError;
+use openmls::prelude::ValidationError;
+use openmls::treesync::errors::{ApplyUpdatePathError, LeafNodeValidationError};
+use qpc_proto::message::DeviceRef;
+use qpc_proto::roster::RosterChange;
+
+use crate::context::ChannelContext;
+
+/// What this device makes of a Commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in force.
+    Applied(Applied),
+    /// Every undamaged member of the epoch skips it alike.
+    Void(VoidReason),
+    /// This device cannot tell; others may have applied it.
+    Unjudged(Unjudged),
+}
+
+/// A Commit in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Whose it is.
+    pub committer: DeviceRef,
+    /// What it changed.
+    pub change: RosterChange,
+    /// The context after it.
+    pub context: ChannelContext,
+    /// This device was removed by it.
+    pub self_removed: bool,
+}
+
+/// Why all members skip a Commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VoidReason {
+    /// Its bytes do not parse.
+    Parse,
+    /// It is for another epoch than its base says.
+    Epoch,
+    /// It is no Commit, or carries proposals that the profile does not allow.
+    Kind,
+    /// Its committer's role does not allow the change.
+    Role,
+    /// Its declared change is not what its proposals do.
+    Roster,
+    /// A certificate in it does not verify or has ended.
+    Certificate,
+    /// A signature does not verify.
+    Signature,
+    /// It does not decrypt under the epoch's keys.
+    Aead,
+    /// Its confirmation tag does not verify.
+    ConfirmationTag,
+}
+
+impl VoidReason {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Epoch => "epoch",
+            Self::Kind => "kind",
+            Self::Role => "role",
+            Self::Roster => "roster",
+            Self::Certificate => "certificate",
+            Self::Signature => "signature",
+            Self::Aead => "aead",
+            Self::ConfirmationTag => "confirmation_tag",
+        }
+    }
+}
+
+/// Why this device cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unjudged {
+    /// The update path holds nothing that this device can open: the reader goes on from its own base.
+    Path,
+    /// The library refused by this machine's clock: the reader stops.
+    Clock,
+    /// This device's storage or keys: the reader stops.
+    Local,
+}
+
+/// Classifies OpenMLS's refusal of a Commit. What is not known to be computed alike by every member is
+/// never called void.
+pub(crate) fn classify<E>(error: &ProcessMessageError<E>) -> Verdict {
+    match error {
+        ProcessMessageError::ValidationError(error) => validation(error),
+        ProcessMessageError::InvalidCommit(error) => staging(error),
+        ProcessMessageError::IncompatibleWireFormat
+        | ProcessMessageError::UnauthorizedExternalApplicationMessage
+        | ProcessMessageError::UnauthorizedExternalCommitMessage
+        | ProcessMessageError::UnsupportedProposalType => Verdict::Void(VoidReason::Kind),
+        ProcessMessageError::LibraryError(_)
+        | ProcessMessageError::StorageError(_)
+        | ProcessMessageError::GroupStateError(_) => Verdict::Unjudged(Unjudged::Local),
+    }
+}
+
+fn validation(error: &ValidationError) -> Verdict {
+    use ValidationError as V;
+    Verdict::Void(match error {
+        V::WrongGroupId | V::WrongEpoch => VoidReason::Epoch,
+        V::InvalidSignature
+        | V::InvalidLeafNodeSignature
+        | V::InvalidMembershipTag
+        | V::MissingMembershipTag => VoidReason::Signature,
+        V::MissingConfirmationTag => VoidReason::ConfirmationTag,
+        V::UnableToDecrypt(error) => return decryption(error),
+        V::NotACommit
+        | V::NotAnExternalAddProposal
+        | V::NoPath
+        | V::UnencryptedApplicationMessage
+        | V::WrongWireFormat
+        | V::NonMemberApplicationMessage
+        | V::UnauthorizedExternalSender
+        | V::NoExternalSendersExtension
+        | V::InvalidLeafNodeSourceType
+        | V::InvalidSenderType
+        | V::CommitterIncludedOwnUpdate
+        | V::InvalidAddProposalCiphersuite
+        | V::InvalidExtension(_) => VoidReason::Kind,
+        V::UnknownMember => VoidReason::Roster,
+        V::KeyPackageVerifyError(_) | V::UpdatePathError(_) => VoidReason::Certificate,
+        V::ExternalCommitValidation(_) => VoidReason::Kind,
+        V::LibraryError(_) | V::NoPastEpochData => return Verdict::Unjudged(Unjudged::Local),
+    })
+}
+
+/// Handshake messages have their own ratchet; a secret of it that is gone is this device's matter.
+fn decryption(error: &MessageDecryptionError) -> Verdict {
+    match error {
+        MessageDecryptionError::AeadError => Verdict::Void(VoidReason::Aead),
+        MessageDecryptionError::MalformedContent | MessageDecryptionError::WrongWireFormat => {
+            Verdict::Void(VoidReason::Parse)
+        }
+        MessageDecryptionError::LibraryError(_)
+        | MessageDecryptionError::GenerationOutOfBound
+        | MessageDecryptionError::SecretTreeError(_) => Verdict::Unjudged(Unjudged::Local),
+    }
+}
+
+fn staging(error: &StageCommitError) -> Verdict {
+    use StageCommitError as S;
+    Verdict::Void(match error {
+        S::EpochMismatch => VoidReason::Epoch,
+        S::WrongPlaintextContentType
+        | S::RequiredPathNotFound
+        | S::MissingProposal
+        | S::InconsistentSenderIndex
+        | S::SenderTypeExternal
+        | S::SenderTypeNewMemberProposal
+        | S::ExternalCommitValidation(_)
+        | S::GroupContextExtensionsProposalValidationError(_)
+        | S::DuplicatePskId(_)
+        | S::PskError(_) => VoidReason::Kind,
+        S::TooManyNewMembers | S::AttemptedSelfRemoval => VoidReason::Roster,
+        S::PathLeafNodeVerificationFailure => VoidReason::Signature,
+        S::ConfirmationTagMissing | S::ConfirmationTagMismatch => VoidReason::ConfirmationTag,
+        S::ProposalValidationError(error) => return proposal(error),
+        S::LeafNodeValidation(error) => return leaf(error),
+        S::UpdatePathError(error) => return path(error),
+        S::VerifiedUpdatePathError(_) => VoidReason::Certificate,
+        S::LibraryError(_)
+        | S::OwnCommitMismatch
+        | S::OwnKeyNotFound
+        | S::MissingDecryptionKey => return Verdict::Unjudged(Unjudged::Local),
+    })
+}
+
+fn proposal(error: &openmls::group::ProposalValidationError) -> Verdict {
+    use openmls::group::ProposalValidationError as P;
+    match error {
+        P::LeafNodeValidation(error) => leaf(error),
+        P::LibraryError(_) => Verdict::Unjudged(Unjudged::Local),
+        P::UnknownMember
+        | P::DuplicateSignatureKey
+        | P::DuplicateMemberRemoval
+        | P::UnknownMemberRemoval
+        | P::UpdateFromNonMember => Verdict::Void(VoidReason::Roster),
+        P::DuplicateEncryptionKey
+        | P::DuplicateInitKey
+        | P::InitEncryptionKeyCollision
+        | P::CommitterIncludedOwnUpdate
+        | P::InsufficientCapabilities
+        | P::InvalidAddProposalCiphersuiteOrVersion
+        | P::Psk(_)
+        | P::UnsupportedProposalType
+        | P::ExternalInitProposalInRegularCommit => Verdict::Void(VoidReason::Kind),
+    }
+}
+
+/// The library checks the lifetime of an added leaf by this machine's clock: nobody else's verdict.
+fn leaf(error: &LeafNodeValidationError) -> Verdict {
+    match error {
+        LeafNodeValidationError::Lifetime(_) => Verdict::Unjudged(Unjudged::Clock),
+        _ => Verdict::Void(VoidReason::Certificate),
+    }
+}
+
+fn path(error: &ApplyUpdatePathError) -> Verdict {
+    match error {
+        ApplyUpdatePathError::UnableToDecrypt | ApplyUpdatePathError::MissingCiphertext => {
+            Verdict::Unjudged(Unjudged::Path)
+        }
+        ApplyUpdatePathError::PathLengthMismatch
+        | ApplyUpdatePathError::ParentHashMismatch
+        | ApplyUpdatePathError::MissingParentHash => Verdict::Void(VoidReason::Parse),
+        // The public keys derived from a path secret differ from the path's: only those below the
+        // node see it.
+        ApplyUpdatePathError::PathMismatch => Verdict::Unjudged(Unjudged::Path),
+        ApplyUpdatePathError::InconsistentSenderIndex | ApplyUpdatePathError::TreeFull => {
+            Verdict::Void(VoidReason::Roster)
+        }
+        ApplyUpdatePathError::LibraryError(_)
+        | ApplyUpdatePathError::MissingSender
+        | ApplyUpdatePathError::MissingOwnLeaf => Verdict::Unjudged(Unjudged::Local),
+    }
+}

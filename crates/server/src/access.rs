@@ -1,0 +1,91 @@
+//! What every method requires of its caller, and on which path it runs: two exhaustive tables.
+//!
+//! Checks nothing itself; the node does.
+
+use qpc_proto::message::Method;
+
+/// What a method requires of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nothing.
+    Public,
+    /// A connection bound to a device by `Login`; the token is the service's to judge, expired or not.
+    Bound,
+    /// A valid access token of the device that the connection is bound to.
+    Token,
+}
+
+/// What a method requires.
+pub fn requirement(method: Method) -> Requirement {
+    match method {
+        Method::ServerInfo | Method::Register | Method::Login => Requirement::Public,
+        Method::Refresh | Method::Logout => Requirement::Bound,
+        Method::Lookup
+        | Method::DeviceList
+        | Method::UploadKeyPackages
+        | Method::ClaimKeyPackages
+        | Method::KeyPackageStatus
+        | Method::CreateChannel
+        | Method::ListChannels
+        | Method::Enqueue
+        | Method::Commit
+        | Method::Statement
+        | Method::Fetch
+        | Method::Subscribe
+        | Method::Ack => Requirement::Token,
+    }
+}
+
+/// Where a method runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// In a group commit of the one writer.
+    Write,
+    /// In a read transaction beside the writer.
+    Read,
+    /// As many read transactions, for as long as the stream lives.
+    Follow,
+}
+
+/// Where a method runs.
+pub fn lane(method: Method) -> Lane {
+    match method {
+        Method::Register
+        | Method::Login
+        | Method::Refresh
+        | Method::Logout
+        | Method::UploadKeyPackages
+        | Method::ClaimKeyPackages
+        | Method::CreateChannel
+        | Method::Enqueue
+        | Method::Commit
+        | Method::Statement
+        | Method::Ack => Lane::Write,
+        Method::ServerInfo
+        | Method::Lookup
+        | Method::DeviceList
+        | Method::KeyPackageStatus
+        | Method::ListChannels
+        | Method::Fetch => Lane::Read,
+        Method::Subscribe => Lane::Follow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_under_a_request_id_is_written_in_a_group_commit() {
+        for method in Method::ALL.iter().filter(|m| m.takes_request_id()) {
+            assert_eq!(lane(*method), Lane::Write, "{}", method.as_str());
+        }
+    }
+
+    #[test]
+    fn only_three_methods_are_public() {
+        let public = |m: &&Method| requirement(**m) == Requirement::Public;
+        let names: Vec<_> = Method::ALL.iter().filter(public).collect();
+        assert_eq!(names, [&Method::ServerInfo, &Method::Register, &Method::Login]);
+    }
+}

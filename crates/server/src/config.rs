@@ -1,0 +1,300 @@
+//! The configuration file: parsed strictly, every value checked where it stands, so that an error names
+//! its line. Never reads the environment.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use qpc_proto::message::RegistrationMode;
+use qpc_transport::ServerUrl;
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use crate::error::ServerError;
+use crate::node::Policy;
+use crate::server::Limits;
+
+/// The file that `init` writes: every setting with its default, commented out.
+pub const EXAMPLE: &str = include_str!("../../../docs/operate/config.example.toml");
+
+/// The line of [`EXAMPLE`] that `init --host` replaces.
+const PUBLIC_ADDRESS_LINE: &str = "#public_address = \"chat.example.org\"";
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen, UDP.
+    pub listen: SocketAddr,
+    /// What clients are told: a host, or a host and a port.
+    pub public_address: Option<String>,
+    /// Filter of the log.
+    pub log: String,
+    /// What the operator decides about the services.
+    pub policy: Policy,
+    /// Named limits of the sessions.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        RawConfig::default().into()
+    }
+}
+
+/// The file as it stands.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    listen: SocketAddr,
+    public_address: Option<String>,
+    log: String,
+    registration: RawRegistration,
+    #[serde(deserialize_with = "within::<1, 30, _>")]
+    retention_days: u64,
+    #[serde(deserialize_with = "within::<1, 1_440, _>")]
+    access_token_minutes: u64,
+    #[serde(deserialize_with = "within::<1, 365, _>")]
+    refresh_token_days: u64,
+    #[serde(deserialize_with = "within::<1, 90, _>")]
+    invite_days: u64,
+    #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
+    connections_max: u64,
+    #[serde(deserialize_with = "within::<1, 64, _>")]
+    readers: u64,
+}
+
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawRegistration {
+    Invite,
+    Open,
+    Closed,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 4810)),
+            public_address: None,
+            log: "info".to_owned(),
+            registration: RawRegistration::Invite,
+            retention_days: 7,
+            access_token_minutes: 15,
+            refresh_token_days: 60,
+            invite_days: 7,
+            connections_max: 10_000,
+            readers: 2,
+        }
+    }
+}
+
+impl From<RawConfig> for Config {
+    fn from(raw: RawConfig) -> Self {
+        let mut policy = Policy::default();
+        policy.auth.registration = match raw.registration {
+            RawRegistration::Invite => RegistrationMode::Invite,
+            RawRegistration::Open => RegistrationMode::Open,
+            RawRegistration::Closed => RegistrationMode::Closed,
+        };
+        policy.auth.access_ttl_ms = minutes(raw.access_token_minutes);
+        policy.auth.refresh_ttl_ms = days(raw.refresh_token_days);
+        policy.auth.invite_ttl_ms = days(raw.invite_days);
+        policy.delivery.retention_ms = days(raw.retention_days);
+        Self {
+            listen: raw.listen,
+            public_address: raw.public_address,
+            log: raw.log,
+            policy,
+            limits: Limits {
+                connections_max: usize::try_from(raw.connections_max).unwrap_or(usize::MAX),
+                readers: usize::try_from(raw.readers).unwrap_or(1),
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ServerError::System`] when it cannot be read, [`ServerError::Config`] naming the line when it is
+    /// wrong.
+    pub fn read(file: &Path) -> Result<Self, ServerError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(ServerError::system(format!("reading {}", file.display())))?;
+        Self::parse(&text).map_err(|detail| ServerError::Config { file: file.to_owned(), detail })
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// Line, column and reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        if let Some(address) = &raw.public_address {
+            Endpoint::parse(address).map_err(|error| format!("public_address: {error}"))?;
+        }
+        Ok(raw.into())
+    }
+
+    /// Where clients find a server that listens on `bound` with this key fingerprint (SHA-256, 32
+    /// bytes): the public address where there is one, else the address itself, or loopback for
+    /// "any".
+    ///
+    /// # Errors
+    /// [`ServerError::Address`] when the public address is none.
+    pub fn url(&self, bound: SocketAddr, fingerprint: [u8; 32]) -> Result<ServerUrl, ServerError> {
+        let own = match bound.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        let endpoint = match &self.public_address {
+            Some(address) => Endpoint::parse(address)?,
+            None => Endpoint { host: own.to_string(), port: None },
+        };
+        Ok(ServerUrl {
+            host: endpoint.host,
+            port: endpoint.port.unwrap_or(bound.port()),
+            fingerprint,
+            invite: None,
+        })
+    }
+}
+
+/// A host, and a port if one was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address, IPv6 without brackets.
+    pub host: String,
+    /// UDP port.
+    pub port: Option<u16>,
+}
+
+impl Endpoint {
+    /// Parses `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
+    ///
+    /// # Errors
+    /// [`ServerError::Address`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, ServerError> {
+        let wrong = || ServerError::Address(text.to_owned());
+        let (host, rest) = match text.strip_prefix('[') {
+            Some(inner) => inner.split_once(']').ok_or_else(wrong)?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match rest.strip_prefix(':') {
+            Some(port) => Some(port.parse().map_err(|_| wrong())?),
+            None if rest.is_empty() => None,
+            None => return Err(wrong()),
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-.:_".contains(c);
+        if host.is_empty() || !host.chars().all(fits) {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]", self.host)?;
+        } else {
+            f.write_str(&self.host)?;
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// The file that `init` writes for a server that clients reach under `host`, if one is known.
+pub(crate) fn example_for(host: Option<&str>) -> String {
+    match host {
+        None => EXAMPLE.to_owned(),
+        Some(host) => EXAMPLE.replace(PUBLIC_ADDRESS_LINE, &format!("public_address = \"{host}\"")),
+    }
+}
+
+/// A number that the file may set between both ends.
+fn within<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<u64, D::Error> {
+    let value = u64::deserialize(deserializer)?;
+    if (MIN..=MAX).contains(&value) {
+        Ok(value)
+    } else {
+        Err(D::Error::custom(format!("{value} is not between {MIN} and {MAX}")))
+    }
+}
+
+fn minutes(minutes: u64) -> u64 {
+    millis(Duration::from_secs(minutes.saturating_mul(60)))
+}
+
+fn days(days: u64) -> u64 {
+    minutes(days.saturating_mul(24 * 60))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example with every setting taken out of its comment.
+    fn uncommented() -> String {
+        let setting = |line: &str| {
+            let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
+            format!("{line}\n")
+        };
+        EXAMPLE.lines().map(setting).collect()
+    }
+
+    #[test]
+    fn the_example_names_every_setting_with_its_default() {
+        let mut written = Config::parse(&uncommented()).unwrap();
+        assert_eq!(written.public_address.take().as_deref(), Some("chat.example.org"));
+        assert_eq!(format!("{written:?}"), format!("{:?}", Config::default()));
+        let commented = Config::parse(EXAMPLE).unwrap();
+        assert_eq!(format!("{commented:?}"), format!("{:?}", Config::default()));
+        let settings = uncommented().lines().filter(|line| line.contains(" = ")).count();
+        assert_eq!(settings, 10, "one line for each field of RawConfig");
+    }
+
+    #[test]
+    fn init_with_a_host_writes_it_where_the_example_has_one() {
+        let config = Config::parse(&example_for(Some("qpc.test"))).unwrap();
+        assert_eq!(config.public_address.as_deref(), Some("qpc.test"));
+    }
+
+    #[test]
+    fn case_192_an_unknown_key_or_wrong_value_names_its_line() {
+        for (text, needle) in [
+            ("\nlisten_on = 1", "listen_on"),
+            ("\nretention_days = 31", "not between 1 and 30"),
+            ("\nretention_days = 0", "not between 1 and 30"),
+            ("\nlisten = \"here\"", "line 2"),
+            ("\nregistration = \"maybe\"", "maybe"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(needle), "{error}");
+            assert!(error.contains("line 2"), "{error}");
+        }
+        assert!(Config::parse("public_address = \"a b\"").is_err());
+        assert!(Config::parse("retention_days = 30").is_ok());
+    }
+
+    #[test]
+    fn endpoints_have_a_host_and_maybe_a_port() {
+        let parsed = |text| Endpoint::parse(text).ok().map(|e| (e.host, e.port));
+        assert_eq!(parsed("a.example"), Some(("a.example".to_owned(), None)));
+        assert_eq!(parsed("a.example:1"), Some(("a.example".to_owned(), Some(1))));
+        assert_eq!(parsed("[::1]:2"), Some(("::1".to_owned(), Some(2))));
+        assert_eq!(parsed("[::1]"), Some(("::1".to_owned(), None)));
+        for wrong in ["", ":1", "a:", "a:b", "[::1", "[::1]x", "::1", "a/b"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
+}

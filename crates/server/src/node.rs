@@ -1,0 +1,327 @@
+//! The server's synchronous core: one request in one transaction gives one answer.
+//!
+//! Checks who calls, repeats the kept answer to a repeated request id, routes the rest. Reads no clock
+//! and makes no randomness: both are arguments, so a whole server runs under a seed.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use qpc_auth::{Auth, Call as AuthCall};
+use qpc_delivery::Delivery;
+use qpc_proto::binding::ChannelBinding;
+use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::message::{DeviceRef, Fetch, Method, Page, Request};
+use qpc_proto::{
+    ChannelId, DeviceId, ErrorBody, ErrorCode, Incarnation, Token, chain, codec, limits,
+};
+use qpc_storage::{Job, Outcome, Schema, StorageError, Store, Tx, sql};
+use rand_core::{CryptoRng, CryptoRngCore, RngCore};
+use zeroize::Zeroizing;
+
+use crate::access::{Requirement, requirement};
+use crate::refusal::{Cause, Refusal};
+use crate::router;
+use crate::store::{self, AnswerKey, Earlier};
+
+/// How long answers to request ids are kept, in milliseconds: longer than any client retries.
+const ANSWERS_KEPT_MS: u64 = 8 * 24 * 60 * 60 * 1_000;
+/// Rows that one sweep deletes at most, so that it never holds up a group commit for long.
+const SWEEP_ROWS_MAX: u32 = 512;
+
+/// What an operator decides about the services.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Registration and tokens.
+    pub auth: qpc_auth::Config,
+    /// Retention and KeyPackages.
+    pub delivery: qpc_delivery::Config,
+}
+
+/// One end of a connection, as the request that came over it sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// What both ends know of this connection alone.
+    pub binding: ChannelBinding,
+    /// The device that `Login` bound it to.
+    pub device: Option<DeviceRef>,
+}
+
+/// One request and all that its answer depends on besides the database.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The request as it came.
+    pub frame: RequestFrame,
+    /// Where it came from.
+    pub peer: Peer,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+}
+
+/// What becomes of the connection's binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerChange {
+    /// It now belongs to this device.
+    Bind(DeviceRef),
+    /// It belongs to nobody.
+    Unbind,
+}
+
+/// What leaves once the transaction is on disk.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// The answer.
+    pub frame: Frame,
+    /// Applies to the connection before the answer leaves.
+    pub peer_change: Option<PeerChange>,
+    /// The access token just issued: streams of the connection go on under it.
+    pub issued: Option<Token>,
+    /// Logs that have grown.
+    pub wakes: Vec<ChannelId>,
+}
+
+impl Outputs {
+    /// A reply without any other effect.
+    pub(crate) fn reply(body: Bytes) -> Self {
+        Self { frame: Frame::Reply(body), peer_change: None, issued: None, wakes: Vec::new() }
+    }
+
+    /// A refusal, given its correlation id and logged.
+    pub(crate) fn refusal(refusal: Refusal, rng: &mut impl RngCore) -> Self {
+        Refused::new(refusal, rng).outputs
+    }
+}
+
+/// A request without effect: the caller rolls back to before it and sends the outputs all the same.
+/// Its source is the failure of the database, where that was the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("the request was refused")]
+pub struct Refused {
+    /// The error frame.
+    pub outputs: Outputs,
+    source: Option<Cause>,
+}
+
+impl Refused {
+    pub(crate) fn new(refusal: Refusal, rng: &mut impl RngCore) -> Self {
+        let (body, source) = refusal.log(rng);
+        Self {
+            outputs: Outputs { frame: Frame::refusal(&body), ..Outputs::reply(Bytes::new()) },
+            source,
+        }
+    }
+}
+
+/// Any other job for the writer, answered like a call.
+pub(crate) type Task =
+    Box<dyn FnOnce(&Tx<'_>, &mut dyn CryptoRngCore) -> Result<Outputs, Refused> + Send + 'static>;
+
+/// What the writer commits.
+pub(crate) enum Work {
+    Call(Call),
+    Task(Task),
+}
+
+/// Both services over one database.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) auth: Auth,
+    pub(crate) delivery: Delivery,
+}
+
+/// The tables of a server's database, for [`qpc_storage::Options`].
+pub fn schemas() -> Vec<Schema> {
+    vec![store::schema(), qpc_auth::schema(), qpc_delivery::schema()]
+}
+
+impl Node {
+    /// The node of a database opened with [`schemas`]; begins its first incarnation if it has none.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the database cannot be read or written.
+    pub fn open(
+        store: &mut Store,
+        policy: Policy,
+        rng: &mut (impl RngCore + CryptoRng + Send),
+    ) -> Result<Self, StorageError> {
+        let mut fresh = Incarnation::ZERO;
+        rng.fill_bytes(&mut fresh.0);
+        let known = store.transact(|tx| match store::incarnation(tx)? {
+            Some(known) => Ok(known),
+            None => store::set_incarnation(tx, &fresh).map(|()| fresh),
+        })?;
+        let incarnation = match known {
+            Outcome::Done(incarnation) => incarnation,
+            Outcome::Refused(error) => return Err(StorageError::from_sql(error)),
+            // Nothing in the job can; the type does not know.
+            Outcome::Panicked => return Err(StorageError::from_sql(sql::Error::InvalidQuery)),
+        };
+        Ok(Self {
+            auth: Auth { incarnation, config: policy.auth },
+            delivery: Delivery { incarnation, config: policy.delivery },
+        })
+    }
+
+    /// This life of the database.
+    pub fn incarnation(&self) -> Incarnation {
+        self.delivery.incarnation
+    }
+
+    /// Answers one request within `tx`.
+    ///
+    /// # Errors
+    /// [`Refused`]: the caller rolls back to before the request and sends its outputs all the same.
+    pub fn handle<R: RngCore + CryptoRng>(
+        &self,
+        tx: &Tx<'_>,
+        call: &Call,
+        rng: &mut R,
+    ) -> Result<Outputs, Refused> {
+        self.answer(tx, call, rng).map_err(|refusal| Refused::new(refusal, rng))
+    }
+
+    /// Answers calls in order in one group commit: each in its own savepoint, all on disk when this
+    /// returns. A call that panics is answered with `INTERNAL`; the others are not affected.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the commit failed: then no call had any effect.
+    pub fn apply<R: RngCore + CryptoRng + Send>(
+        &self,
+        store: &mut Store,
+        calls: Vec<Call>,
+        rng: &mut R,
+    ) -> Result<Vec<Outputs>, StorageError> {
+        self.commit(store, calls.into_iter().map(Work::Call).collect(), rng)
+    }
+
+    /// [`Node::apply`] for any work.
+    pub(crate) fn commit<R: RngCore + CryptoRng + Send>(
+        &self,
+        store: &mut Store,
+        work: Vec<Work>,
+        rng: &mut R,
+    ) -> Result<Vec<Outputs>, StorageError> {
+        // The jobs run one after the other; the lock only shows that to the compiler.
+        let shared = Mutex::new(&mut *rng);
+        let job = |work| -> Job<'_, Outputs, Refused> {
+            let shared = &shared;
+            Box::new(move |tx| {
+                let rng = &mut **shared.lock().unwrap_or_else(PoisonError::into_inner);
+                match work {
+                    Work::Call(call) => self.handle(tx, &call, rng),
+                    Work::Task(task) => task(tx, rng),
+                }
+            })
+        };
+        let outcomes = store.apply(work.into_iter().map(job).collect())?;
+        let outputs = outcomes.into_iter().map(|outcome| match outcome {
+            Outcome::Done(outputs) | Outcome::Refused(Refused { outputs, .. }) => outputs,
+            Outcome::Panicked => Outputs::refusal(Refusal::internal("a request panicked"), rng),
+        });
+        Ok(outputs.collect())
+    }
+
+    /// Makes a one-use invite; only its digest is stored.
+    ///
+    /// # Errors
+    /// [`qpc_auth::AuthError::Store`].
+    pub fn create_invite<R: RngCore + CryptoRng>(
+        &self,
+        tx: &Tx<'_>,
+        now_ms: u64,
+        rng: &mut R,
+    ) -> Result<Zeroizing<[u8; limits::INVITE_BYTES]>, qpc_auth::AuthError> {
+        self.auth.create_invite(tx, now_ms, rng)
+    }
+
+    /// One page for a subscription, under the token and binding of `call`.
+    pub(crate) fn page(&self, tx: &Tx<'_>, call: &Call, fetch: &Fetch) -> Result<Page, Refusal> {
+        let caller = self.authorize(tx, call)?;
+        router::page(self, &router::delivery_call(tx, caller, call.now_ms), fetch)
+    }
+
+    /// The device whose token `call` carries, if the connection is bound to it.
+    pub(crate) fn authorize(&self, tx: &Tx<'_>, call: &Call) -> Result<DeviceRef, Refusal> {
+        Ok(self.auth.authorize(&auth_call(tx, call), &call.frame.token)?)
+    }
+
+    /// Deletes some of what has outlived its use; called from time to time.
+    pub(crate) fn sweep(&self, tx: &Tx<'_>, now_ms: u64) -> Result<(), Refusal> {
+        store::sweep_answers(tx, now_ms.saturating_sub(ANSWERS_KEPT_MS), SWEEP_ROWS_MAX)?;
+        self.auth.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?;
+        Ok(())
+    }
+
+    fn answer<R: RngCore + CryptoRng>(
+        &self,
+        tx: &Tx<'_>,
+        call: &Call,
+        rng: &mut R,
+    ) -> Result<Outputs, Refusal> {
+        let method = Method::from_u16(call.frame.method).ok_or_else(unknown_method)?;
+        let caller = match requirement(method) {
+            Requirement::Public => None,
+            Requirement::Bound => Some(call.peer.device.ok_or_else(unauthenticated)?),
+            Requirement::Token => Some(self.authorize(tx, call)?),
+        };
+        let key = answer_key(method, call, caller)?;
+        if let Some(body) = key.as_ref().map_or(Ok(None), |key| kept(tx, key))? {
+            return Ok(Outputs::reply(body));
+        }
+        let request = Request::decode(method, call.frame.body.clone())?;
+        let context = router::Context { tx, call, caller };
+        let outputs = router::route(self, &context, request, rng)?;
+        if let (Some(key), Frame::Reply(body)) = (&key, &outputs.frame) {
+            store::keep_answer(tx, key, body, call.now_ms)?;
+        }
+        Ok(outputs)
+    }
+}
+
+pub(crate) fn auth_call<'a>(tx: &'a Tx<'a>, call: &'a Call) -> AuthCall<'a> {
+    AuthCall { tx, binding: &call.peer.binding, bound: call.peer.device, now_ms: call.now_ms }
+}
+
+/// The key under which the answer to a change is kept; none for other methods.
+fn answer_key(
+    method: Method,
+    call: &Call,
+    caller: Option<DeviceRef>,
+) -> Result<Option<AnswerKey>, Refusal> {
+    if !method.takes_request_id() {
+        return Ok(None);
+    }
+    let request_id = call.frame.request_id;
+    if request_id.is_zero() {
+        let text = "make a random request id and repeat it on every retry";
+        return Err(ErrorBody::new(ErrorCode::InvalidArgument, text).into());
+    }
+    let digest = codec::Writer::with_label("qpc/v1 request")
+        .u32(method.as_u16().into())
+        .fixed(&call.frame.body)
+        .finish();
+    Ok(Some(AnswerKey {
+        scope: caller.map_or(DeviceId::ZERO, |caller| caller.device),
+        request_id,
+        digest: chain::sha256(&digest),
+    }))
+}
+
+fn kept(tx: &Tx<'_>, key: &AnswerKey) -> Result<Option<Bytes>, Refusal> {
+    match store::find_answer(tx, key)? {
+        Earlier::None => Ok(None),
+        Earlier::Same(body) => Ok(Some(body.into())),
+        Earlier::Other => {
+            let text = "this request id came before with other bytes; make a new one";
+            Err(ErrorBody::new(ErrorCode::RequestIdConflict, text).into())
+        }
+    }
+}
+
+fn unknown_method() -> Refusal {
+    ErrorBody::new(ErrorCode::UnknownMethod, "this server has no such method").into()
+}
+
+/// One body for every way of not being logged in, the same that the Authentication Service gives.
+fn unauthenticated() -> Refusal {
+    qpc_auth::AuthError::Unauthenticated.into()
+}

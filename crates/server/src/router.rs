@@ -1,0 +1,200 @@
+//! Takes a validated request to the service that answers it, and the services' answers back.
+//!
+//! Composes what spans both services. Holds no rule of either.
+
+use qpc_auth::{AuthError, Refreshed};
+use qpc_delivery::{Call as DeliveryCall, Written};
+use qpc_proto::message::{
+    Accepted, DeviceRef, EnqueueAnswer, Fetch, Login, Page, Request, Response, ServerInfo,
+};
+use qpc_proto::{AccountId, ErrorBody, ErrorCode, Token, limits};
+use qpc_storage::Tx;
+use rand_core::{CryptoRng, RngCore};
+
+use crate::node::{Call, Node, Outputs, PeerChange, auth_call};
+use crate::refusal::Refusal;
+
+/// One request's surroundings.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) tx: &'a Tx<'a>,
+    pub(crate) call: &'a Call,
+    /// Set where the method requires a device.
+    pub(crate) caller: Option<DeviceRef>,
+}
+
+impl<'a> Context<'a> {
+    fn caller(&self) -> Result<DeviceRef, Refusal> {
+        self.caller
+            .ok_or_else(|| Refusal::internal("a method without a requirement needs a device"))
+    }
+
+    fn delivery(&self) -> Result<DeliveryCall<'a>, Refusal> {
+        Ok(delivery_call(self.tx, self.caller()?, self.call.now_ms))
+    }
+}
+
+pub(crate) fn delivery_call<'a>(
+    tx: &'a Tx<'a>,
+    caller: DeviceRef,
+    now_ms: u64,
+) -> DeliveryCall<'a> {
+    DeliveryCall { tx, caller, now_ms }
+}
+
+/// Answers one request.
+pub(crate) fn route<R: RngCore + CryptoRng>(
+    node: &Node,
+    context: &Context<'_>,
+    request: Request,
+    rng: &mut R,
+) -> Result<Outputs, Refusal> {
+    let tx = context.tx;
+    match request {
+        Request::ServerInfo => Ok(reply(&Response::ServerInfo(info(node, context.call.now_ms)))),
+        Request::Register(register) => {
+            let account = node.auth.register(&auth_call(tx, context.call), &register)?;
+            Ok(reply(&Response::Registered(account)))
+        }
+        Request::Login(login) => self::login(node, context, &login, rng),
+        Request::Refresh(token) => refresh(node, context, &token, rng),
+        Request::Logout => {
+            node.auth.logout(&auth_call(tx, context.call), &context.call.frame.token)?;
+            Ok(Outputs { peer_change: Some(PeerChange::Unbind), ..reply(&Response::Done) })
+        }
+        Request::Lookup(name) => Ok(reply(&Response::Identity(node.auth.lookup(tx, &name)?))),
+        Request::DeviceList(account) => {
+            Ok(reply(&Response::Identity(node.auth.identity(tx, &account)?)))
+        }
+        Request::ClaimKeyPackages(account) => claim(node, context, &account),
+        Request::UploadKeyPackages(_)
+        | Request::KeyPackageStatus
+        | Request::CreateChannel(_)
+        | Request::ListChannels
+        | Request::Enqueue(_)
+        | Request::Commit(_)
+        | Request::Statement(_)
+        | Request::Fetch(_)
+        | Request::Subscribe(_)
+        | Request::Ack(_) => deliver(node, context, &request, rng),
+    }
+}
+
+/// Requests that the Delivery Service answers alone.
+fn deliver<R: RngCore>(
+    node: &Node,
+    context: &Context<'_>,
+    request: &Request,
+    rng: &mut R,
+) -> Result<Outputs, Refusal> {
+    let call = context.delivery()?;
+    let delivery = &node.delivery;
+    match request {
+        Request::UploadKeyPackages(upload) => {
+            Ok(reply(&Response::Uploaded(delivery.upload(&call, upload)?)))
+        }
+        Request::KeyPackageStatus => {
+            Ok(reply(&Response::KeyPackageStatus(delivery.key_package_status(&call)?)))
+        }
+        Request::CreateChannel(create) => Ok(accepted(delivery.create_channel(&call, create)?)),
+        Request::ListChannels => Ok(reply(&Response::Channels(delivery.list_channels(&call)?))),
+        Request::Enqueue(enqueue) => Ok(enqueued(delivery.enqueue(&call, enqueue)?, rng)),
+        Request::Commit(commit) => Ok(accepted(delivery.commit(&call, commit)?)),
+        Request::Statement(statement) => {
+            let id = qpc_proto::MessageId(context.call.frame.request_id.0);
+            Ok(accepted(delivery.statement(&call, statement, id)?))
+        }
+        Request::Fetch(fetch) => Ok(reply(&Response::Page(page(node, &call, fetch)?))),
+        Request::Ack(cursors) => {
+            delivery.ack(&call, cursors)?;
+            Ok(reply(&Response::Done))
+        }
+        // A subscription is many reads; the session makes them with `page`.
+        Request::Subscribe(_)
+        | Request::ServerInfo
+        | Request::Register(_)
+        | Request::Login(_)
+        | Request::Refresh(_)
+        | Request::Logout
+        | Request::Lookup(_)
+        | Request::DeviceList(_)
+        | Request::ClaimKeyPackages(_) => Err(Refusal::internal("routed to the wrong service")),
+    }
+}
+
+fn login<R: RngCore + CryptoRng>(
+    node: &Node,
+    context: &Context<'_>,
+    login: &Login,
+    rng: &mut R,
+) -> Result<Outputs, Refusal> {
+    if context.call.peer.device.is_some_and(|bound| bound != login.device) {
+        let text = "this connection belongs to another device; open one for each";
+        return Err(ErrorBody::new(ErrorCode::InvalidArgument, text).into());
+    }
+    let answer = node.auth.login(&auth_call(context.tx, context.call), login, rng)?;
+    Ok(Outputs {
+        peer_change: Some(PeerChange::Bind(login.device)),
+        issued: Some(answer.access_token.clone()),
+        ..reply(&Response::Tokens(answer))
+    })
+}
+
+fn refresh<R: RngCore + CryptoRng>(
+    node: &Node,
+    context: &Context<'_>,
+    token: &Token,
+    rng: &mut R,
+) -> Result<Outputs, Refusal> {
+    match node.auth.refresh(&auth_call(context.tx, context.call), token, rng)? {
+        Refreshed::Tokens(answer) => Ok(Outputs {
+            issued: Some(answer.access_token.clone()),
+            ..reply(&Response::Tokens(answer))
+        }),
+        // Refused and yet no error: that the session has ended must be committed.
+        Refreshed::Reused => Ok(Outputs::refusal(AuthError::Unauthenticated.into(), rng)),
+    }
+}
+
+/// The newest identity of an account with a KeyPackage of each of its devices.
+fn claim(node: &Node, context: &Context<'_>, account: &AccountId) -> Result<Outputs, Refusal> {
+    let identity = node.auth.identity(context.tx, account)?;
+    let devices = node.auth.active_devices(context.tx, account)?;
+    let claims = node.delivery.claim(&context.delivery()?, &identity, &devices)?;
+    Ok(reply(&Response::Claims(claims)))
+}
+
+/// One page of a log.
+pub(crate) fn page(node: &Node, call: &DeliveryCall<'_>, fetch: &Fetch) -> Result<Page, Refusal> {
+    Ok(node.delivery.fetch(call, fetch)?)
+}
+
+fn reply(response: &Response) -> Outputs {
+    Outputs::reply(response.encode())
+}
+
+fn accepted(written: Written<Accepted>) -> Outputs {
+    Outputs { wakes: written.wakes, ..reply(&Response::Accepted(written.answer)) }
+}
+
+fn enqueued(written: Written<EnqueueAnswer>, rng: &mut impl RngCore) -> Outputs {
+    let mut answer = written.answer;
+    answer.refusal = answer.refusal.map(|body| Refusal::from(body).into_body(rng));
+    Outputs { wakes: written.wakes, ..reply(&Response::Enqueued(answer)) }
+}
+
+fn info(node: &Node, now_ms: u64) -> ServerInfo {
+    ServerInfo {
+        versions: (limits::VERSION_MIN, limits::VERSION),
+        incarnation: node.incarnation(),
+        now_ms,
+        registration: node.auth.config.registration,
+        payload_bytes_max: wide(limits::PAYLOAD_BYTES_MAX),
+        frame_bytes_max: wide(limits::FRAME_BYTES_MAX),
+        retention_ms: node.delivery.config.retention_ms,
+    }
+}
+
+fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,257 @@
+//! A running server: its node, writer, readers and sessions, and how they start and stop.
+//!
+//! Never touches the file system; `data_dir` and the commands do.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use qpc_proto::frame::Frame;
+use qpc_proto::limits::INVITE_BYTES;
+use qpc_proto::{ErrorBody, ErrorCode};
+use qpc_storage::Store;
+use qpc_transport::{Connection, Incoming, Listener};
+use rand_core::OsRng;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+use crate::error::ServerError;
+use crate::node::{Node, Outputs, Policy, Refused, Task, Work};
+use crate::notify::Notifier;
+use crate::reader::Readers;
+use crate::refusal::Refusal;
+use crate::session;
+use crate::writer::{Health, Thread, Writer};
+
+/// Time between two sweeps of what has expired.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// From this share of `connections_max` on, clients must show first that they receive at their address
+/// (RFC 9000 section 8.1).
+const VALIDATE_ABOVE: usize = 2;
+
+/// Named limits of a server's sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a connection may be without a device and without a granted request.
+    pub auth_timeout: Duration,
+    /// How long a frame may take from its first byte to its last.
+    pub frame_timeout: Duration,
+    /// How long a resting subscription goes without a check of its token.
+    pub recheck: Duration,
+    /// How long requests in flight may take when the server stops.
+    pub grace: Duration,
+    /// Connections open at one time.
+    pub connections_max: usize,
+    /// Database readers beside the writer.
+    pub readers: usize,
+}
+
+impl Default for Limits {
+    /// 5 s, 15 s, 5 s, 10 s, 10,000 and 2.
+    fn default() -> Self {
+        Self {
+            auth_timeout: Duration::from_secs(5),
+            frame_timeout: Duration::from_secs(15),
+            recheck: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
+            connections_max: 10_000,
+            readers: 2,
+        }
+    }
+}
+
+/// What a server is started with.
+#[derive(Clone)]
+pub struct Settings {
+    /// What the operator decides about the services.
+    pub policy: Policy,
+    /// Named limits of the sessions.
+    pub limits: Limits,
+    /// Unix milliseconds.
+    pub clock: Clock,
+}
+
+/// What all sessions share.
+pub(crate) struct Shared {
+    pub(crate) node: Arc<Node>,
+    pub(crate) writer: Writer,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) limits: Limits,
+    clock: Clock,
+    stopping: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// Ends when the server begins to stop.
+    pub(crate) async fn stopping(&self) {
+        // The sender lives as long as `self`, so this ends by the value alone.
+        drop(self.stopping.subscribe().wait_for(|stopping| *stopping).await);
+    }
+}
+
+/// A running server. [`Server::stop`] ends it in order; dropping it only ends its thread.
+pub struct Server {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+impl Server {
+    /// Starts the writer and the readers over a store that was opened with [`crate::node::schemas`].
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`] when the database fails, [`ServerError::System`] when no thread can be
+    /// started.
+    pub fn start(mut store: Store, settings: Settings) -> Result<Self, ServerError> {
+        let node = Arc::new(Node::open(&mut store, settings.policy, &mut OsRng)?);
+        let readers = Readers::open(&store, settings.limits.readers)?;
+        let notifier = Arc::new(Notifier::default());
+        let (writer, thread) = Writer::start(store, Arc::clone(&node), Arc::clone(&notifier))?;
+        let shared = Arc::new(Shared {
+            node,
+            writer,
+            readers,
+            notifier,
+            limits: settings.limits,
+            clock: settings.clock,
+            stopping: watch::Sender::new(false),
+        });
+        Ok(Self { shared, thread })
+    }
+
+    /// Serves one connection until it ends. The future owns all it needs; dropping it ends the
+    /// connection's streams at once.
+    pub fn attach(&self, connection: Connection) -> impl Future<Output = ()> + Send + 'static {
+        session::run(Arc::clone(&self.shared), connection)
+    }
+
+    /// Accepts connections until `until` ends or the writer fails, then lets what is in flight finish.
+    pub async fn serve(&self, listener: &Listener, until: impl Future<Output = ()>) {
+        let mut sessions = JoinSet::new();
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        tokio::pin!(until);
+        let failed = self.writer_ended();
+        tokio::pin!(failed);
+        loop {
+            tokio::select! {
+                incoming = listener.accept() => match incoming {
+                    Some(incoming) => self.admit(incoming, &mut sessions),
+                    None => break,
+                },
+                Some(_) = sessions.join_next() => {}
+                _ = sweep.tick() => self.sweep(),
+                () = &mut until => break,
+                () = &mut failed => {
+                    tracing::error!("the writer has ended; stopping");
+                    break;
+                }
+            }
+        }
+        self.drain(listener, sessions).await;
+    }
+
+    /// Makes a one-use invite; returns its code.
+    ///
+    /// # Errors
+    /// The refusal when the database fails or the server is stopping.
+    pub async fn create_invite(&self) -> Result<Zeroizing<[u8; INVITE_BYTES]>, ErrorBody> {
+        let node = Arc::clone(&self.shared.node);
+        let now_ms = self.shared.now_ms();
+        let task: Task =
+            Box::new(move |tx, mut rng| match node.create_invite(tx, now_ms, &mut rng) {
+                Ok(code) => Ok(Outputs::reply(Bytes::copy_from_slice(code.as_ref()))),
+                Err(error) => Err(Refused::new(error.into(), &mut rng)),
+            });
+        let answered = self.shared.writer.run(Work::Task(task)).await;
+        let refused = |refusal: Refusal| refusal.into_body(&mut OsRng);
+        match answered.map_err(refused)?.frame {
+            Frame::Reply(code) => {
+                let wrong = |_| refused(Refusal::internal("an invite has a wrong length"));
+                code.as_ref().try_into().map(Zeroizing::new).map_err(wrong)
+            }
+            Frame::Error(code, body) => {
+                let body = ErrorBody::decode(code, &body);
+                Err(body.unwrap_or_else(|malformed| refused(malformed.into())))
+            }
+            Frame::Request(_) | Frame::Item(_) | Frame::End => {
+                Err(refused(Refusal::internal("a task answered with another frame")))
+            }
+        }
+    }
+
+    /// Tells every session that the server stops: subscriptions end with `SHUTTING_DOWN`, requests
+    /// in flight are answered, nothing new is taken.
+    pub fn begin_stop(&self) {
+        self.shared.stopping.send_replace(true);
+    }
+
+    /// Ends the writer after what is queued, and closes the database. Call it when the sessions have
+    /// ended; those that have not get no more answers.
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`] when the database failed now or had failed before.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        self.begin_stop();
+        self.shared.readers.close();
+        self.thread.stop(&self.shared.writer).await
+    }
+
+    async fn writer_ended(&self) {
+        let mut health = self.thread.health.clone();
+        // An error means that the thread is gone, too.
+        drop(health.wait_for(|health| *health == Health::Ended).await);
+    }
+
+    fn admit(&self, incoming: Incoming, sessions: &mut JoinSet<()>) {
+        if sessions.len() >= self.shared.limits.connections_max {
+            tracing::warn!("refusing a connection: connections_max are open");
+            incoming.refuse();
+            return;
+        }
+        let busy = sessions.len() > self.shared.limits.connections_max / VALIDATE_ABOVE;
+        let Some(incoming) = (if busy { incoming.retry() } else { Some(incoming) }) else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        sessions.spawn(async move {
+            match incoming.establish().await {
+                Ok(connection) => session::run(shared, connection).await,
+                Err(error) => tracing::debug!(%error, "a handshake failed"),
+            }
+        });
+    }
+
+    fn sweep(&self) {
+        let node = Arc::clone(&self.shared.node);
+        let now_ms = self.shared.now_ms();
+        let task: Task = Box::new(move |tx, mut rng| match node.sweep(tx, now_ms) {
+            Ok(()) => Ok(Outputs::reply(Bytes::new())),
+            Err(refusal) => Err(Refused::new(refusal, &mut rng)),
+        });
+        self.shared.writer.offer(Work::Task(task));
+    }
+
+    async fn drain(&self, listener: &Listener, mut sessions: JoinSet<()>) {
+        self.begin_stop();
+        let all = async { while sessions.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.shared.limits.grace, all).await.is_err() {
+            tracing::warn!(
+                open = sessions.len(),
+                "closing connections that did not finish in time"
+            );
+        }
+        sessions.shutdown().await;
+        listener.close(u32::from(ErrorCode::ShuttingDown.as_u16()), "the server is stopping");
+        let idle = tokio::time::timeout(self.shared.limits.grace, listener.wait_idle());
+        if idle.await.is_err() {
+            tracing::debug!("some clients did not confirm the close");
+        }
+    }
+}

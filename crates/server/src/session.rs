@@ -1,0 +1,106 @@
+//! One connection, from its handshake to its end: accepts streams, waits for `Login`, closes in order.
+//!
+//! Answers nothing itself: `stream` does, one task a stream. Never outlives the server's grace.
+
+mod peer;
+mod stream;
+mod subscription;
+
+use std::sync::Arc;
+
+use qpc_proto::ErrorCode;
+use qpc_transport::{Connection, FrameReceiver, FrameSender};
+use tokio::task::JoinSet;
+
+use crate::server::Shared;
+pub(crate) use peer::PeerState;
+
+/// Streams of one connection that are open at one time.
+const STREAMS_MAX: usize = 64;
+/// The same before `Login`, so that strangers hold little memory.
+const STREAMS_BEFORE_LOGIN_MAX: usize = 4;
+
+/// Serves a connection until it ends or the server stops.
+pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
+    let session = Arc::new(Session { peer: PeerState::new(connection.binding()), shared });
+    let mut streams = JoinSet::new();
+    let end = session.accept(&connection, &mut streams).await;
+    if end == End::Stopping {
+        // Each stream ends by itself when it sees the server stop.
+        while streams.join_next().await.is_some() {}
+    }
+    match end {
+        End::Gone => {}
+        End::AuthTimeout => {
+            close(&connection, ErrorCode::AuthTimeout, "log in sooner");
+        }
+        End::Stopping => {
+            close(&connection, ErrorCode::ShuttingDown, "the server is stopping; reconnect later");
+        }
+    }
+    streams.shutdown().await;
+}
+
+/// Closes with a stable code that the other end sees.
+fn close(connection: &Connection, code: ErrorCode, reason: &str) {
+    tracing::debug!(code = code.as_str(), "closing a connection");
+    connection.close(u32::from(code.as_u16()), reason);
+}
+
+/// Why no more streams are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Gone,
+    AuthTimeout,
+    Stopping,
+}
+
+/// What the streams of a connection share.
+pub(crate) struct Session {
+    pub(crate) peer: PeerState,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Session {
+    async fn accept(self: &Arc<Self>, connection: &Connection, streams: &mut JoinSet<()>) -> End {
+        let unauthenticated = self.peer.overdue(self.shared.limits.auth_timeout);
+        tokio::pin!(unauthenticated);
+        loop {
+            let room = streams.len() < self.streams_max();
+            tokio::select! {
+                accepted = connection.accept_stream(), if room => match accepted {
+                    Ok(Some(ends)) => self.spawn(ends, streams),
+                    Ok(None) => return End::Gone,
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection ended");
+                        return End::Gone;
+                    }
+                },
+                _ = connection.closed() => return End::Gone,
+                Some(ended) = streams.join_next() => report(ended),
+                // A login makes room for more streams.
+                () = self.peer.bound(), if !room && self.peer.device().is_none() => {}
+                () = &mut unauthenticated => return End::AuthTimeout,
+                () = self.shared.stopping() => return End::Stopping,
+            }
+        }
+    }
+
+    fn streams_max(&self) -> usize {
+        if self.peer.device().is_some() { STREAMS_MAX } else { STREAMS_BEFORE_LOGIN_MAX }
+    }
+
+    fn spawn(self: &Arc<Self>, ends: (FrameSender, FrameReceiver), streams: &mut JoinSet<()>) {
+        let (sender, receiver) = ends;
+        streams.spawn(stream::run(Arc::clone(self), sender, receiver));
+    }
+}
+
+/// A panicking stream is a bug; the connection lives on.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a stream's task panicked");
+    }
+}

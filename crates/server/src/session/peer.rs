@@ -1,0 +1,119 @@
+//! What a connection knows of the device at its other end; changes only by answers of the node.
+
+use std::time::Duration;
+
+use qpc_proto::Token;
+use qpc_proto::binding::ChannelBinding;
+use qpc_proto::frame::Frame;
+use qpc_proto::message::DeviceRef;
+use tokio::sync::watch;
+
+use crate::node::{Outputs, Peer, PeerChange};
+
+/// The state of one connection's binding.
+pub(crate) struct PeerState {
+    binding: ChannelBinding,
+    state: watch::Sender<State>,
+}
+
+#[derive(Default)]
+struct State {
+    device: Option<DeviceRef>,
+    /// The newest access token issued on this connection.
+    token: Option<Token>,
+    /// Counts granted requests of a connection that has not logged in.
+    progress: u64,
+}
+
+impl PeerState {
+    pub(crate) fn new(binding: ChannelBinding) -> Self {
+        Self { binding, state: watch::Sender::new(State::default()) }
+    }
+
+    /// The device it is bound to.
+    pub(crate) fn device(&self) -> Option<DeviceRef> {
+        self.state.borrow().device
+    }
+
+    /// As a call carries it.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer { binding: self.binding, device: self.device() }
+    }
+
+    /// The newest access token issued here, else the one given.
+    pub(crate) fn newest_token(&self, given: &Token) -> Token {
+        self.state.borrow().token.clone().unwrap_or_else(|| given.clone())
+    }
+
+    /// Takes over what an answer changes, before the answer leaves.
+    pub(crate) fn settle(&self, outputs: &Outputs) {
+        let quiet = outputs.peer_change.is_none() && outputs.issued.is_none();
+        let granted = matches!(outputs.frame, Frame::Reply(_));
+        if quiet && (!granted || self.device().is_some()) {
+            return;
+        }
+        self.state.send_modify(|state| {
+            state.progress = state.progress.wrapping_add(1);
+            match outputs.peer_change {
+                Some(PeerChange::Bind(device)) => state.device = Some(device),
+                Some(PeerChange::Unbind) => {
+                    state.device = None;
+                    state.token = None;
+                }
+                None => {}
+            }
+            if outputs.issued.is_some() {
+                state.token.clone_from(&outputs.issued);
+            }
+        });
+    }
+
+    /// Ends as soon as the connection has a device.
+    pub(crate) async fn bound(&self) {
+        let mut changes = self.state.subscribe();
+        // The sender lives as long as `self`, so this ends by the value alone.
+        drop(changes.wait_for(|state| state.device.is_some()).await);
+    }
+
+    /// Ends when the connection has been without a device for `patience` in which no request of it
+    /// was granted.
+    pub(crate) async fn overdue(&self, patience: Duration) {
+        let mut changes = self.state.subscribe();
+        loop {
+            let bound = changes.borrow_and_update().device.is_some();
+            let change = changes.changed();
+            // The sender lives as long as `self`, so a change never fails.
+            if bound {
+                drop(change.await);
+            } else if tokio::time::timeout(patience, change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qpc_proto::{AccountId, DeviceId};
+
+    fn outputs(peer_change: Option<PeerChange>, issued: Option<Token>) -> Outputs {
+        Outputs { peer_change, issued, ..Outputs::reply(bytes::Bytes::new()) }
+    }
+
+    #[test]
+    fn the_newest_token_replaces_the_given_one_until_logout() {
+        let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
+        let device = DeviceRef { account: AccountId([3; 16]), device: DeviceId([4; 16]) };
+        let peer = PeerState::new(binding);
+        let given = Token([5; 32]);
+        assert_eq!(peer.newest_token(&given).as_bytes(), &[5; 32]);
+        peer.settle(&outputs(Some(PeerChange::Bind(device)), Some(Token([6; 32]))));
+        assert_eq!(peer.device(), Some(device));
+        peer.settle(&outputs(None, Some(Token([7; 32]))));
+        assert_eq!(peer.newest_token(&given).as_bytes(), &[7; 32]);
+        peer.settle(&outputs(Some(PeerChange::Unbind), None));
+        assert_eq!(peer.device(), None);
+        assert_eq!(peer.newest_token(&given).as_bytes(), &[5; 32]);
+    }
+}

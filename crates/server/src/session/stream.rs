@@ -1,0 +1,247 @@
+//! One stream: requests are taken as they come and answered in the order they came.
+//!
+//! Changes go to the writer as soon as they are read. A read starts when everything before it on the
+//! stream is answered, so it sees those changes, and only as fast as the client takes the answers.
+
+use std::sync::Arc;
+
+use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::limits::FRAME_BYTES_MAX;
+use qpc_proto::message::Method;
+use qpc_proto::{ErrorBody, ErrorCode};
+use qpc_transport::{FrameReceiver, FrameSender, TransportError};
+use rand_core::OsRng;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Session, subscription};
+use crate::access::{Lane, lane};
+use crate::node::{Call, Outputs, Work};
+use crate::refusal::Refusal;
+use crate::writer;
+
+/// Requests of one stream that are taken but not answered.
+const IN_FLIGHT_MAX: usize = 64;
+/// Bytes of a frame before `Login`: room for the identity objects of `Register`.
+const STRANGERS_FRAME_BYTES_MAX: usize = 64 * 1_024;
+/// Answers that leave in one write.
+const COALESCED_MAX: usize = 64;
+
+/// A request whose turn to be answered comes.
+enum Turn {
+    /// With the writer.
+    Written(oneshot::Receiver<Outputs>),
+    /// Not begun.
+    Read(Box<Call>),
+    /// Not begun; nothing may follow it on the stream.
+    Follow(Box<Call>),
+    /// Refused; the last of its stream.
+    Last(Refusal),
+    /// The stream is reset instead of an answer; the last of its stream.
+    Reset(ErrorCode),
+}
+
+/// Serves a stream until the client ends it, breaks the rules or the server stops.
+pub(super) async fn run(session: Arc<Session>, sender: FrameSender, receiver: FrameReceiver) {
+    let (turns, queue) = mpsc::channel(IN_FLIGHT_MAX);
+    let answers = Answers { session: &session, sender, batch: Vec::new() };
+    let ((), written) = tokio::join!(take(&session, receiver, turns), answers.write(queue));
+    if let Err(error) = written {
+        tracing::debug!(%error, "a stream ended early");
+    }
+}
+
+/// Reads requests until the stream ends, and queues them to be answered.
+async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sender<Turn>) {
+    let stopping = session.shared.stopping();
+    tokio::pin!(stopping);
+    let mut following = false;
+    loop {
+        let frame = tokio::select! {
+            frame = next(session, &mut receiver, following) => frame,
+            () = turns.closed() => return,
+            () = &mut stopping, if !following => return,
+        };
+        let turn = match frame {
+            Ok(Some(_)) if following => Turn::Reset(ErrorCode::InvalidArgument),
+            Ok(Some(Frame::Request(frame))) => begin(session, frame).await,
+            Ok(Some(Frame::Reply(_) | Frame::Error(..) | Frame::Item(_) | Frame::End)) => {
+                Turn::Last(invalid("only requests go to a server"))
+            }
+            // A subscriber may end its side at once; the answers go on.
+            Ok(None) if following => return turns.closed().await,
+            Ok(None) => return,
+            Err(TransportError::Frame(error)) => Turn::Last(ErrorBody::from(error).into()),
+            Err(TransportError::Timeout) => Turn::Reset(ErrorCode::Deadline),
+            // Reset or closed: nobody waits for an answer.
+            Err(_) => return,
+        };
+        let end = match &turn {
+            Turn::Last(_) => Some(ErrorCode::InvalidArgument),
+            Turn::Reset(code) => Some(*code),
+            Turn::Written(_) | Turn::Read(_) => None,
+            Turn::Follow(_) => {
+                following = true;
+                None
+            }
+        };
+        let sent = turns.send(turn).await;
+        if let Some(code) = end {
+            receiver.stop(u32::from(code.as_u16()));
+            return;
+        }
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next frame, if it is whole in time from its first byte on (with a quarter of tolerance).
+async fn next(
+    session: &Session,
+    receiver: &mut FrameReceiver,
+    following: bool,
+) -> Result<Option<Frame>, TransportError> {
+    if following {
+        // Nothing may come, so nothing needs room or time.
+        receiver.limit_frames(0);
+        return receiver.next().await;
+    }
+    let known = session.peer.device().is_some();
+    receiver.limit_frames(if known { FRAME_BYTES_MAX } else { STRANGERS_FRAME_BYTES_MAX });
+    let quarter = session.shared.limits.frame_timeout / 4;
+    let mut quarters = 0;
+    while quarters <= 4 {
+        match tokio::time::timeout(quarter, receiver.next()).await {
+            Ok(frame) => return frame,
+            Err(_) if receiver.is_inside_frame() => quarters += 1,
+            Err(_) => {}
+        }
+    }
+    Err(TransportError::Timeout)
+}
+
+/// Hands a request to where it is answered.
+async fn begin(session: &Session, frame: RequestFrame) -> Turn {
+    let Some(method) = Method::from_u16(frame.method) else {
+        let text = "this server has no such method";
+        return Turn::Last(ErrorBody::new(ErrorCode::UnknownMethod, text).into());
+    };
+    let call = Call { frame, peer: session.peer.peer(), now_ms: session.shared.now_ms() };
+    match lane(method) {
+        Lane::Write => match session.shared.writer.submit(Work::Call(call)).await {
+            Ok(answer) => Turn::Written(answer),
+            Err(refusal) => Turn::Last(refusal),
+        },
+        Lane::Read => Turn::Read(Box::new(call)),
+        Lane::Follow => Turn::Follow(Box::new(call)),
+    }
+}
+
+/// The side of a stream that answers.
+struct Answers<'a> {
+    session: &'a Session,
+    sender: FrameSender,
+    batch: Vec<Frame>,
+}
+
+impl Answers<'_> {
+    async fn write(mut self, mut queue: mpsc::Receiver<Turn>) -> Result<(), TransportError> {
+        while let Some(turn) = queue.recv().await {
+            match turn {
+                Turn::Written(answer) => self.written(answer).await?,
+                Turn::Read(call) => self.read(*call).await?,
+                Turn::Follow(call) => return self.follow(*call, queue).await,
+                Turn::Last(refusal) => {
+                    self.batch.push(refusal.into_frame(&mut OsRng));
+                    break;
+                }
+                Turn::Reset(code) => {
+                    self.flush().await?;
+                    self.sender.reset(u32::from(code.as_u16()));
+                    return Ok(());
+                }
+            }
+            if queue.is_empty() || self.batch.len() >= COALESCED_MAX {
+                self.flush().await?;
+            }
+        }
+        self.flush().await?;
+        self.finish().await
+    }
+
+    /// Ends the stream, and waits until the client has it: the connection may be closed next.
+    async fn finish(&mut self) -> Result<(), TransportError> {
+        self.sender.finish().await?;
+        self.sender.delivered().await
+    }
+
+    async fn written(
+        &mut self,
+        mut answer: oneshot::Receiver<Outputs>,
+    ) -> Result<(), TransportError> {
+        let outputs = match answer.try_recv() {
+            Ok(outputs) => Ok(outputs),
+            Err(_) => {
+                self.flush().await?;
+                answer.await
+            }
+        };
+        self.put(outputs.unwrap_or_else(|_| Outputs::refusal(writer::stopping(), &mut OsRng)));
+        Ok(())
+    }
+
+    async fn read(&mut self, mut call: Call) -> Result<(), TransportError> {
+        self.flush().await?;
+        // What was answered before it may have bound the connection.
+        call.peer = self.session.peer.peer();
+        let node = Arc::clone(&self.session.shared.node);
+        let read = move |tx: &qpc_storage::Tx<'_>| {
+            let answered = node.handle(tx, &call, &mut OsRng);
+            answered.unwrap_or_else(|refused| refused.outputs)
+        };
+        let outputs = self.session.shared.readers.run(read).await;
+        self.put(
+            outputs.unwrap_or_else(|error| Outputs::refusal(Refusal::internal(error), &mut OsRng)),
+        );
+        Ok(())
+    }
+
+    async fn follow(
+        mut self,
+        call: Call,
+        mut queue: mpsc::Receiver<Turn>,
+    ) -> Result<(), TransportError> {
+        self.flush().await?;
+        let refusal = tokio::select! {
+            ended = subscription::run(self.session, call, &mut self.sender) => ended?,
+            more = queue.recv() => {
+                // A frame may be half written, so the stream can only be reset.
+                let code = match more {
+                    Some(_) => ErrorCode::InvalidArgument,
+                    None => ErrorCode::FrameTruncated,
+                };
+                self.sender.reset(u32::from(code.as_u16()));
+                return Ok(());
+            }
+        };
+        self.sender.send(&refusal.into_frame(&mut OsRng)).await?;
+        self.finish().await
+    }
+
+    fn put(&mut self, outputs: Outputs) {
+        self.session.peer.settle(&outputs);
+        self.batch.push(outputs.frame);
+    }
+
+    async fn flush(&mut self) -> Result<(), TransportError> {
+        if !self.batch.is_empty() {
+            self.sender.send_all(&self.batch).await?;
+            self.batch.clear();
+        }
+        Ok(())
+    }
+}
+
+fn invalid(text: &str) -> Refusal {
+    ErrorBody::new(ErrorCode::InvalidArgument, text).into()
+}

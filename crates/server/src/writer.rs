@@ -1,0 +1,278 @@
+//! The thread that owns the database: gathers waiting work and commits it in groups.
+//!
+//! Answers leave only after the commit is on disk. When storage fails for good it stops loudly: nothing
+//! is retried on a file that may have lost a write.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use qpc_proto::{ErrorBody, ErrorCode};
+use qpc_storage::{StorageError, Store};
+use rand_core::OsRng;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::error::ServerError;
+use crate::node::{Node, Outputs, Work};
+use crate::notify::Notifier;
+use crate::refusal::Refusal;
+
+/// Requests that may wait for the writer.
+const QUEUE_MAX: usize = 1_024;
+/// Requests in one group commit.
+const BATCH_MAX: usize = 256;
+/// KiB of request bodies that may wait for the writer, all connections together.
+const QUEUE_KIB_MAX: u32 = 64 * 1_024;
+
+/// Work with the way back for its answer.
+struct Item {
+    work: Work,
+    answer: oneshot::Sender<Outputs>,
+    /// Room in the queue, held until the answer is there.
+    room: OwnedSemaphorePermit,
+}
+
+enum Order {
+    Do(Box<Item>),
+    Stop,
+}
+
+/// Hands work to the writer; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Order>,
+    room: Arc<Semaphore>,
+}
+
+/// How the thread stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    Working,
+    Ended,
+}
+
+/// The thread itself.
+pub(crate) struct Thread {
+    pub(crate) health: watch::Receiver<Health>,
+    handle: JoinHandle<Result<(), StorageError>>,
+}
+
+impl Writer {
+    /// Starts the thread, which owns `store` from here on.
+    pub(crate) fn start(
+        store: Store,
+        node: Arc<Node>,
+        notifier: Arc<Notifier>,
+    ) -> Result<(Self, Thread), ServerError> {
+        let (queue, orders) = mpsc::channel(QUEUE_MAX);
+        let (ended, health) = watch::channel(Health::Working);
+        let shop = Shop { store, node, notifier };
+        let handle = Builder::new()
+            .name("qpc-writer".to_owned())
+            .spawn(move || {
+                let result = shop.run(orders);
+                // Nobody may be left to hear it.
+                ended.send_replace(Health::Ended);
+                result
+            })
+            .map_err(ServerError::system("starting the writer's thread"))?;
+        let room = Arc::new(Semaphore::new(usize::try_from(QUEUE_KIB_MAX).unwrap_or(1)));
+        Ok((Self { queue, room }, Thread { health, handle }))
+    }
+
+    /// Queues work, waiting for room. The answer comes once its effect is on disk.
+    pub(crate) async fn submit(&self, work: Work) -> Result<oneshot::Receiver<Outputs>, Refusal> {
+        let room = Arc::clone(&self.room).acquire_many_owned(kib(&work)).await;
+        let (answer, receiver) = oneshot::channel();
+        let item = Box::new(Item { work, answer, room: room.map_err(|_| stopping())? });
+        let sent = self.queue.send(Order::Do(item)).await;
+        sent.map(|()| receiver).map_err(|_| stopping())
+    }
+
+    /// Queues work whose answer nobody waits for, if there is room for it now.
+    pub(crate) fn offer(&self, work: Work) {
+        let (answer, _) = oneshot::channel();
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib(&work)) {
+            // A full queue has more urgent work; the next offer comes.
+            drop(self.queue.try_send(Order::Do(Box::new(Item { work, answer, room }))));
+        }
+    }
+
+    /// Queues work and waits for its answer.
+    pub(crate) async fn run(&self, work: Work) -> Result<Outputs, Refusal> {
+        let answer = self.submit(work).await?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+impl Thread {
+    /// Ends the thread after what is queued, and closes the database.
+    pub(crate) async fn stop(self, writer: &Writer) -> Result<(), ServerError> {
+        // An error means that the thread has ended by itself; joining tells why.
+        drop(writer.queue.send(Order::Stop).await);
+        let mut health = self.health;
+        drop(health.wait_for(|health| *health == Health::Ended).await);
+        Ok(self.handle.join().map_err(|_| ServerError::WriterPanicked)??)
+    }
+}
+
+/// What an answer says that never came because the writer has ended.
+pub(crate) fn stopping() -> Refusal {
+    ErrorBody::new(ErrorCode::ShuttingDown, "the server is stopping; reconnect later").into()
+}
+
+/// A request's share of the queue's room.
+fn kib(work: &Work) -> u32 {
+    let bytes = match work {
+        Work::Call(call) => call.frame.body.len(),
+        Work::Task(_) => 0,
+    };
+    u32::try_from(bytes / 1_024).unwrap_or(QUEUE_KIB_MAX).saturating_add(1).min(QUEUE_KIB_MAX)
+}
+
+struct Shop {
+    store: Store,
+    node: Arc<Node>,
+    notifier: Arc<Notifier>,
+}
+
+impl Shop {
+    fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), StorageError> {
+        while let Some(first) = orders.blocking_recv() {
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            while let Some(order) = next {
+                match order {
+                    Order::Do(item) => batch.push(*item),
+                    // Nothing new comes in, and what waits is still done.
+                    Order::Stop => orders.close(),
+                }
+                next = (batch.len() < BATCH_MAX).then(|| orders.try_recv().ok()).flatten();
+            }
+            self.commit(batch)?;
+        }
+        self.store.close()
+    }
+
+    /// Commits a batch and answers it; fails only when storage has failed for good.
+    fn commit(&mut self, batch: Vec<Item>) -> Result<(), StorageError> {
+        let mut work = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
+        for item in batch {
+            work.push(item.work);
+            answers.push((item.answer, item.room));
+        }
+        let outputs = match self.node.commit(&mut self.store, work, &mut OsRng) {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                for (answer, _room) in answers {
+                    let refusal = Refusal::storage(&error);
+                    // A stream that has gone needs no answer.
+                    drop(answer.send(Outputs::refusal(refusal, &mut OsRng)));
+                }
+                return if error.is_fatal() { Err(error) } else { Ok(()) };
+            }
+        };
+        for ((answer, _room), outputs) in answers.into_iter().zip(outputs) {
+            self.notifier.wake(&outputs.wakes);
+            drop(answer.send(outputs));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use qpc_proto::frame::Frame;
+    use qpc_storage::{Durability, Key, Options, sql};
+
+    use crate::node::{Policy, Refused, Task, schemas};
+
+    fn started(dir: &tempfile::TempDir) -> (Writer, Thread) {
+        let options = Options::new(Key::from_bytes([1; 32]), schemas());
+        let options = options.with_durability(Durability::Process);
+        let mut store = Store::open(&dir.path().join("server.db"), &options).unwrap();
+        let node = Node::open(&mut store, Policy::default(), &mut OsRng).unwrap();
+        Writer::start(store, Arc::new(node), Arc::default()).unwrap()
+    }
+
+    fn good() -> Work {
+        let task: Task = Box::new(|_, _| Ok(Outputs::reply(Bytes::from_static(b"good"))));
+        Work::Task(task)
+    }
+
+    #[tokio::test]
+    async fn case_047_a_panicking_request_costs_only_its_own_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, thread) = started(&dir);
+        let bad: Task = Box::new(|_, _| panic!("on purpose"));
+        let before = writer.submit(good()).await.unwrap();
+        let panicked = writer.submit(Work::Task(bad)).await.unwrap();
+        let after = writer.submit(good()).await.unwrap();
+        for answer in [before, after] {
+            assert!(matches!(answer.await.unwrap().frame, Frame::Reply(_)));
+        }
+        let Frame::Error(code, body) = panicked.await.unwrap().frame else {
+            panic!("an error frame")
+        };
+        let body = ErrorBody::decode(code, &body).unwrap();
+        assert_eq!(body.code, ErrorCode::Internal);
+        assert_ne!(body.correlation_id, [0; 16]);
+        assert!(!body.message.contains("purpose"));
+        thread.stop(&writer).await.unwrap();
+    }
+
+    fn failing(code: i32) -> Work {
+        let task: Task = Box::new(move |_, rng| {
+            let error = sql::Error::SqliteFailure(sql::ffi::Error::new(code), None);
+            Err(Refused::new(error.into(), &mut &mut *rng))
+        });
+        Work::Task(task)
+    }
+
+    fn code(outputs: &Outputs) -> Option<ErrorCode> {
+        match &outputs.frame {
+            Frame::Error(code, _) => ErrorCode::from_u16(*code),
+            Frame::Request(_) | Frame::Reply(_) | Frame::Item(_) | Frame::End => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn case_166_a_full_disk_is_told_and_the_writer_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, thread) = started(&dir);
+        let full = writer.run(failing(sql::ffi::SQLITE_FULL)).await.unwrap();
+        assert_eq!(code(&full), Some(ErrorCode::StoreFull));
+        assert_eq!(code(&writer.run(good()).await.unwrap()), None);
+        thread.stop(&writer).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn case_167_a_failing_disk_ends_the_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, mut thread) = started(&dir);
+        let failed = writer.run(failing(sql::ffi::SQLITE_IOERR_FSYNC)).await.unwrap();
+        assert_eq!(code(&failed), Some(ErrorCode::Internal));
+        let ended = thread.health.wait_for(|health| *health == Health::Ended);
+        assert!(ended.await.is_ok());
+        assert!(writer.run(good()).await.is_err());
+        let stopped = thread.stop(&writer).await;
+        assert!(matches!(stopped, Err(ServerError::Storage(error)) if error.is_fatal()));
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_before_a_stop_is_answered_and_nothing_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, thread) = started(&dir);
+        let mut answers = Vec::new();
+        for _ in 0..QUEUE_MAX / 2 {
+            answers.push(writer.submit(good()).await.unwrap());
+        }
+        thread.stop(&writer).await.unwrap();
+        for answer in answers {
+            assert!(matches!(answer.await.unwrap().frame, Frame::Reply(_)));
+        }
+        assert!(writer.submit(good()).await.is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! One effect and one answer for a request id, however often and wherever it comes.
+
+use bytes::Bytes;
+use qpc_proto::frame::Frame;
+use qpc_proto::message::{Method, Response};
+use qpc_proto::{ChannelId, ErrorCode, RequestId, Token};
+use qpc_server::Limits;
+
+use crate::support::{Device, Rig, accepted, create_channel, frame, frame_with, read};
+
+const CHANNEL: ChannelId = ChannelId([5; 16]);
+
+fn body(frame: Frame) -> Bytes {
+    match frame {
+        Frame::Reply(body) => body,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn case_048_a_repeated_request_has_one_effect_and_the_same_answer() {
+    let mut rig = Rig::start(Limits::default());
+    let device = Device::new(1);
+    let one = rig.join(&device).await;
+    let request = create_channel(CHANNEL);
+    let first = body(one.client.exchange(one.frame(&request)).await);
+    let again = body(one.client.exchange(one.frame(&request)).await);
+    assert_eq!(first, again);
+    // The token differs after a reconnect, the request id and body do not.
+    let elsewhere = rig.connect().log_in(&device).await;
+    let later = body(elsewhere.client.exchange(elsewhere.frame(&request)).await);
+    assert_eq!(first, later);
+    assert_eq!(one.seqs(CHANNEL).await, [1]);
+}
+
+#[tokio::test]
+async fn case_048_a_repeated_registration_makes_one_account() {
+    let mut rig = Rig::start(Limits::default());
+    let client = rig.connect();
+    let register = Device::new(1).register(&client.connection.binding(), Bytes::new());
+    let first = body(client.exchange(frame(&Token::NONE, &register)).await);
+    // On another connection the proof would not hold, but nothing is done anew.
+    let again = body(rig.connect().exchange(frame(&Token::NONE, &register)).await);
+    assert_eq!(first, again);
+    let anew = frame_with(&Token::NONE, &register, RequestId([9; 16]));
+    let refused = read(Method::Register, client.exchange(anew).await).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::DuplicateKey);
+}
+
+#[tokio::test]
+async fn another_request_under_the_same_id_is_a_conflict() {
+    let mut rig = Rig::start(Limits::default());
+    let one = rig.join(&Device::new(1)).await;
+    let token = &one.tokens.access_token;
+    let id = RequestId([8; 16]);
+    let other = ChannelId([6; 16]);
+    let first = frame_with(token, &create_channel(CHANNEL), id);
+    let second = frame_with(token, &create_channel(other), id);
+    assert!(read(Method::CreateChannel, one.client.exchange(first).await).is_ok());
+    let answer = one.client.exchange(second).await;
+    let refused = read(Method::CreateChannel, answer).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::RequestIdConflict);
+    // Ids are scoped to their device.
+    let two = rig.join(&Device::new(2)).await;
+    let theirs = frame_with(&two.tokens.access_token, &create_channel(other), id);
+    assert!(read(Method::CreateChannel, two.client.exchange(theirs).await).is_ok());
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_kept_and_a_change_needs_an_id() {
+    let mut rig = Rig::start(Limits::default());
+    let one = rig.join(&Device::new(1)).await;
+    let request = create_channel(CHANNEL);
+    let none = frame_with(&one.tokens.access_token, &request, RequestId::ZERO);
+    let refused = read(Method::CreateChannel, one.client.exchange(none).await).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument);
+    // Refused for its token, then repeated with a good one: it is done.
+    let id = RequestId([8; 16]);
+    let bad = frame_with(&Token([1; 32]), &request, id);
+    let refused = read(Method::CreateChannel, one.client.exchange(bad).await).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unauthenticated);
+    let good = frame_with(&one.tokens.access_token, &request, id);
+    let response: Response = read(Method::CreateChannel, one.client.exchange(good).await).unwrap();
+    assert_eq!(accepted(response).seq, 1);
+}

@@ -1,0 +1,116 @@
+//! Following logs: everything once and in order, until the token or the server ends.
+
+use std::time::Duration;
+
+use qpc_proto::message::{Cursor, Request, Response, inbox_channel};
+use qpc_proto::{ChannelId, DeviceId, ErrorCode};
+use qpc_server::Limits;
+
+use crate::support::{Device, Rig, fetch, reset_code, seqs};
+
+const CHANNEL: ChannelId = ChannelId([5; 16]);
+
+#[tokio::test]
+async fn case_145_entries_come_once_and_in_order_whenever_they_are_accepted() {
+    let mut rig = Rig::start(Limits::default());
+    let device = Device::new(1);
+    let one = rig.join(&device).await;
+    let writer = rig.connect().log_in(&device).await;
+    one.create_channel(CHANNEL).await;
+    for n in 0..20 {
+        writer.enqueue(CHANNEL, n).await;
+    }
+    let total = 121;
+    let writing = async {
+        for n in 20..120 {
+            writer.enqueue(CHANNEL, n).await;
+        }
+    };
+    let reading = async {
+        let (mut stream, first) = one.subscribe(CHANNEL).await;
+        let mut seen = seqs(&first);
+        while seen.len() < total {
+            seen.extend(seqs(&stream.page().await.unwrap()));
+        }
+        seen
+    };
+    let ((), seen) = tokio::join!(writing, reading);
+    assert_eq!(seen, (1..=121).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn the_inbox_of_a_new_device_can_be_followed_before_anything_is_in_it() {
+    let mut rig = Rig::start(Limits::default());
+    let one = rig.join(&Device::new(1)).await;
+    let inbox = inbox_channel(&DeviceId([1; 16]));
+    let (_stream, first) = one.subscribe(inbox).await;
+    assert_eq!((first.channel, first.entries.len()), (inbox, 0));
+}
+
+#[tokio::test]
+async fn a_subscription_to_what_one_may_not_read_ends_with_its_reason() {
+    let mut rig = Rig::start(Limits::default());
+    let one = rig.join(&Device::new(1)).await;
+    let two = rig.join(&Device::new(2)).await;
+    one.create_channel(CHANNEL).await;
+    let mut stream = two.client.stream().await;
+    let request = Request::Subscribe(vec![Cursor { channel: CHANNEL, seq: 0 }]);
+    stream.sender.send(&two.frame(&request)).await.unwrap();
+    // The same as for a channel that does not exist (case 126).
+    let refused = stream.page().await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ChannelNotFound);
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn case_053_a_subscription_ends_with_its_token() {
+    let mut rig = Rig::start(Limits { recheck: Duration::from_millis(10), ..Limits::default() });
+    let one = rig.join(&Device::new(1)).await;
+    one.create_channel(CHANNEL).await;
+    let (mut stream, _) = one.subscribe(CHANNEL).await;
+    rig.pass(Duration::from_secs(15 * 60));
+    let refused = stream.page().await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TokenExpired);
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_refresh_on_the_connection_keeps_its_subscriptions() {
+    let mut rig = Rig::start(Limits { recheck: Duration::from_millis(10), ..Limits::default() });
+    let mut one = rig.join(&Device::new(1)).await;
+    one.create_channel(CHANNEL).await;
+    let (mut stream, _) = one.subscribe(CHANNEL).await;
+    rig.pass(Duration::from_secs(14 * 60));
+    let refresh = Request::Refresh(one.tokens.refresh_token.clone());
+    let Ok(Response::Tokens(tokens)) = one.call(&refresh).await else { panic!("fresh tokens") };
+    one.tokens = tokens;
+    rig.pass(Duration::from_secs(14 * 60));
+    one.enqueue(CHANNEL, 1).await;
+    assert_eq!(seqs(&stream.page().await.unwrap()), [2]);
+}
+
+#[tokio::test]
+async fn case_057_a_logout_ends_the_subscriptions_of_its_connection() {
+    let mut rig = Rig::start(Limits { recheck: Duration::from_millis(10), ..Limits::default() });
+    let one = rig.join(&Device::new(1)).await;
+    one.create_channel(CHANNEL).await;
+    let (mut stream, _) = one.subscribe(CHANNEL).await;
+    assert!(matches!(one.call(&Request::Logout).await, Ok(Response::Done)));
+    let refused = stream.page().await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unauthenticated);
+}
+
+#[tokio::test]
+async fn nothing_may_follow_a_subscription_on_its_stream_but_its_end() {
+    let mut rig = Rig::start(Limits::default());
+    let one = rig.join(&Device::new(1)).await;
+    one.create_channel(CHANNEL).await;
+    let (mut stream, _) = one.subscribe(CHANNEL).await;
+    stream.sender.finish().await.unwrap();
+    one.enqueue(CHANNEL, 1).await;
+    assert_eq!(seqs(&stream.page().await.unwrap()), [2]);
+    let (mut stream, _) = one.subscribe(CHANNEL).await;
+    stream.sender.send(&one.frame(&fetch(CHANNEL))).await.unwrap();
+    let code = reset_code(&mut stream).await;
+    assert_eq!(code, u32::from(ErrorCode::InvalidArgument.as_u16()));
+}

@@ -1,0 +1,101 @@
+//! The client's end: resolves a server's name, tries its addresses and checks the pinned key.
+//! One attempt; trying again is the caller's, with [`crate::Backoff`].
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::address::ServerUrl;
+use crate::connection::{self, CloseReason, Connection};
+use crate::error::TransportError;
+use crate::limits::ClientLimits;
+use crate::pin::PinnedKey;
+use crate::tls;
+
+/// Connects to a server, from any free UDP port. Its addresses are tried in turn, while the failure
+/// is one of the network; an answer with a wrong key, certificate or protocol ends it at once.
+///
+/// # Errors
+/// [`TransportError::PinChanged`], [`TransportError::CertificateExpired`],
+/// [`TransportError::CertificateNotYetValid`], [`TransportError::Alpn`] and
+/// [`TransportError::TlsVersion`] tell of the server; [`TransportError::Resolve`],
+/// [`TransportError::Timeout`], [`TransportError::Socket`], [`TransportError::Closed`] and
+/// [`TransportError::Handshake`] of the way to it.
+pub async fn connect(url: &ServerUrl, limits: &ClientLimits) -> Result<Connection, TransportError> {
+    let mut last = TransportError::Resolve { host: url.host.clone(), source: None };
+    for address in resolve(url, limits).await? {
+        match attempt(address, url.fingerprint, limits).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) if is_of_the_network(&error) => {
+                debug!(%address, %error, "no connection");
+                last = error;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+async fn resolve(
+    url: &ServerUrl,
+    limits: &ClientLimits,
+) -> Result<Vec<SocketAddr>, TransportError> {
+    let lookup = lookup_host((url.host.as_str(), url.port));
+    match timeout(limits.connect_timeout, lookup).await {
+        Ok(Ok(addresses)) => Ok(addresses.collect()),
+        Ok(Err(source)) => {
+            Err(TransportError::Resolve { host: url.host.clone(), source: Some(source) })
+        }
+        Err(_) => Err(TransportError::Timeout),
+    }
+}
+
+async fn attempt(
+    address: SocketAddr,
+    fingerprint: [u8; 32],
+    limits: &ClientLimits,
+) -> Result<Connection, TransportError> {
+    let verifier = Arc::new(PinnedKey::new(fingerprint, tls::provider()));
+    let config = tls::client(Arc::clone(&verifier), limits)?;
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let endpoint = quinn::Endpoint::client(any).map_err(TransportError::Socket)?;
+    let connecting = endpoint
+        .connect_with(config, address, tls::UNUSED_NAME)
+        .map_err(|error| TransportError::Socket(io::Error::other(error)))?;
+    let established = timeout(limits.connect_timeout, connecting)
+        .await
+        .map_err(|_| TransportError::Timeout)?
+        .map_err(|error| {
+            let refusal = verifier.refusal();
+            refusal.unwrap_or_else(|| connection::handshake_error(error))
+        })?;
+    Connection::quic(established, Some(endpoint), fingerprint)
+}
+
+fn is_of_the_network(error: &TransportError) -> bool {
+    match error {
+        TransportError::Timeout | TransportError::Socket(_) | TransportError::Handshake(_) => true,
+        TransportError::Closed(reason) => match reason {
+            CloseReason::TimedOut | CloseReason::Lost(_) => true,
+            CloseReason::Peer { .. } | CloseReason::Local => false,
+        },
+        TransportError::Frame(_)
+        | TransportError::Reset(_)
+        | TransportError::Alpn
+        | TransportError::TlsVersion
+        | TransportError::PinChanged { .. }
+        | TransportError::CertificateExpired(_)
+        | TransportError::CertificateNotYetValid(_)
+        | TransportError::Resolve { .. }
+        | TransportError::Url(_)
+        | TransportError::Identity { .. }
+        | TransportError::Certificate(_) => false,
+    }
+}

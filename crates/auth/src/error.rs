@@ -70,9 +70,9 @@ impl AuthError {
 
     /// The refusal as it travels; the correlation id is the server's to add.
     pub fn to_body(&self) -> ErrorBody {
-        match self {
-            Self::Identity(error) => ErrorBody::from(*error),
-            other => ErrorBody::new(other.code(), other.to_string()),
+        if let Self::Identity(error) = self {
+            return ErrorBody::from(*error);
         }
+        ErrorBody::new(self.code(), self.to_string())
     }
 }

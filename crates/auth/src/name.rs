@@ -5,9 +5,9 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::AuthError;
 
-/// The one form of a name, which is both stored and shown: NFKC, then lower case; 1 to 32 characters
-/// of `a-z 0-9 . _ -`. With ASCII alone, no two names look alike by script, and none holds a control
-/// or direction character.
+/// The one form of a name, which is both stored and shown: NFKC, then lower case; 1 to 32
+/// characters of `a-z 0-9 . _ -`. With ASCII alone, no two names look alike by script, and none
+/// holds a control or direction character.
 ///
 /// # Errors
 /// [`AuthError::NameInvalid`] for a name that has no such form.

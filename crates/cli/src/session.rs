@@ -1,7 +1,9 @@
 //! One open client during one command: its events are read while an answer is awaited, so that a
 //! late answer can say why and an alarm is never lost. Holds no protocol logic.
 
+use std::collections::VecDeque;
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -17,10 +19,14 @@ use crate::plain::alarm;
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 const CLOSE: Duration = Duration::from_secs(10);
 
+/// Events kept while an answer is awaited; of more, the oldest go.
+const EVENTS_KEPT: usize = 1_024;
+
 /// An open client and what was heard from it.
 pub(crate) struct Session {
     client: Client,
     events: EventStream,
+    kept: VecDeque<Event>,
     ended: bool,
     offline: Option<String>,
     alarm: Option<String>,
@@ -30,7 +36,7 @@ impl Session {
     /// Opens an existing home; `passphrase_file` is read only if the home needs a passphrase.
     pub(crate) async fn open(
         home: &Home,
-        passphrase_file: Option<&std::path::Path>,
+        passphrase_file: Option<&Path>,
     ) -> Result<Self, CliError> {
         let unlock = unlock(home, passphrase_file)?;
         Ok(Self::of(Client::open(home, unlock).await?))
@@ -38,28 +44,25 @@ impl Session {
 
     pub(crate) fn of(client: Client) -> Self {
         let events = client.events();
-        Self { client, events, ended: false, offline: None, alarm: None }
+        let kept = VecDeque::new();
+        Self { client, events, kept, ended: false, offline: None, alarm: None }
     }
 
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The next event; never resolves after the last one. Cancel-safe.
-    pub(crate) async fn next_event(&mut self) -> Event {
-        if !self.ended {
-            if let Some(event) = self.events.next().await {
-                self.note(&event);
-                return event;
-            }
-            self.ended = true;
+    /// The next event, also of those that came while an answer was awaited. Cancel-safe.
+    pub(crate) async fn next_event(&mut self) -> Result<Event, CliError> {
+        if let Some(event) = self.kept.pop_front() {
+            return Ok(event);
         }
-        std::future::pending().await
+        self.hear().await.ok_or_else(|| CliError::Internal("the client stopped".to_owned()))
     }
 
     /// An event that is already there. Cancel-safe.
     pub(crate) async fn ready_event(&mut self) -> Option<Event> {
-        tokio::time::timeout(Duration::ZERO, self.next_event()).await.ok()
+        tokio::time::timeout(Duration::ZERO, self.next_event()).await.ok()?.ok()
     }
 
     /// The outcome of `request`, or why there is none after `limit`.
@@ -74,7 +77,7 @@ impl Session {
             tokio::select! {
                 biased;
                 outcome = &mut request => return Ok(outcome?),
-                _ = self.next_event() => {}
+                event = self.hear(), if !self.ended => self.keep(event),
                 () = &mut limit_reached => return Err(self.late(limit)),
             }
         }
@@ -108,23 +111,30 @@ impl Session {
         alarm.map_or(Ok(()), |text| Err(CliError::Alarm(text)))
     }
 
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Online | Event::CaughtUp => self.offline = None,
-            Event::Offline { reason } => self.offline = Some(reason.clone()),
-            Event::Alarm { channel, seq, text } => {
+    async fn hear(&mut self) -> Option<Event> {
+        let event = self.events.next().await;
+        match &event {
+            None => self.ended = true,
+            Some(Event::Online | Event::CaughtUp) => self.offline = None,
+            Some(Event::Offline { reason }) => self.offline = Some(reason.clone()),
+            Some(Event::Alarm { channel, seq, text }) => {
                 self.alarm = Some(alarm(channel.as_deref(), *seq, text));
             }
-            Event::Message(_) | Event::Outbox(_) | Event::Channel(_) => {}
+            Some(Event::Message(_) | Event::Outbox(_) | Event::Channel(_)) => {}
         }
+        event
+    }
+
+    fn keep(&mut self, event: Option<Event>) {
+        if self.kept.len() == EVENTS_KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.extend(event);
     }
 }
 
 /// What opens `home`.
-pub(crate) fn unlock(
-    home: &Home,
-    passphrase_file: Option<&std::path::Path>,
-) -> Result<Unlock, CliError> {
+pub(crate) fn unlock(home: &Home, passphrase_file: Option<&Path>) -> Result<Unlock, CliError> {
     if !home.needs_passphrase()? {
         return Ok(Unlock::Automatic);
     }

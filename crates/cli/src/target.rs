@@ -17,12 +17,17 @@ pub(crate) async fn resolve(session: &mut Session, target: &str) -> Result<Chann
     }
 }
 
-/// Channels that can still be used go before those that cannot.
+/// Channels that can still be used go before those that cannot; of these a direct one is opened
+/// anew instead.
 fn chosen<'a>(channels: &'a [Channel], target: &str) -> Result<Option<&'a Channel>, CliError> {
     let named: Vec<&Channel> =
         channels.iter().filter(|channel| answers_to(channel, target)).collect();
     let usable: Vec<&Channel> = named.iter().copied().filter(|channel| usable(channel)).collect();
-    let candidates = if usable.is_empty() { named } else { usable };
+    let candidates = if usable.is_empty() {
+        named.into_iter().filter(|channel| channel.kind != "direct").collect()
+    } else {
+        usable
+    };
     match candidates.as_slice() {
         [] => Ok(None),
         [only] => Ok(Some(only)),
@@ -66,6 +71,7 @@ mod tests {
         let mut dm = channel();
         dm.channel = "bbbbbbbb00000000bbbbbbbb00000000".to_owned();
         dm.title = "bob".to_owned();
+        dm.kind = "direct".to_owned();
         vec![left, channel(), dm]
     }
 
@@ -87,6 +93,13 @@ mod tests {
         let channels = channels();
         assert_eq!(id(&channels, "Hikers"), Some(channels[1].channel.clone()));
         assert_eq!(id(&channels[..1], "Hikers"), Some(channels[0].channel.clone()));
+    }
+
+    #[test]
+    fn a_dead_direct_channel_is_opened_anew() {
+        let mut channels = channels();
+        channels[2].status = ChannelStatus::Failed;
+        assert_eq!(id(&channels, "bob"), None);
     }
 
     #[test]

@@ -31,7 +31,8 @@ mod welcomes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use qpc_mls::{Device, Engine};
-use qpc_proto::message::{Cursor, LoginAnswer, Page, Request, Response};
+use qpc_proto::binding::{ChannelBinding, Purpose};
+use qpc_proto::message::{Cursor, Login, LoginAnswer, Page, Request, Response};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, RequestId};
 use qpc_storage::{Schema, Tx};
 use rand_core::CryptoRngCore;
@@ -235,6 +236,12 @@ impl Machine {
                 Ok(())
             }
         }
+    }
+
+    /// The request that binds a connection to this device.
+    pub fn login(&self, binding: &ChannelBinding) -> Login {
+        let device = self.profile.identity.device;
+        Login { device, proof: self.profile.keys.prove(binding, &device, Purpose::Login) }
     }
 
     /// Whether the set of followed channels changed; then the cursors to follow from.

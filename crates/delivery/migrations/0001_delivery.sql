@@ -14,8 +14,11 @@ CREATE TABLE channels (
     head BLOB NOT NULL,
     head_at_ms INTEGER NOT NULL,
     last_commit INTEGER NOT NULL,
+    -- No entry is older, or none that may go yet.
+    oldest_at_ms INTEGER NOT NULL,
     UNIQUE (channel_id, inbox)
 ) STRICT;
+CREATE INDEX channels_by_age ON channels (oldest_at_ms);
 
 -- One b-tree, written at its channel's end: id = no * 2^32 + sequence number.
 CREATE TABLE entries (
@@ -29,6 +32,7 @@ CREATE TABLE entries (
     welcome INTEGER,
     payload BLOB NOT NULL
 ) STRICT;
+CREATE INDEX entries_by_welcome ON entries (welcome) WHERE welcome IS NOT NULL;
 
 -- What a Commit carries beside its payload. Outlives its entry: bases are checked against it.
 CREATE TABLE commits (

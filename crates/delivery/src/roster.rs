@@ -50,8 +50,13 @@ impl Roster {
         self.devices.get(device).copied()
     }
 
+    /// Whether an account's Leave statement at `seq` stands: it came after the account did.
+    pub(crate) fn leaves(&self, account: &AccountId, seq: u64) -> bool {
+        self.account_since(account).is_some_and(|since| seq > since)
+    }
+
     /// Since when an account has had a device here.
-    pub(crate) fn account_since(&self, account: &AccountId) -> Option<u64> {
+    fn account_since(&self, account: &AccountId) -> Option<u64> {
         let of_account = self.devices().filter(|(d, _)| d.account == *account);
         of_account.map(|(_, join)| join).min()
     }
@@ -159,8 +164,8 @@ pub(crate) struct Right<'a> {
 }
 
 impl Right<'_> {
-    /// Roles change by an admin; a device comes by an admin or a device of its own account, and goes
-    /// by those or once its account has said that it leaves.
+    /// Roles change by an admin; a device comes by an admin or a device of its own account, and
+    /// goes by those or once its account has said that it leaves.
     ///
     /// # Errors
     /// `ROSTER_REFUSED` for anything else.

@@ -1,6 +1,7 @@
-//! The entry of the Delivery Service: one module for each group of methods; all SQL is in the store.
+//! The entry of the Delivery Service: a module for each group of methods. All SQL is in the store.
 
 mod commit;
+mod expiry;
 mod inbox;
 mod key_packages;
 mod read;

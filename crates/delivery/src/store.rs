@@ -4,5 +4,6 @@ pub(crate) mod channels;
 mod column;
 pub(crate) mod commits;
 pub(crate) mod entries;
+pub(crate) mod expiry;
 pub(crate) mod key_packages;
 pub(crate) mod members;

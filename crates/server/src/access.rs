@@ -9,7 +9,8 @@ use qpc_proto::message::Method;
 pub enum Requirement {
     /// Nothing.
     Public,
-    /// A connection bound to a device by `Login`; the token is the service's to judge, expired or not.
+    /// A connection bound to a device by `Login`; the token is the service's to judge, expired or
+    /// not.
     Bound,
     /// A valid access token of the device that the connection is bound to.
     Token,

@@ -56,10 +56,12 @@ impl Drop for AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens on `path`, replacing a file that a killed server left: call it under the store's lock.
+    /// Listens on `path`, replacing a file that a killed server left: call it under the store's
+    /// lock.
     ///
     /// # Errors
-    /// [`ServerError::System`], also for a path longer than a socket's name may be (about 100 bytes).
+    /// [`ServerError::System`], also for a path longer than a socket's name may be (about 100
+    /// bytes).
     pub fn bind(path: PathBuf) -> Result<Self, ServerError> {
         let what = || format!("listening on {}", path.display());
         match fs::remove_file(&path) {
@@ -119,7 +121,8 @@ async fn exchange(
 /// Asks the server that listens on `path` for an invite; `None` when none listens.
 ///
 /// # Errors
-/// [`ServerError::Refused`] with the server's reason, [`ServerError::System`] when it does not answer.
+/// [`ServerError::Refused`] with the server's reason, [`ServerError::System`] when it does not
+/// answer.
 pub fn ask_for_invite(path: &Path) -> Result<Option<String>, ServerError> {
     let mut stream = match UnixStream::connect(path) {
         Ok(stream) => stream,

@@ -1,5 +1,5 @@
-//! The configuration file: parsed strictly, every value checked where it stands, so that an error names
-//! its line. Never reads the environment.
+//! The configuration file: parsed strictly, every value checked where it stands, so that an error
+//! names its line. Never reads the environment.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -118,8 +118,8 @@ impl Config {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// [`ServerError::System`] when it cannot be read, [`ServerError::Config`] naming the line when it is
-    /// wrong.
+    /// [`ServerError::System`] when it cannot be read, [`ServerError::Config`] naming the line when
+    /// it is wrong.
     pub fn read(file: &Path) -> Result<Self, ServerError> {
         let text = std::fs::read_to_string(file)
             .map_err(ServerError::system(format!("reading {}", file.display())))?;
@@ -146,9 +146,9 @@ impl Config {
     /// [`ServerError::Address`] when the public address is none.
     pub fn url(&self, bound: SocketAddr, fingerprint: [u8; 32]) -> Result<ServerUrl, ServerError> {
         let own = match bound.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
-            ip => ip,
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
         };
         let endpoint = match &self.public_address {
             Some(address) => Endpoint::parse(address)?,

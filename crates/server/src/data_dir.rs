@@ -50,13 +50,13 @@ impl DataDir {
         self.root.join(DATABASE).exists()
     }
 
-    /// Makes keys, certificate, database and configuration. `hosts` go into the certificate; the first
-    /// becomes the public address. With none, the server is for this machine. The certificate's
-    /// validity counts from `now_ms`, Unix milliseconds.
+    /// Makes keys, certificate, database and configuration. `hosts` go into the certificate; the
+    /// first becomes the public address. With none, the server is for this machine. The
+    /// certificate's validity counts from `now_ms`, Unix milliseconds.
     ///
     /// # Errors
-    /// [`ServerError::Exists`] when any of the files is there, before anything is written; else what the
-    /// system, [`ServerError::Storage`] or [`ServerError::Transport`] say.
+    /// [`ServerError::Exists`] when any of the files is there, before anything is written; else
+    /// what the system, [`ServerError::Storage`] or [`ServerError::Transport`] say.
     pub fn init(&self, hosts: &[String], now_ms: u64) -> Result<(), ServerError> {
         for name in OWN_FILES {
             let file = self.root.join(name);
@@ -90,14 +90,13 @@ impl DataDir {
     /// Opens the database, which no other process may have open.
     ///
     /// # Errors
-    /// [`ServerError::NotInitialised`], [`ServerError::Locked`], or [`ServerError::Storage`] when it is
-    /// damaged or of another key.
+    /// [`ServerError::NotInitialised`], [`ServerError::Locked`], or [`ServerError::Storage`] when
+    /// it is damaged or of another key.
     pub fn open_store(&self) -> Result<Store, ServerError> {
         self.require()?;
         let opened = Store::open_existing(&self.root.join(DATABASE), &self.options()?);
-        opened.map_err(|error| match error {
-            StorageError::Locked => ServerError::Locked,
-            other => other.into(),
+        opened.map_err(|error| {
+            if matches!(error, StorageError::Locked) { ServerError::Locked } else { error.into() }
         })
     }
 

@@ -24,7 +24,7 @@ pub enum ServerError {
     #[error("{} exists already, and nothing was changed; choose another directory", .0.display())]
     Exists(PathBuf),
     /// The directory holds no server.
-    #[error("{} holds no server; run `qpc-server init --data-dir {}` first", .0.display(), .0.display())]
+    #[error("{} holds no server; run `qpc-server init` for this directory first", .0.display())]
     NotInitialised(PathBuf),
     /// `--dev` is for this machine alone.
     #[error("--dev listens on loopback only; give --listen 127.0.0.1:PORT or leave --dev out")]

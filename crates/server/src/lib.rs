@@ -1,8 +1,8 @@
 //! The server: both services behind QUIC sessions, over one encrypted database.
 //!
-//! [`node`] is the synchronous core, which the simulator drives without threads; [`server`] is the shell
-//! of writer thread, readers and sessions around it; [`data_dir`], [`config`] and [`admin`] are what
-//! the commands of `qpc-server` need. Holds no key of any group and links no MLS engine.
+//! [`node`] is the synchronous core, which the simulator drives without threads; [`server`] is the
+//! shell of writer thread, readers and sessions around it; [`data_dir`], [`config`] and [`admin`]
+//! are what the commands of `qpc-server` need. Holds no key of any group and links no MLS engine.
 
 pub mod access;
 pub mod admin;

@@ -1,4 +1,5 @@
-//! `qpc-server`: the operator's program. Parses the command line, runs a command, names its exit code.
+//! `qpc-server`: the operator's program. Parses the command line, runs a command, names its exit
+//! code.
 
 mod command;
 

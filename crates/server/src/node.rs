@@ -1,7 +1,7 @@
 //! The server's synchronous core: one request in one transaction gives one answer.
 //!
-//! Checks who calls, repeats the kept answer to a repeated request id, routes the rest. Reads no clock
-//! and makes no randomness: both are arguments, so a whole server runs under a seed.
+//! Checks who calls, repeats the kept answer to a repeated request id, routes the rest. Reads no
+//! clock and makes no randomness: both are arguments, so a whole server runs under a seed.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -87,7 +87,7 @@ impl Outputs {
 
     /// A refusal, given its correlation id and logged.
     pub(crate) fn refusal(refusal: Refusal, rng: &mut impl RngCore) -> Self {
-        Refused::new(refusal, rng).outputs
+        *Refused::new(refusal, rng).outputs
     }
 }
 
@@ -97,7 +97,7 @@ impl Outputs {
 #[error("the request was refused")]
 pub struct Refused {
     /// The error frame.
-    pub outputs: Outputs,
+    pub outputs: Box<Outputs>,
     source: Option<Cause>,
 }
 
@@ -105,7 +105,10 @@ impl Refused {
     pub(crate) fn new(refusal: Refusal, rng: &mut impl RngCore) -> Self {
         let (body, source) = refusal.log(rng);
         Self {
-            outputs: Outputs { frame: Frame::refusal(&body), ..Outputs::reply(Bytes::new()) },
+            outputs: Box::new(Outputs {
+                frame: Frame::refusal(&body),
+                ..Outputs::reply(Bytes::new())
+            }),
             source,
         }
     }
@@ -214,7 +217,8 @@ impl Node {
         };
         let outcomes = store.apply(work.into_iter().map(job).collect())?;
         let outputs = outcomes.into_iter().map(|outcome| match outcome {
-            Outcome::Done(outputs) | Outcome::Refused(Refused { outputs, .. }) => outputs,
+            Outcome::Done(outputs) => outputs,
+            Outcome::Refused(refused) => *refused.outputs,
             Outcome::Panicked => Outputs::refusal(Refusal::internal("a request panicked"), rng),
         });
         Ok(outputs.collect())

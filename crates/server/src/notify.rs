@@ -1,7 +1,7 @@
 //! Wakes readers of logs that have grown.
 //!
-//! A reader registers before its first read and a wake-up leaves a mark, so none is lost between a read
-//! and the wait that follows it. Never reads a log itself.
+//! A reader registers before its first read and a wake-up leaves a mark, so none is lost between a
+//! read and the wait that follows it. Never reads a log itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

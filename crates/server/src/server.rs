@@ -28,8 +28,8 @@ use crate::writer::{Health, Thread, Writer};
 
 /// Time between two sweeps of what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// From this share of `connections_max` on, clients must show first that they receive at their address
-/// (RFC 9000 section 8.1).
+/// From this share of `connections_max` on, clients must show first that they receive at their
+/// address (RFC 9000 section 8.1).
 const VALIDATE_ABOVE: usize = 2;
 
 /// Named limits of a server's sessions.
@@ -104,11 +104,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the writer and the readers over a store that was opened with [`crate::node::schemas`].
+    /// Starts the writer and the readers over a store that was opened with
+    /// [`crate::node::schemas`].
     ///
     /// # Errors
-    /// [`ServerError::Storage`] when the database fails, [`ServerError::System`] when no thread can be
-    /// started.
+    /// [`ServerError::Storage`] when the database fails, [`ServerError::System`] when no thread can
+    /// be started.
     pub fn start(mut store: Store, settings: Settings) -> Result<Self, ServerError> {
         let node = Arc::new(Node::open(&mut store, settings.policy, &mut OsRng)?);
         let readers = Readers::open(&store, settings.limits.readers)?;
@@ -132,7 +133,8 @@ impl Server {
         session::run(Arc::clone(&self.shared), connection)
     }
 
-    /// Accepts connections until `until` ends or the writer fails, then lets what is in flight finish.
+    /// Accepts connections until `until` ends or the writer fails, then lets what is in flight
+    /// finish.
     pub async fn serve(&self, listener: &Listener, until: impl Future<Output = ()>) {
         let mut sessions = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -192,8 +194,8 @@ impl Server {
         self.shared.stopping.send_replace(true);
     }
 
-    /// Ends the writer after what is queued, and closes the database. Call it when the sessions have
-    /// ended; those that have not get no more answers.
+    /// Ends the writer after what is queued, and closes the database. Call it when the sessions
+    /// have ended; those that have not get no more answers.
     ///
     /// # Errors
     /// [`ServerError::Storage`] when the database failed now or had failed before.

@@ -1,4 +1,5 @@
-//! One connection, from its handshake to its end: accepts streams, waits for `Login`, closes in order.
+//! One connection, from its handshake to its end: accepts streams, waits for `Login`, closes in
+//! order.
 //!
 //! Answers nothing itself: `stream` does, one task a stream. Never outlives the server's grace.
 

@@ -1,7 +1,7 @@
 //! The thread that owns the database: gathers waiting work and commits it in groups.
 //!
-//! Answers leave only after the commit is on disk. When storage fails for good it stops loudly: nothing
-//! is retried on a file that may have lost a write.
+//! Answers leave only after the commit is on disk. When storage fails for good it stops loudly:
+//! nothing is retried on a file that may have lost a write.
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn case_166_a_full_disk_is_told_and_the_writer_goes_on() {
+    async fn a_full_disk_is_told_and_the_writer_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let (writer, thread) = started(&dir);
         let full = writer.run(failing(sql::ffi::SQLITE_FULL)).await.unwrap();

@@ -152,7 +152,10 @@ impl Connection {
     /// close counts.
     pub fn close(&self, code: u32, reason: &str) {
         match &self.inner {
-            Inner::Quic { connection, .. } => connection.close(code.into(), reason.as_bytes()),
+            Inner::Quic { connection, .. } if connection.close_reason().is_none() => {
+                connection.close(code.into(), reason.as_bytes());
+            }
+            Inner::Quic { .. } => {}
             Inner::Memory(side) => side.close(code, reason),
         }
     }

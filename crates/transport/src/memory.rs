@@ -235,9 +235,6 @@ pub(crate) struct MemoryReceiver {
 impl MemoryReceiver {
     /// The next bytes, or `None` at the end in order. Cancel-safe.
     pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, TransportError> {
-        if self.pipe.stopped.borrow().is_some() {
-            return Err(over());
-        }
         let is_reset = |end: &Option<End>| matches!(end, Some(End::Reset(_)));
         let chunk = tokio::select! {
             biased;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use qpc_proto::frame::{Decoder, Frame, FrameError, HEADER_BYTES};
 use qpc_proto::limits::FRAME_BYTES_MAX;
-use quinn::{ReadError, StoppedError, WriteError};
+use quinn::{ReadError, StoppedError, VarInt, WriteError};
 
 use crate::connection::{CloseReason, closed, code};
 use crate::error::TransportError;
@@ -92,8 +92,17 @@ impl FrameSender {
             // Both write nothing if they are cancelled, and remove exactly what they wrote.
             match &mut self.half {
                 SendHalf::Quic(stream) => {
+                    let stopped = stream.stopped();
                     let chunks = self.pending.make_contiguous();
-                    stream.write_chunks(chunks).await.map_err(write_error)?;
+                    // While a connection's window is full, quinn does not tell a writer of a stop;
+                    // and a stopped stream may never be given a window again.
+                    tokio::select! {
+                        biased;
+                        written = stream.write_chunks(chunks) => {
+                            written.map_err(write_error)?;
+                        }
+                        stopped = stopped => return acknowledged(stopped).and(Err(over())),
+                    }
                 }
                 SendHalf::Memory(sender) => {
                     if let Some(chunk) = self.pending.front_mut() {
@@ -129,12 +138,7 @@ impl FrameSender {
     /// As [`FrameSender::send`].
     pub async fn delivered(&mut self) -> Result<(), TransportError> {
         match &mut self.half {
-            SendHalf::Quic(stream) => match stream.stopped().await {
-                Ok(None) => Ok(()),
-                Ok(Some(stop)) => Err(TransportError::Reset(code(stop))),
-                Err(StoppedError::ConnectionLost(error)) => Err(closed(error)),
-                Err(StoppedError::ZeroRttRejected) => Err(over()),
-            },
+            SendHalf::Quic(stream) => acknowledged(stream.stopped().await),
             SendHalf::Memory(_) => Ok(()),
         }
     }
@@ -159,6 +163,7 @@ pub struct FrameReceiver {
     /// Bytes pushed into the decoder since it last gave a frame.
     held: usize,
     frame_max: usize,
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -177,7 +182,13 @@ impl FrameReceiver {
     }
 
     fn new(half: ReceiveHalf) -> Self {
-        Self { half, decoder: Decoder::default(), held: 0, frame_max: FRAME_BYTES_MAX }
+        Self {
+            half,
+            decoder: Decoder::default(),
+            held: 0,
+            frame_max: FRAME_BYTES_MAX,
+            stopped: false,
+        }
     }
 
     /// Holds at most `bytes` (and one read chunk) of an unfinished frame from now on; a longer one
@@ -218,6 +229,10 @@ impl FrameReceiver {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, TransportError> {
+        if self.stopped {
+            // quinn would call this an end in order.
+            return Err(over());
+        }
         match &mut self.half {
             ReceiveHalf::Quic(stream) => match stream.read_chunk(READ_BYTES_MAX, true).await {
                 Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
@@ -230,6 +245,7 @@ impl FrameReceiver {
     /// Tells the peer to send no more: its sender gets [`TransportError::Reset`] with this code.
     /// Without effect on a stream that has ended.
     pub fn stop(&mut self, code: u32) {
+        self.stopped = true;
         match &mut self.half {
             // It fails only for a stream that is over already.
             ReceiveHalf::Quic(stream) => drop(stream.stop(code.into())),
@@ -241,6 +257,16 @@ impl FrameReceiver {
 /// Using a half that was finished, reset or stopped here.
 pub(crate) fn over() -> TransportError {
     TransportError::Closed(CloseReason::Local)
+}
+
+/// What [`quinn::SendStream::stopped`] ended with: a stop, a lost connection, or all is received.
+fn acknowledged(stopped: Result<Option<VarInt>, StoppedError>) -> Result<(), TransportError> {
+    match stopped {
+        Ok(None) => Ok(()),
+        Ok(Some(stop)) => Err(TransportError::Reset(code(stop))),
+        Err(StoppedError::ConnectionLost(error)) => Err(closed(error)),
+        Err(StoppedError::ZeroRttRejected) => Err(over()),
+    }
 }
 
 fn write_error(error: WriteError) -> TransportError {

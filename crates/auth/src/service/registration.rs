@@ -22,8 +22,9 @@ impl Auth {
     /// and holds exactly the registering device, which signed this connection's binding.
     ///
     /// # Errors
-    /// [`AuthError::RegistrationClosed`], [`AuthError::InviteRequired`], [`AuthError::NameInvalid`],
-    /// [`AuthError::Identity`], [`AuthError::Unauthenticated`] (the proof),
+    /// [`AuthError::RegistrationClosed`], [`AuthError::InviteRequired`],
+    /// [`AuthError::NameInvalid`], [`AuthError::Identity`],
+    /// [`AuthError::Unauthenticated`] (the proof),
     /// [`AuthError::DuplicateKey`], [`AuthError::NameTaken`], [`AuthError::Store`].
     pub fn register(&self, call: &Call<'_>, register: &Register) -> Result<AccountId, AuthError> {
         // The cheap gate first; the caller's rollback gives an invite back if the rest fails.

@@ -17,8 +17,8 @@ use crate::store::sessions::{self, Expiry, NewTokens, TokenRow};
 /// Sessions of one device at a time; an older one ends when another begins.
 const SESSIONS_PER_DEVICE_MAX: u32 = 8;
 
-/// The Ed25519 base point: a valid key that nobody can have signed with knowingly. An unknown device
-/// is checked against it, so that it costs the same time as a wrong proof.
+/// The Ed25519 base point: a sound key of no device. An unknown device's proof is checked against
+/// it, so that it takes the same time as a wrong one.
 const NOBODY: PublicKey = {
     let mut bytes = [0x66; 32];
     bytes[0] = 0x58;

@@ -1,7 +1,7 @@
 //! Commits: a compare-and-swap on the last one, and everything that wins or loses with it.
 //!
-//! One transaction holds the entry, the declared roster, the Welcome and its pointers. A Commit that
-//! loses leaves nothing, its Welcome least of all (RFC 9750 section 5.2.3).
+//! One transaction holds the entry, the declared roster, the Welcome and its pointers. A Commit
+//! that loses leaves nothing, its Welcome least of all (RFC 9750 section 5.2.3).
 
 use std::collections::BTreeSet;
 
@@ -61,7 +61,7 @@ impl Delivery {
                 Err(other) => Err(other),
             };
         }
-        let channel = channels::insert(call.tx, &create.channel, create.kind)?;
+        let channel = channels::insert(call.tx, &create.channel, create.kind, call.now_ms)?;
         let mut writing = Writing::new(self, call, channel, Member::founding(call.caller));
         writing.check_current(create.bundle.after_commit)?;
         let header = writing.check_header(&draft)?;

@@ -11,8 +11,8 @@ use crate::DeliveryError;
 use crate::store::channels::{self, Channel};
 use crate::store::members;
 
-/// Puts a pointer to a Welcome into the inbox of each added device; returns the inboxes. `adds` come
-/// with the Welcome's hash, `stored` is its row and the Commit's message id.
+/// Puts a pointer to a Welcome into the inbox of each added device; returns the inboxes. `row` is
+/// the Welcome's, `message_id` the Commit's.
 pub(super) fn post_welcome(
     writing: &Writing<'_>,
     commit: &Accepted,
@@ -50,7 +50,7 @@ fn open(call: &Call<'_>, device: &DeviceRef) -> Result<Channel, DeliveryError> {
     if let Some(inbox) = channels::find(call.tx, &id, true)? {
         return Ok(inbox);
     }
-    let inbox = channels::insert(call.tx, &id, ChannelKind::Inbox)?;
+    let inbox = channels::insert(call.tx, &id, ChannelKind::Inbox, call.now_ms)?;
     members::put(call.tx, inbox.no, device, 1)?;
     Ok(inbox)
 }

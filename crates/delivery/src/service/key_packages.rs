@@ -13,7 +13,8 @@ use crate::DeliveryError;
 use crate::store::key_packages::{self, Pool};
 
 impl Delivery {
-    /// Adds KeyPackages of the calling device, all or none; returns how many single-use ones it has.
+    /// Adds KeyPackages of the calling device, all or none; returns how many single-use ones it
+    /// has.
     ///
     /// # Errors
     /// `QUOTA`, `CREDENTIAL_MISMATCH` for a package of another device, `KEY_PACKAGE_REUSED` for one
@@ -42,8 +43,8 @@ impl Delivery {
         Ok(u32::try_from(total).unwrap_or(u32::MAX))
     }
 
-    /// Takes one KeyPackage of each of an account's devices: the oldest that is fresh, else the last
-    /// resort.
+    /// Takes one KeyPackage of each of an account's devices: the oldest that is fresh, else the
+    /// last resort.
     ///
     /// # Errors
     /// [`DeliveryError::NoKeyPackage`] when none has any, [`DeliveryError::Store`].

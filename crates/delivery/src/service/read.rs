@@ -71,7 +71,8 @@ impl Delivery {
     /// may read.
     ///
     /// # Errors
-    /// [`DeliveryError::ChannelNotFound`] for any channel it was never in, [`DeliveryError::Store`].
+    /// [`DeliveryError::ChannelNotFound`] for any channel it was never in,
+    /// [`DeliveryError::Store`].
     pub fn ack(&self, call: &Call<'_>, cursors: &[Cursor]) -> Result<(), DeliveryError> {
         for cursor in cursors {
             match find(call, &cursor.channel)? {

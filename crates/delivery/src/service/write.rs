@@ -44,9 +44,8 @@ impl Delivery {
         Ok(Written { answer, wakes })
     }
 
-    /// Appends a signed statement of the calling device. It names no Commit: its `after_commit` is 0.
-    ///
-    /// `message_id` is the request's id.
+    /// Appends a signed statement of the calling device. It names no Commit: its `after_commit` is
+    /// 0. `message_id` is the request's id.
     ///
     /// # Errors
     /// [`DeliveryError::ChannelNotFound`], `MESSAGE_ID_CONFLICT`, [`DeliveryError::NotMember`],
@@ -95,10 +94,8 @@ impl Writing<'_> {
     /// Accounts that have said they leave since they are in this roster.
     pub(super) fn leavers(&self, roster: &Roster) -> Result<BTreeSet<AccountId>, DeliveryError> {
         let leaves = channels::leaves(self.call.tx, self.channel.no)?;
-        let stands = |(account, seq): &(AccountId, u64)| {
-            roster.account_since(account).is_some_and(|since| *seq > since)
-        };
-        Ok(leaves.into_iter().filter(stands).map(|(account, _)| account).collect())
+        let standing = leaves.into_iter().filter(|(account, seq)| roster.leaves(account, *seq));
+        Ok(standing.map(|(account, _)| account).collect())
     }
 }
 

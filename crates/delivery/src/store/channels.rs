@@ -20,7 +20,7 @@ pub(crate) struct Channel {
     pub(crate) last_commit: u64,
 }
 
-/// The columns of [`channel`], of a table alias `c`. A macro, so that each statement is one literal.
+/// The columns of [`channel`], of a table alias `c`. A macro: each statement is one literal.
 macro_rules! channel_columns {
     () => {
         "c.no, c.channel_id, c.kind, c.first_seq, c.head_seq, c.head, c.head_at_ms, c.last_commit"
@@ -58,7 +58,12 @@ pub(crate) fn find(tx: &Tx<'_>, id: &ChannelId, inbox: bool) -> sql::Result<Opti
 }
 
 /// A new, empty channel.
-pub(crate) fn insert(tx: &Tx<'_>, id: &ChannelId, kind: ChannelKind) -> sql::Result<Channel> {
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    id: &ChannelId,
+    kind: ChannelKind,
+    now_ms: u64,
+) -> sql::Result<Channel> {
     let code = match kind {
         ChannelKind::Direct => 1,
         ChannelKind::Group => 2,
@@ -68,9 +73,9 @@ pub(crate) fn insert(tx: &Tx<'_>, id: &ChannelId, kind: ChannelKind) -> sql::Res
     let no = tx
         .prepare_cached(
             "INSERT INTO channels (channel_id, inbox, kind, first_seq, head_seq, head, head_at_ms,
-                 last_commit) VALUES (?1, ?2, ?3, 1, 0, ?4, 0, 0)",
+                 last_commit, oldest_at_ms) VALUES (?1, ?2, ?3, 1, 0, ?4, 0, 0, ?5)",
         )?
-        .insert((id.as_bytes(), inbox, code, Digest::ZERO.as_bytes()))?;
+        .insert((id.as_bytes(), inbox, code, Digest::ZERO.as_bytes(), Number(now_ms)))?;
     Ok(Channel {
         no,
         id: *id,

@@ -92,6 +92,15 @@ impl Pool<'_> {
     }
 }
 
+/// Deletes the oldest `limit` rows as far as they were uploaded up to some time; returns how many.
+pub(crate) fn sweep(tx: &Tx<'_>, uploaded_until_ms: u64, limit: u32) -> sql::Result<usize> {
+    tx.prepare_cached(
+        "DELETE FROM key_packages WHERE uploaded_at_ms <= ?1
+         AND no IN (SELECT no FROM key_packages ORDER BY no LIMIT ?2)",
+    )?
+    .execute((Number(uploaded_until_ms), limit))
+}
+
 /// Makes a tombstone of a package.
 pub(crate) fn bury(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
     tx.prepare_cached("UPDATE key_packages SET key_package = NULL WHERE no = ?1")?

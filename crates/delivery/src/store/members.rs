@@ -46,7 +46,7 @@ impl Member {
     }
 }
 
-/// The columns of [`member`], of a table alias `m`. A macro, so that each statement is one literal.
+/// The columns of [`member`], of a table alias `m`. A macro: each statement is one literal.
 macro_rules! member_columns {
     () => {
         "m.account_id, m.device_id, m.join_seq, m.read_from, m.acked_seq, m.last_base,
@@ -102,8 +102,8 @@ pub(crate) fn of_device(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<Vec<(Cha
 }
 
 /// Puts a device in by the Commit at `join_seq`, whatever it was before. Who returns before having
-/// read up to its removal goes on reading there, else at the new join; who was restored, because the
-/// removal did not hold, keeps its place.
+/// read up to its removal goes on reading there, else at the new join; who was restored, because
+/// the removal did not hold, keeps its place.
 pub(crate) fn put(tx: &Tx<'_>, no: i64, device: &DeviceRef, join_seq: u64) -> sql::Result<()> {
     tx.prepare_cached(
         "INSERT INTO members (no, device_id, account_id, join_seq, read_from, acked_seq, last_base,

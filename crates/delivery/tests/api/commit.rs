@@ -63,14 +63,11 @@ fn a_channel_begins_with_its_first_commit_and_welcomes() {
 fn a_first_commit_has_no_predecessor() {
     let mut world = World::new();
     let (alice, _, _) = devices();
-    let mut plan = Plan::default();
-    plan.after = 1;
-    let refused = world.create(&alice, ChannelKind::Group, &plan);
-    assert_eq!(refused.unwrap_err().code(), ErrorCode::StaleCommit);
-    plan = Plan::default();
-    plan.base = 1;
-    let refused = world.create(&alice, ChannelKind::Group, &plan);
-    assert_eq!(refused.unwrap_err().code(), ErrorCode::AadMismatch);
+    for (after, base, code) in [(1, 0, ErrorCode::StaleCommit), (0, 1, ErrorCode::AadMismatch)] {
+        let plan = Plan::default().at(after, base);
+        let refused = world.create(&alice, ChannelKind::Group, &plan);
+        assert_eq!(refused.unwrap_err().code(), code);
+    }
     let refused = world.create(&alice, ChannelKind::Inbox, &Plan::default());
     assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidArgument);
     let refused = world.fetch(&alice, CHANNEL, 0);

@@ -25,9 +25,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 fn make(dir: &DataDir) -> Result<String> {
     let config = dir.read_config()?;
     let url = config.url(config.listen, dir.identity()?.fingerprint())?;
-    let mut store = dir.open_store().map_err(|error| match error {
-        ServerError::Locked => ServerError::NoAnswer,
-        other => other,
+    let mut store = dir.open_store().map_err(|error| {
+        if matches!(error, ServerError::Locked) { ServerError::NoAnswer } else { error }
     })?;
     let node = Node::open(&mut store, config.policy, &mut OsRng).map_err(ServerError::from)?;
     let now_ms = clock::system()();

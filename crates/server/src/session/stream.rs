@@ -1,7 +1,8 @@
 //! One stream: requests are taken as they come and answered in the order they came.
 //!
-//! Changes go to the writer as soon as they are read. A read starts when everything before it on the
-//! stream is answered, so it sees those changes, and only as fast as the client takes the answers.
+//! Changes go to the writer as soon as they are read. A read starts when everything before it on
+//! the stream is answered, so it sees those changes, and only as fast as the client takes the
+//! answers.
 
 use std::sync::Arc;
 
@@ -197,7 +198,7 @@ impl Answers<'_> {
         let node = Arc::clone(&self.session.shared.node);
         let read = move |tx: &qpc_storage::Tx<'_>| {
             let answered = node.handle(tx, &call, &mut OsRng);
-            answered.unwrap_or_else(|refused| refused.outputs)
+            answered.unwrap_or_else(|refused| *refused.outputs)
         };
         let outputs = self.session.shared.readers.run(read).await;
         self.put(

@@ -1,7 +1,7 @@
 //! Follows logs for one stream: pages from each cursor, then whatever is accepted, in order.
 //!
-//! Reads from the database only when the last page is written to the stream, so a slow reader costs no
-//! memory. The token is checked in the transaction of every read, and at rest from time to time.
+//! Reads from the database only when the last page is written to the stream, so a slow reader costs
+//! no memory. The token is checked in the transaction of every read, and at rest from time to time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::node::{Call, Node};
 use crate::notify::Watch;
 use crate::refusal::Refusal;
 
-/// Upper end of the random wait that a stopping server asks for, in milliseconds, so that its clients
-/// do not all come back at once.
+/// Upper end of the random wait that a stopping server asks for, in milliseconds, so that its
+/// clients do not all come back at once.
 const RETURN_WITHIN_MS: u64 = 5_000;
 
 /// Serves a subscription until it ends with a refusal to send, or its stream breaks.

@@ -109,7 +109,7 @@ fn case_173_a_second_server_on_the_same_directory_is_refused() {
 }
 
 #[tokio::test]
-async fn case_067_an_invite_registers_one_account_whether_made_beside_a_server_or_not() {
+async fn an_invite_registers_one_account_whether_made_beside_a_server_or_not() {
     let dir = tempfile::tempdir().unwrap();
     assert!(run(&["init"], dir.path()).status.success());
     let offline: ServerUrl = text(&run(&["invite"], dir.path()).stdout).trim_end().parse().unwrap();

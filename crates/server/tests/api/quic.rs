@@ -31,13 +31,19 @@ fn listen() -> (Listener, ServerUrl) {
 
 #[tokio::test]
 async fn case_019_above_the_cap_new_connections_are_refused_and_old_ones_work() {
-    let rig = Rig::start(Limits { connections_max: 1, ..Limits::default() });
+    let rig = Rig::start(Limits { connections_max: 3, ..Limits::default() });
     let (listener, url) = listen();
     let client = async {
-        let connection = connect(&url, &ClientLimits::default()).await.unwrap();
-        let client = Client { connection };
+        let mut held = Vec::new();
+        // The third has to show its address first.
+        for _ in 0..3 {
+            let connection = connect(&url, &ClientLimits::default()).await.unwrap();
+            held.push(Client { connection });
+        }
         assert!(connect(&url, &ClientLimits::default()).await.is_err());
-        client.call(&Token::NONE, &Request::ServerInfo).await.unwrap();
+        for client in held {
+            client.call(&Token::NONE, &Request::ServerInfo).await.unwrap();
+        }
     };
     tokio::select! {
         () = rig.server.serve(&listener, std::future::pending()) => unreachable!(),

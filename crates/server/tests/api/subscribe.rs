@@ -90,7 +90,7 @@ async fn a_refresh_on_the_connection_keeps_its_subscriptions() {
 }
 
 #[tokio::test]
-async fn case_057_a_logout_ends_the_subscriptions_of_its_connection() {
+async fn a_logout_ends_the_subscriptions_of_its_connection() {
     let mut rig = Rig::start(Limits { recheck: Duration::from_millis(10), ..Limits::default() });
     let one = rig.join(&Device::new(1)).await;
     one.create_channel(CHANNEL).await;

@@ -362,7 +362,8 @@ pub(crate) fn fetch(channel: ChannelId) -> Request {
     Request::Fetch(Fetch { channel, after_seq: 0, bytes_max: 0 })
 }
 
-/// An MLSMessage with a PrivateMessage (RFC 9420 sections 6 and 6.3.1) whose ciphertext is no secret.
+/// An MLSMessage with a PrivateMessage (RFC 9420 sections 6 and 6.3.1) whose ciphertext is no
+/// secret.
 fn private_message(content_type: u8, aad: &Aad, ciphertext: &[u8]) -> Bytes {
     let mut bytes = vec![0, 1, 0, 2];
     put_vector(&mut bytes, &[7; 32]);

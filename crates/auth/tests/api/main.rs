@@ -1,8 +1,9 @@
 //! The Authentication Service over a real database: every rule, and what a peer may learn of it.
+//! The `cfg(test)` tells Clippy that the helpers between the tests are tests too.
 
-#[path = "api/registration.rs"]
+#[cfg(test)]
 mod registration;
-#[path = "api/session.rs"]
+#[cfg(test)]
 mod session;
-#[path = "api/support.rs"]
+#[cfg(test)]
 mod support;

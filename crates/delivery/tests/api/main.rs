@@ -1,23 +1,26 @@
 //! The Delivery Service over a real database. MLS messages are made by hand, byte by byte, so that
 //! the service is tested against RFC 9420 and not against a library.
+//! The `cfg(test)` tells Clippy that the helpers between the tests are tests too.
 
-#[path = "api/commit.rs"]
+#[cfg(test)]
 mod commit;
-#[path = "api/direct.rs"]
+#[cfg(test)]
 mod direct;
-#[path = "api/enqueue.rs"]
+#[cfg(test)]
 mod enqueue;
-#[path = "api/healing.rs"]
+#[cfg(test)]
+mod expiry;
+#[cfg(test)]
 mod healing;
-#[path = "api/key_packages.rs"]
+#[cfg(test)]
 mod key_packages;
-#[path = "api/mls.rs"]
+#[cfg(test)]
 mod mls;
-#[path = "api/read.rs"]
+#[cfg(test)]
 mod read;
-#[path = "api/removal.rs"]
+#[cfg(test)]
 mod removal;
-#[path = "api/statement.rs"]
+#[cfg(test)]
 mod statement;
-#[path = "api/support.rs"]
+#[cfg(test)]
 mod support;

@@ -1,0 +1,104 @@
+//! One module a command; this one picks it, opens the home for it and closes it again whatever
+//! came of it. Prints nothing itself.
+
+mod chat;
+mod group;
+mod logout;
+mod protect;
+mod recv;
+mod register;
+mod send;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+
+use qpc_client::Home;
+
+use crate::args::{Arguments, Command};
+use crate::error::CliError;
+use crate::output::Output;
+use crate::session::Session;
+
+/// Where the account lives and how it is unlocked.
+struct Place {
+    folder: PathBuf,
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Place {
+    fn home(&self) -> Home {
+        Home::new(self.folder.clone())
+    }
+
+    fn existing(&self) -> Result<Home, CliError> {
+        let home = self.home();
+        if home.exists() { Ok(home) } else { Err(CliError::HomeNotFound(self.folder.clone())) }
+    }
+
+    async fn open(&self) -> Result<Session, CliError> {
+        Session::open(&self.existing()?, self.passphrase_file.as_deref()).await
+    }
+
+    /// Runs `work` on the open home. The first failure counts; closing happens in any case.
+    async fn with(
+        &self,
+        output: &mut Output,
+        work: impl AsyncFnOnce(&mut Session, &mut Output) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let mut session = self.open().await?;
+        let worked = work(&mut session, output).await;
+        let closed = session.close(output).await;
+        worked.and(closed)
+    }
+}
+
+/// Runs the command that `arguments` name.
+pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(), CliError> {
+    let folder = arguments.home.map_or_else(default_folder, Ok)?;
+    let place = Place { folder, passphrase_file: arguments.passphrase_file };
+    match arguments.command {
+        Command::Register(register) => register::run(&place, register, output).await,
+        Command::Logout { wipe, yes } => {
+            logout::run(&place, logout::Extent { wipe, yes }, output).await
+        }
+        Command::Passphrase(change) => protect::run(&place, &change, output),
+        Command::Chat { plain: false, .. } => Err(CliError::Usage(
+            "the full-screen chat is not there yet: use `qpc chat --plain TARGET`".to_owned(),
+        )),
+        Command::Chat { plain: true, target } => {
+            place.with(output, async |s, o| chat::run(s, o, &target).await).await
+        }
+        Command::Whoami => place.with(output, show::whoami).await,
+        Command::Contacts => place.with(output, show::contacts).await,
+        Command::Channels => place.with(output, show::channels).await,
+        Command::Members { target } => {
+            place.with(output, async |s, o| show::members(s, o, &target).await).await
+        }
+        Command::History { target, limit } => {
+            place.with(output, async |s, o| show::history(s, o, (&target, limit)).await).await
+        }
+        Command::Verify(verify) => {
+            place.with(output, async |s, o| verify::run(s, o, &verify).await).await
+        }
+        Command::Dm { name } => {
+            place.with(output, async |s, o| group::direct(s, o, &name).await).await
+        }
+        Command::Group(group) => {
+            place.with(output, async |s, o| group::run(s, o, &group).await).await
+        }
+        Command::Send(send) => place.with(output, async |s, o| send::run(s, o, send).await).await,
+        Command::Recv(recv) => place.with(output, async |s, o| recv::run(s, o, &recv).await).await,
+    }
+}
+
+/// `$XDG_DATA_HOME/qpc`, else `~/.local/share/qpc` (XDG Base Directory Specification: a relative
+/// path counts as unset).
+fn default_folder() -> Result<PathBuf, CliError> {
+    #[expect(clippy::disallowed_methods, reason = "the edge where a default folder is found")]
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    data.filter(|folder| folder.is_absolute())
+        .or_else(|| Some(std::env::home_dir()?.join(".local/share")))
+        .map(|folder| folder.join("qpc"))
+        .ok_or_else(|| CliError::Usage("this user has no home folder: give --home DIR".to_owned()))
+}

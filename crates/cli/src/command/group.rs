@@ -1,0 +1,37 @@
+//! `qpc dm` and `qpc group`: changes of channels, each done when the server has accepted it.
+
+use crate::args::Group;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::session::{ANSWER, Session};
+
+/// `qpc dm NAME`.
+pub(super) async fn direct(
+    session: &mut Session,
+    output: &mut Output,
+    name: &str,
+) -> Result<(), CliError> {
+    let client = session.client();
+    let channel = session.answer(ANSWER, client.dm(name)).await?;
+    output.records(&[channel])
+}
+
+/// `qpc group ...`.
+pub(super) async fn run(
+    session: &mut Session,
+    output: &mut Output,
+    group: &Group,
+) -> Result<(), CliError> {
+    let client = session.client();
+    let channel = match group {
+        Group::Create { title } => session.answer(ANSWER, client.group_create(title)).await,
+        Group::Add { group, names } => {
+            session.answer(ANSWER, client.group_add(group, names)).await
+        }
+        Group::Remove { group, names } => {
+            session.answer(ANSWER, client.group_remove(group, names)).await
+        }
+        Group::Leave { group } => session.answer(ANSWER, client.group_leave(group)).await,
+    }?;
+    output.records(&[channel])
+}

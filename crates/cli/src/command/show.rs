@@ -1,0 +1,54 @@
+//! Commands that only show what this home knows. They work without a server.
+
+use crate::error::CliError;
+use crate::output::Output;
+use crate::session::{ANSWER, Session};
+
+/// `qpc whoami`.
+pub(super) async fn whoami(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
+    let client = session.client();
+    let whoami = session.answer(ANSWER, client.whoami()).await?;
+    output.records(&[whoami])
+}
+
+/// `qpc contacts`.
+pub(super) async fn contacts(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
+    let client = session.client();
+    let contacts = session.answer(ANSWER, client.contacts()).await?;
+    if contacts.is_empty() {
+        output.remark("no contacts yet: `qpc dm NAME` meets somebody");
+    }
+    output.records(&contacts)
+}
+
+/// `qpc channels`.
+pub(super) async fn channels(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
+    let client = session.client();
+    let channels = session.answer(ANSWER, client.channels()).await?;
+    if channels.is_empty() {
+        output.remark("no channels yet: `qpc dm NAME` or `qpc group create TITLE` makes one");
+    }
+    output.records(&channels)
+}
+
+/// `qpc members TARGET`.
+pub(super) async fn members(
+    session: &mut Session,
+    output: &mut Output,
+    target: &str,
+) -> Result<(), CliError> {
+    let client = session.client();
+    let members = session.answer(ANSWER, client.members(target)).await?;
+    output.records(&members)
+}
+
+/// `qpc history TARGET --limit N`.
+pub(super) async fn history(
+    session: &mut Session,
+    output: &mut Output,
+    (target, limit): (&str, u64),
+) -> Result<(), CliError> {
+    let client = session.client();
+    let messages = session.answer(ANSWER, client.history(target, limit)).await?;
+    output.records(&messages)
+}

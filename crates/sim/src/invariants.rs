@@ -1,0 +1,171 @@
+//! What must hold when the world is at rest, judged from what each client shows its user.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use qpc_client::machine::Standing;
+use qpc_client::view::{Channel, ChannelStatus, Message, MessageState};
+use qpc_proto::ChannelId;
+
+use crate::world::World;
+
+/// One client's view of one channel.
+struct Seen {
+    client: usize,
+    channel: Channel,
+    standing: Option<Standing>,
+    history: Vec<Message>,
+}
+
+/// Checks everything.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn check(world: &mut World) -> Result<()> {
+    for client in &world.clients {
+        ensure!(client.alarms.is_empty(), "an honest run raised an alarm: {:?}", client.alarms);
+    }
+    let mut by_channel: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
+    let mut texts: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for index in 0..world.clients.len() {
+        for seen in views(world, index)? {
+            check_client(&seen)?;
+            for message in &seen.history {
+                if matches!(message.state, MessageState::Received | MessageState::Accepted) {
+                    let first = texts.entry(message.text.clone()).or_default().insert(index);
+                    ensure!(first, "{index} shows {:?} twice", message.text);
+                }
+            }
+            by_channel.entry(seen.channel.channel.clone()).or_default().push(seen);
+        }
+    }
+    for seen in by_channel.values() {
+        check_in_step(seen)?;
+        check_same_log(seen)?;
+    }
+    check_written(world, &by_channel)
+}
+
+fn views(world: &mut World, index: usize) -> Result<Vec<Seen>> {
+    let (now_ms, rng) = (world.now_ms, &mut world.rng);
+    let client = world.clients.get_mut(index).context("no such client")?;
+    let channels = client.with((now_ms, &mut *rng), |m, s| m.channels(s))?;
+    let mut all = Vec::new();
+    for channel in channels {
+        let id = ChannelId::from_hex(&channel.channel)?;
+        let history = client.with((now_ms, &mut *rng), |m, s| m.history(s, (&id, 100_000)))?;
+        let live = matches!(channel.status, ChannelStatus::Active | ChannelStatus::Unconfirmed);
+        let standing = if live {
+            Some(client.with((now_ms, &mut *rng), |m, s| m.standing(s, &id))?)
+        } else {
+            None
+        };
+        all.push(Seen { client: index, channel, standing, history });
+    }
+    Ok(all)
+}
+
+/// The outbox is empty, nothing is stuck, nothing was unreadable.
+fn check_client(seen: &Seen) -> Result<()> {
+    let channel = &seen.channel;
+    ensure!(
+        matches!(
+            channel.status,
+            ChannelStatus::Active | ChannelStatus::Unconfirmed | ChannelStatus::Left | ChannelStatus::Failed
+        ),
+        "client {} is stuck in {channel:?}",
+        seen.client
+    );
+    ensure!(channel.outbox == 0, "client {} still sends in {channel:?}", seen.client);
+    for message in &seen.history {
+        ensure!(
+            message.state != MessageState::Unreadable,
+            "client {} could not read {message:?}",
+            seen.client
+        );
+    }
+    let seqs: Vec<u64> = texts_of(seen).map(|(seq, _)| seq).collect();
+    let distinct: BTreeSet<u64> = seqs.iter().copied().collect();
+    ensure!(distinct.len() == seqs.len(), "client {} shows one entry twice", seen.client);
+    Ok(())
+}
+
+/// Messages with a place in the log.
+fn texts_of(seen: &Seen) -> impl Iterator<Item = (u64, &str)> {
+    seen.history.iter().filter_map(|message| match message.state {
+        MessageState::Received | MessageState::Accepted => {
+            message.seq.map(|seq| (seq, message.text.as_str()))
+        }
+        MessageState::Waiting
+        | MessageState::Sealed
+        | MessageState::Refused
+        | MessageState::Unreadable
+        | MessageState::Notice => None,
+    })
+}
+
+/// All who are in have read the same log to its end and hold the same keys.
+fn check_in_step(all: &[Seen]) -> Result<()> {
+    let mut live = all.iter().filter_map(|seen| seen.standing.as_ref().map(|s| (seen.client, s)));
+    let Some((first, standing)) = live.next() else { return Ok(()) };
+    for (other, same) in live {
+        ensure!(
+            standing == same,
+            "clients {first} and {other} are out of step in {:?}: {standing:?} {same:?}",
+            all.first().map(|seen| &seen.channel)
+        );
+    }
+    Ok(())
+}
+
+/// The first number that a client could read: that of its own joining.
+fn joined_at(seen: &Seen) -> u64 {
+    let notices = seen.history.iter().filter(|message| message.state == MessageState::Notice);
+    notices.filter(|m| m.text.ends_with("added you")).filter_map(|m| m.seq).max().unwrap_or(0)
+}
+
+/// Two clients that are in show the same messages in the same places since both are in.
+fn check_same_log(all: &[Seen]) -> Result<()> {
+    let live: Vec<&Seen> = all.iter().filter(|seen| seen.standing.is_some()).collect();
+    for (position, one) in live.iter().enumerate() {
+        for other in live.iter().skip(position.saturating_add(1)) {
+            let since = joined_at(one).max(joined_at(other));
+            let log = |seen: &Seen| -> BTreeMap<u64, String> {
+                let texts = texts_of(seen).filter(|(seq, _)| *seq > since);
+                texts.map(|(seq, text)| (seq, text.to_owned())).collect()
+            };
+            let (a, b) = (log(one), log(other));
+            ensure!(
+                a == b,
+                "clients {} and {} show different logs since {since}: {a:?} {b:?}",
+                one.client,
+                other.client
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every text written is accepted or visibly refused at its writer, and nothing else is anywhere.
+fn check_written(world: &World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Result<()> {
+    let mut own: BTreeMap<&str, MessageState> = BTreeMap::new();
+    for seen in by_channel.values().flatten() {
+        for message in seen.history.iter().filter(|m| m.state != MessageState::Notice) {
+            let (writer, _) = world
+                .written
+                .get(&message.text)
+                .with_context(|| format!("nobody wrote {message:?}"))?;
+            if *writer == seen.client {
+                own.insert(&message.text, message.state);
+            }
+        }
+    }
+    for (text, (writer, _)) in &world.written {
+        let state = own.get(text.as_str());
+        ensure!(
+            matches!(state, Some(MessageState::Accepted | MessageState::Refused)),
+            "{text:?} of {writer} ended as {state:?}"
+        );
+    }
+    Ok(())
+}

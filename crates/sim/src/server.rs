@@ -1,0 +1,45 @@
+//! The server of a simulated world: the real node over a real database file, restarted by reopening it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use qpc_server::{Call, Node, Outputs, Policy, schemas};
+use qpc_storage::{Durability, Key, Options, Store};
+use rand_chacha::ChaCha8Rng;
+
+/// A server process.
+pub(crate) struct SimServer {
+    path: PathBuf,
+    running: Option<(Store, Node)>,
+}
+
+fn policy() -> Policy {
+    let mut policy = Policy::default();
+    policy.auth.registration = qpc_proto::message::RegistrationMode::Open;
+    policy
+}
+
+impl SimServer {
+    pub(crate) fn start(path: PathBuf, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let mut server = Self { path, running: None };
+        server.restart(rng)?;
+        Ok(server)
+    }
+
+    /// Drops everything in memory and opens the file again.
+    pub(crate) fn restart(&mut self, rng: &mut ChaCha8Rng) -> Result<()> {
+        self.running = None;
+        let options = Options::new(Key::from_bytes([7; 32]), schemas())
+            .with_durability(Durability::Process);
+        let mut store = Store::open(&self.path, &options)?;
+        let node = Node::open(&mut store, policy(), rng)?;
+        self.running = Some((store, node));
+        Ok(())
+    }
+
+    /// One group commit.
+    pub(crate) fn apply(&mut self, calls: Vec<Call>, rng: &mut ChaCha8Rng) -> Result<Vec<Outputs>> {
+        let (store, node) = self.running.as_mut().context("the server is down")?;
+        Ok(node.apply(store, calls, rng)?)
+    }
+}

@@ -1,0 +1,156 @@
+//! A client of a simulated world: the real core over a real database file, crashed by dropping it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use qpc_client::machine::{Input, Machine, Outgoing, Pool, Step};
+use qpc_client::view::Event;
+use qpc_client::{Account, ClientError, Core, Output};
+use qpc_proto::binding::ChannelBinding;
+use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::message::{Page, Response};
+use qpc_proto::{AccountId, ChannelId, ErrorBody, Token};
+use qpc_server::{Call, Peer};
+use qpc_storage::{Durability, Key, Options, Store};
+use rand_chacha::ChaCha8Rng;
+use rand_core::RngCore as _;
+
+use super::World;
+
+/// A logged-in connection, with what is on its way in both directions.
+pub(crate) struct Link {
+    pub(crate) peer: Peer,
+    pub(crate) token: Token,
+    pub(crate) up: VecDeque<Outgoing>,
+    pub(crate) down: VecDeque<Down>,
+    /// The followed logs and how far each was pushed.
+    pub(crate) followed: BTreeMap<ChannelId, u64>,
+}
+
+/// On its way to a client.
+pub(crate) enum Down {
+    Answer(Outgoing, Frame),
+    Page(Page),
+}
+
+/// A client process.
+pub(crate) struct SimClient {
+    pub(crate) name: String,
+    path: PathBuf,
+    pub(crate) core: Option<Core>,
+    pub(crate) link: Option<Link>,
+    pub(crate) alarms: Vec<String>,
+}
+
+fn options() -> Options {
+    Options::new(Key::from_bytes([9; 32]), Machine::schemas())
+        .with_durability(Durability::Process)
+}
+
+const POOL: Pool = Pool { full: 8, refill: 4 };
+
+impl SimClient {
+    /// Opens the file again after a crash.
+    pub(crate) fn reopen(&mut self) -> Result<()> {
+        self.core = None;
+        self.link = None;
+        self.core = Some(Core::open(Store::open(&self.path, &options())?, POOL)?);
+        Ok(())
+    }
+
+    /// The account of this client.
+    pub(crate) fn account(&self) -> Result<AccountId> {
+        let who = self.core.as_ref().context("the client is down")?.machine().whoami();
+        Ok(AccountId::from_hex(&who.account)?)
+    }
+
+    /// Runs a command or query.
+    pub(crate) fn with<T>(
+        &mut self,
+        (now_ms, rng): (u64, &mut ChaCha8Rng),
+        work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
+    ) -> Result<T> {
+        let core = self.core.as_mut().context("the client is down")?;
+        let (value, output) = core.with((now_ms, rng), work)?;
+        self.take(output);
+        Ok(value)
+    }
+
+    pub(crate) fn step(&mut self, (now_ms, rng): (u64, &mut ChaCha8Rng), input: Input) -> Result<()> {
+        let core = self.core.as_mut().context("the client is down")?;
+        let output = core.step((now_ms, rng), input)?;
+        self.take(output);
+        Ok(())
+    }
+
+    /// Puts what a step wants sent on its way.
+    fn take(&mut self, output: Output) {
+        for event in output.events {
+            if let Event::Alarm { channel, seq, text } = event {
+                self.alarms.push(format!("{} at {channel:?} {seq:?}: {text}", self.name));
+            }
+        }
+        if let Some(link) = self.link.as_mut() {
+            link.up.extend(output.requests);
+            if let Some(cursors) = output.subscribe {
+                link.followed = cursors.iter().map(|c| (c.channel, c.seq)).collect();
+            }
+        }
+    }
+}
+
+/// A request's frame under a token.
+pub(crate) fn frame(outgoing: &Outgoing, token: &Token) -> RequestFrame {
+    RequestFrame {
+        method: outgoing.request.method().as_u16(),
+        token: token.clone(),
+        request_id: outgoing.request_id,
+        body: outgoing.request.encode(),
+    }
+}
+
+/// What a frame answers.
+pub(crate) fn decode(outgoing: &Outgoing, frame: Frame) -> Result<Result<Response, ErrorBody>> {
+    match frame {
+        Frame::Reply(body) => Ok(Ok(Response::decode(outgoing.request.method(), body)?)),
+        Frame::Error(code, body) => Ok(Err(ErrorBody::decode(code, &body)?)),
+        Frame::Request(_) | Frame::Item(_) | Frame::End => bail!("no answer"),
+    }
+}
+
+impl World {
+    /// What both ends of a new connection know.
+    pub(crate) fn binding(&mut self) -> ChannelBinding {
+        let mut exporter = [0; 32];
+        self.rng.fill_bytes(&mut exporter);
+        ChannelBinding { exporter, fingerprint: [3; 32] }
+    }
+
+    /// Makes an account and the client over it.
+    pub(crate) fn register(&mut self, index: usize, path: PathBuf) -> Result<()> {
+        let name = format!("user{index}");
+        let mut store = Store::open(&path, &options())?;
+        let clock = (self.now_ms, &mut self.rng);
+        let account =
+            Account::prepare(&mut store, (&name, "qpc://sim:1/#00"), clock)?;
+        let binding = self.binding();
+        let (request_id, request) = account.request(&binding, None);
+        let frame = RequestFrame {
+            method: request.method().as_u16(),
+            token: Token::NONE,
+            request_id,
+            body: request.encode(),
+        };
+        let peer = Peer { binding, device: None };
+        let call = Call { frame, peer, now_ms: self.now_ms };
+        let outputs = self.server.apply(vec![call], &mut self.rng)?;
+        match outputs.into_iter().next().map(|output| output.frame) {
+            Some(Frame::Reply(_)) => account.registered(&mut store)?,
+            other => bail!("registration failed: {other:?}"),
+        }
+        let core = Some(Core::open(store, POOL)?);
+        self.clients.push(SimClient { name, path, core, link: None, alarms: Vec::new() });
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! What may happen between a client and the server, one event at a time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use anyhow::{Context as _, Result, bail};
+use qpc_client::machine::{Failure, Input};
+use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::message::{Fetch, Method, Request, Response};
+use qpc_proto::{ChannelId, RequestId, Token};
+use qpc_server::{Call, Outputs, Peer, PeerChange};
+
+use super::World;
+use super::client::{Down, Link, decode, frame};
+
+impl World {
+    /// Opens a connection and logs in.
+    pub(crate) fn connect(&mut self, index: usize) -> Result<()> {
+        let binding = self.binding();
+        let (now_ms, mut peer) = (self.now_ms, Peer { binding, device: None });
+        let login = self.client(index)?.core.as_ref().context("down")?.machine().login(&binding);
+        let request = Request::Login(login);
+        let frame = RequestFrame {
+            method: request.method().as_u16(),
+            token: Token::NONE,
+            request_id: RequestId::ZERO,
+            body: request.encode(),
+        };
+        let outputs = self.server.apply(vec![Call { frame, peer, now_ms }], &mut self.rng)?;
+        let output = outputs.into_iter().next().context("no answer")?;
+        let Frame::Reply(body) = output.frame else { bail!("login refused") };
+        let Response::Tokens(tokens) = Response::decode(Method::Login, body)? else {
+            bail!("no tokens")
+        };
+        if let Some(PeerChange::Bind(device)) = output.peer_change {
+            peer.device = Some(device);
+        }
+        self.trace.note(format!("{} connects", index));
+        let rng = &mut self.rng;
+        let client = self.clients.get_mut(index).context("no such client")?;
+        client.link = Some(Link {
+            peer,
+            token: tokens.access_token.clone(),
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            followed: BTreeMap::new(),
+        });
+        client.step((now_ms, rng), Input::Online(tokens))?;
+        self.push(index)
+    }
+
+    /// Breaks a connection: whatever is on its way is lost.
+    pub(crate) fn disconnect(&mut self, index: usize) -> Result<()> {
+        let (now_ms, rng) = (self.now_ms, &mut self.rng);
+        let client = self.clients.get_mut(index).context("no such client")?;
+        if client.link.take().is_some() {
+            client.step((now_ms, rng), Input::Offline("lost".into()))?;
+        }
+        Ok(())
+    }
+
+    /// Delivers up to `count` requests of random clients in one group commit. `twice` delivers each a
+    /// second time, as a retry would; `lose` loses the answers with their connections.
+    pub(crate) fn deliver_up(&mut self, count: usize, (twice, lose): (bool, bool)) -> Result<bool> {
+        let mut batch = Vec::new();
+        for _ in 0..count {
+            let ready: Vec<usize> = (0..self.clients.len())
+                .filter(|i| self.clients.get(*i).is_some_and(|c| {
+                    c.link.as_ref().is_some_and(|link| !link.up.is_empty())
+                }))
+                .collect();
+            let pick = self.below(ready.len());
+            let Some(index) = ready.get(pick).copied() else { break };
+            let link = self.client(index)?.link.as_mut().context("no link")?;
+            let Some(outgoing) = link.up.pop_front() else { break };
+            let (frame, peer) = (frame(&outgoing, &link.token), link.peer);
+            batch.push((index, outgoing, frame, peer));
+        }
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        let now_ms = self.now_ms;
+        let calls = |batch: &[(usize, _, RequestFrame, Peer)]| -> Vec<Call> {
+            let call = |(_, _, frame, peer): &(usize, _, RequestFrame, Peer)| Call {
+                frame: frame.clone(),
+                peer: *peer,
+                now_ms,
+            };
+            batch.iter().map(call).collect()
+        };
+        let mut outputs = self.server.apply(calls(&batch), &mut self.rng)?;
+        if twice {
+            self.trace.fault(format!("{} requests arrive twice", batch.len()));
+            let first: Vec<Outputs> = outputs;
+            outputs = self.server.apply(calls(&batch), &mut self.rng)?;
+            for (again, before) in outputs.iter_mut().zip(first) {
+                again.wakes.extend(before.wakes);
+            }
+        }
+        let mut wakes = BTreeSet::new();
+        for ((index, outgoing, ..), output) in batch.into_iter().zip(outputs) {
+            let name = outgoing.request.method().as_str();
+            self.trace.note(format!("{index} {name} -> {}", summary(&output.frame)));
+            wakes.extend(output.wakes);
+            if lose {
+                self.trace.fault(format!("{index} loses the answer to {name}"));
+                self.disconnect(index)?;
+            } else if let Some(link) = self.client(index)?.link.as_mut() {
+                link.down.push_back(Down::Answer(outgoing, output.frame));
+            }
+        }
+        self.wake(&wakes)?;
+        Ok(true)
+    }
+
+    /// Delivers what waits first on a client's connection.
+    pub(crate) fn deliver_down(&mut self, index: usize) -> Result<bool> {
+        let (now_ms, rng) = (self.now_ms, &mut self.rng);
+        let client = self.clients.get_mut(index).context("no such client")?;
+        let Some(link) = client.link.as_mut() else { return Ok(false) };
+        let Some(down) = link.down.pop_front() else { return Ok(false) };
+        let input = match down {
+            Down::Page(page) => Input::Page(page),
+            Down::Answer(outgoing, frame) => {
+                let result = decode(&outgoing, frame)?.map_err(Failure::Refused);
+                Input::Answer(outgoing.work, result)
+            }
+        };
+        client.step((now_ms, rng), input)?;
+        self.push(index)?;
+        Ok(true)
+    }
+
+    /// Pushes grown logs to those who follow them.
+    fn wake(&mut self, channels: &BTreeSet<ChannelId>) -> Result<()> {
+        for index in 0..self.clients.len() {
+            for channel in channels {
+                self.push_channel(index, channel)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes everything that a client follows and has not been pushed.
+    pub(crate) fn push(&mut self, index: usize) -> Result<()> {
+        let link = self.client(index)?.link.as_ref();
+        let followed: Vec<ChannelId> =
+            link.map(|link| link.followed.keys().copied().collect()).unwrap_or_default();
+        for channel in followed {
+            self.push_channel(index, &channel)?;
+        }
+        Ok(())
+    }
+
+    fn push_channel(&mut self, index: usize, channel: &ChannelId) -> Result<()> {
+        let now_ms = self.now_ms;
+        let Some(link) = self.client(index)?.link.as_ref() else { return Ok(()) };
+        let Some(after_seq) = link.followed.get(channel).copied() else { return Ok(()) };
+        let request = Request::Fetch(Fetch { channel: *channel, after_seq, bytes_max: 0 });
+        let frame = RequestFrame {
+            method: request.method().as_u16(),
+            token: link.token.clone(),
+            request_id: RequestId::ZERO,
+            body: request.encode(),
+        };
+        let call = Call { frame, peer: link.peer, now_ms };
+        let outputs = self.server.apply(vec![call], &mut self.rng)?;
+        let Some(Frame::Reply(body)) = outputs.into_iter().next().map(|output| output.frame) else {
+            return Ok(());
+        };
+        let Response::Page(page) = Response::decode(Method::Fetch, body)? else {
+            bail!("no page")
+        };
+        let Some(last) = page.entries.last().map(|entry| entry.seq) else { return Ok(()) };
+        if let Some(link) = self.client(index)?.link.as_mut() {
+            link.followed.insert(*channel, last);
+            link.down.push_back(Down::Page(page));
+        }
+        Ok(())
+    }
+}
+
+fn summary(frame: &Frame) -> String {
+    match frame {
+        Frame::Reply(_) => "ok".to_owned(),
+        Frame::Error(code, _) => format!("error {code}"),
+        Frame::Request(_) | Frame::Item(_) | Frame::End => "?".to_owned(),
+    }
+}

@@ -91,7 +91,8 @@ CREATE TABLE intent (
     request_id BLOB NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     not_before_ms INTEGER NOT NULL DEFAULT 0,
-    reason TEXT
+    reason TEXT,
+    statement BLOB
 );
 CREATE INDEX intent_open ON intent (channel, id) WHERE state < 3;
 

@@ -308,7 +308,7 @@ impl Client {
         drop((host, running));
         if let Some(end) = end {
             // Other handles keep the thread alive; then it ends with them.
-            tokio::time::timeout(std::time::Duration::from_secs(5), end).await.map_or((), drop);
+            drop(tokio::time::timeout(std::time::Duration::from_secs(5), end).await);
         }
         Ok(())
     }

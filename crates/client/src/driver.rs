@@ -5,7 +5,7 @@ mod connection;
 mod host;
 
 pub(crate) use connection::Driver;
-pub(crate) use host::{Effects, Host};
+pub(crate) use host::Host;
 
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Request, Response};

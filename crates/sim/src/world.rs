@@ -23,7 +23,6 @@ use crate::trace::Trace;
 pub struct World {
     pub(crate) rng: ChaCha8Rng,
     pub(crate) now_ms: u64,
-    start_ms: u64,
     pub(crate) server: SimServer,
     pub(crate) clients: Vec<SimClient>,
     /// What happened.
@@ -50,11 +49,9 @@ impl World {
         let dir = tempfile::tempdir()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let server = SimServer::start(dir.path().join("server.db"), &mut rng)?;
-        let start_ms = wall_clock_ms();
         let mut world = Self {
             rng,
-            now_ms: start_ms,
-            start_ms,
+            now_ms: wall_clock_ms(),
             server,
             clients: Vec::new(),
             trace: Trace::default(),
@@ -82,10 +79,5 @@ impl World {
 
     pub(crate) fn client(&mut self, index: usize) -> Result<&mut SimClient> {
         self.clients.get_mut(index).context("no such client")
-    }
-
-    /// Milliseconds since the start.
-    pub(crate) fn elapsed_ms(&self) -> u64 {
-        self.now_ms.saturating_sub(self.start_ms)
     }
 }

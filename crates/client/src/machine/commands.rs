@@ -142,6 +142,7 @@ impl Machine {
         }
         self.refuse_outbox(step, &row, "you left")?;
         let intent = self.intend(step, channel, (IntentKind::Leave, &[], 0))?;
+        step.db.put_statement(intent, &self.leave_statement(step, channel)?)?;
         row.status = Status::Leaving;
         step.db.put_channel(&row)?;
         Ok(Started { intent: Some(intent), channel: *channel })

@@ -89,9 +89,10 @@ impl Machine {
                 }
             } else if intent.kind == IntentKind::Leave {
                 let work = Work::Statement(intent.id);
-                if self.is_due(&work, step.now_ms) {
-                    let statement = self.leave_statement(step, &intent.channel)?;
-                    let channel = intent.channel;
+                if self.is_due(&work, step.now_ms)
+                    && let Some(statement) = step.db.statement(intent.id)?
+                {
+                    let (channel, statement) = (intent.channel, statement.into());
                     let request = Request::Statement(Statement { channel, statement });
                     let request_id = intent.request_id;
                     self.send(out, Outgoing { work, request_id, request });

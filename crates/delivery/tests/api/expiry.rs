@@ -149,7 +149,7 @@ fn a_tombstone_goes_when_its_package_can_t_come_back() {
     let device = Device::new(1, 1);
     let package = device.key_package(1, false, NOW);
     let upload = UploadKeyPackages { key_packages: vec![package], last_resort: None };
-    let mut put = |world: &mut World| {
+    let put = |world: &mut World| {
         let done = world.call(&device, |d, call| d.upload(call, &upload));
         done.map_err(|error| error.code())
     };

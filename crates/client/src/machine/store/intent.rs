@@ -160,6 +160,21 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// Keeps the signed statement of an operation: every retry sends the same bytes.
+    pub(crate) fn put_statement(&self, id: u64, statement: &[u8]) -> sql::Result<()> {
+        self.0
+            .prepare_cached("UPDATE intent SET statement = ?2 WHERE id = ?1")?
+            .execute(params![id, statement])?;
+        Ok(())
+    }
+
+    /// The signed statement of an operation.
+    pub(crate) fn statement(&self, id: u64) -> sql::Result<Option<Vec<u8>>> {
+        self.0
+            .prepare_cached("SELECT statement FROM intent WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+    }
+
     /// The operation is about another channel: the pair's live one.
     pub(crate) fn move_intent(&self, id: u64, channel: &ChannelId) -> sql::Result<()> {
         self.0

@@ -242,14 +242,6 @@ impl Db<'_> {
         }
     }
 
-    /// Channels with unsettled messages.
-    pub(crate) fn outbox_channels(&self) -> sql::Result<Vec<ChannelId>> {
-        self.0
-            .prepare_cached("SELECT DISTINCT channel FROM outbox WHERE accepted_seq IS NULL ORDER BY channel")?
-            .query_map([], |row| row.get(0).map(ChannelId))?
-            .collect()
-    }
-
     /// Notes the sealed bytes of a message.
     pub(crate) fn seal(
         &self,

@@ -49,7 +49,7 @@ impl CliError {
         match self {
             Self::Usage(_) => "USAGE",
             Self::Input { .. } => "INPUT_UNREADABLE",
-            Self::HomeNotFound(_) => "HOME_NOT_FOUND",
+            Self::HomeNotFound(_) => "NO_ACCOUNT",
             Self::PassphraseNeeded(_) => "PASSPHRASE_NEEDED",
             Self::Refused(_) => "MESSAGE_REFUSED",
             Self::Waiting(_) => "WAITING",
@@ -70,8 +70,7 @@ impl CliError {
     fn exit_number(&self) -> u8 {
         match self {
             Self::Output(_) | Self::HomeNotMade { .. } | Self::Internal(_) => 1,
-            Self::Usage(_) | Self::Input { .. } => 2,
-            Self::HomeNotFound(_) => 3,
+            Self::Usage(_) | Self::Input { .. } | Self::HomeNotFound(_) => 2,
             Self::Refused(_) => 4,
             Self::Waiting(_) => 5,
             Self::PassphraseNeeded(_) => 7,

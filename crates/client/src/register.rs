@@ -2,8 +2,8 @@
 //! for again with the same request.
 
 use qpc_proto::binding::Purpose;
-use qpc_proto::message::{Method, Register, Request, Response};
-use qpc_proto::{DeviceId, RequestId};
+use qpc_proto::message::{Login, Register, Request, Response};
+use qpc_proto::{DeviceId, ErrorCode, RequestId, Token};
 use qpc_storage::{Outcome, Store};
 use qpc_transport::{ClientLimits, Connection, ServerUrl, connect};
 use rand_core::{CryptoRng, OsRng, RngCore};
@@ -91,6 +91,12 @@ impl Account {
         (self.profile.register_request, Request::Register(register))
     }
 
+    fn login(&self, connection: &Connection) -> Request {
+        let device = self.profile.identity.device;
+        let proof = self.profile.keys.prove(&connection.binding(), &device, Purpose::Login);
+        Request::Login(Login { device, proof })
+    }
+
     /// Notes that the server took it.
     ///
     /// # Errors
@@ -130,14 +136,30 @@ pub(crate) async fn register(
     }
 }
 
+/// Registers; an account that is there already is this one if its device can log in: then an earlier
+/// answer was lost (a retry on another connection has another proof, so the server cannot tell).
 async fn ask(account: &Account, url: &ServerUrl) -> Result<(), ClientError> {
     let connection: Connection = connect(url, &ClientLimits::default()).await?;
     let (id, request) =
         account.request(&connection.binding(), url.invite.as_ref().map(|code| **code));
-    let answer = call(&connection, (&qpc_proto::Token::NONE, id), &request).await;
+    let answer = call(&connection, (&Token::NONE, id), &request).await;
+    let taken = match answer {
+        Ok(Response::Registered(id)) if id == account.profile.identity.device.account => Ok(()),
+        Ok(_) => Err(ClientError::Alarm("it answered the registration oddly".into())),
+        Err(ClientError::Refused(body)) if is_repeated(body.code) => {
+            let login = call(&connection, (&Token::NONE, RequestId::ZERO), &account.login(&connection));
+            match login.await {
+                Ok(Response::Tokens(_)) => Ok(()),
+                Ok(_) | Err(_) => Err(ClientError::Refused(body)),
+            }
+        }
+        Err(error) => Err(error),
+    };
     connection.close(0, "");
-    match answer? {
-        Response::Registered(id) if id == account.profile.identity.device.account => Ok(()),
-        _ => Err(ClientError::Alarm(format!("it answered {} oddly", Method::Register.as_str()))),
-    }
+    taken
+}
+
+/// Refusals that an account gets which registered before.
+fn is_repeated(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DuplicateKey | ErrorCode::RequestIdConflict | ErrorCode::NameTaken)
 }

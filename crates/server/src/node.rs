@@ -252,6 +252,7 @@ impl Node {
     pub(crate) fn sweep(&self, tx: &Tx<'_>, now_ms: u64) -> Result<(), Refusal> {
         store::sweep_answers(tx, now_ms.saturating_sub(ANSWERS_KEPT_MS), SWEEP_ROWS_MAX)?;
         self.auth.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?;
+        self.delivery.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?;
         Ok(())
     }
 

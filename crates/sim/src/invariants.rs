@@ -29,7 +29,7 @@ pub fn check(world: &mut World) -> Result<()> {
     let mut texts: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for index in 0..world.clients.len() {
         for seen in views(world, index)? {
-            check_client(&seen)?;
+            check_client(&seen).with_context(|| others(world, &seen.channel.channel))?;
             for message in &seen.history {
                 if matches!(message.state, MessageState::Received | MessageState::Accepted) {
                     let first = texts.entry(message.text.clone()).or_default().insert(index);
@@ -63,6 +63,21 @@ fn views(world: &mut World, index: usize) -> Result<Vec<Seen>> {
         all.push(Seen { client: index, channel, standing, history });
     }
     Ok(all)
+}
+
+/// What every client shows of a channel, for a failure's report.
+fn others(world: &mut World, channel: &str) -> String {
+    let mut text = String::new();
+    for index in 0..world.clients.len() {
+        for seen in views(world, index).unwrap_or_default() {
+            if seen.channel.channel == channel {
+                let log = seen.history.iter().map(|m| (m.seq, m.state, m.text.as_str()));
+                let log: Vec<_> = log.collect();
+                text = format!("{text}\nclient {index}: {:?} {log:?}", seen.channel);
+            }
+        }
+    }
+    text
 }
 
 /// The outbox is empty, nothing is stuck, nothing was unreadable.

@@ -102,6 +102,8 @@ fn case_051_wrong_tokens_and_proofs_have_one_answer() {
         (bob.device_ref(), good),
         (unknown_device, good),
         (foreign_account, good),
+        // A sound signature for a pair that is none.
+        (foreign_account, alice.prove_as(&foreign_account)),
     ] {
         let error = world.login(&Login { device, proof }, NOW).unwrap_err();
         bodies.push(error.to_body());

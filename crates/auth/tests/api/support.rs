@@ -136,6 +136,12 @@ impl Person {
         Login { device: self.device_ref(), proof: self.prove(&BINDING, Purpose::Login) }
     }
 
+    /// A login proof as some device.
+    pub(crate) fn prove_as(&self, device: &DeviceRef) -> Signature {
+        let signed = BINDING.to_be_signed(device, Purpose::Login);
+        sign(&self.device_key, &signed)
+    }
+
     pub(crate) fn prove(&self, binding: &ChannelBinding, purpose: Purpose) -> Signature {
         sign(&self.device_key, &binding.to_be_signed(&self.device_ref(), purpose))
     }

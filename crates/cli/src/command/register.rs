@@ -21,13 +21,6 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Result<(), CliError> {
     let home = place.home();
-    if home.exists() {
-        return Err(CliError::Usage(format!(
-            "{} already holds an account: name another folder with --home, \
-             or delete it with `qpc logout --wipe`",
-            place.folder.display()
-        )));
-    }
     let protection = protection(place, &register)?;
     make_folder(place)?;
     let registration =

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use qpc_client::ExitKind;
 use qpc_client::view::{Event, Message, MessageState};
 
 use crate::args::Send;
 use crate::error::CliError;
 use crate::input::Lines;
 use crate::output::Output;
-use crate::session::{ANSWER, Session};
+use crate::session::Session;
 
 /// Newest messages looked through for states that no event told.
 const LOOK_BACK: u64 = 1_000;
@@ -27,16 +26,17 @@ pub(super) async fn run(
         None => Source::Lines(Lines::of_standard_input()),
     };
     let mut sending = Sending::to(send.target);
+    let limit = Duration::from_secs(send.timeout);
     loop {
         tokio::select! {
             text = source.next() => match text {
-                Some(text) => sending.queue(session, &text?).await?,
+                Some(text) => sending.queue(session, &text?, limit).await?,
                 None => break,
             },
             event = session.next_event() => sending.hear(&event?, output)?,
         }
     }
-    sending.settle(session, output, Duration::from_secs(send.timeout)).await?;
+    sending.settle(session, output, limit).await?;
     sending.report(session, output)
 }
 
@@ -83,21 +83,15 @@ impl Sending {
         }
     }
 
-    async fn queue(&mut self, session: &mut Session, text: &str) -> Result<(), CliError> {
+    /// An unknown name is looked up first, which may take until `limit`; the rest needs no server.
+    async fn queue(
+        &mut self,
+        session: &mut Session,
+        text: &str,
+        limit: Duration,
+    ) -> Result<(), CliError> {
         let client = session.client();
-        let message = match client.queue(&self.target, text).await {
-            Err(unknown) if matches!(unknown.exit(), ExitKind::NotFound) => {
-                match session.answer(ANSWER, client.dm(&self.target)).await {
-                    Ok(channel) => client.queue(&channel.channel, text).await?,
-                    // Then it is neither a person: the first answer says it better.
-                    Err(CliError::Client(error)) if matches!(error.exit(), ExitKind::NotFound) => {
-                        return Err(unknown.into());
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            outcome => outcome?,
-        };
+        let message = session.answer(limit, client.queue(&self.target, text)).await?;
         // A name may come to mean another channel while lines are still read.
         self.target.clone_from(&message.channel);
         self.pending.insert(message.id, message);

@@ -298,6 +298,8 @@ impl Machine {
             return Ok(());
         }
         self.rebase(step, &row)?;
+        self.end_if_alone(step, &mut row)?;
+        step.db.put_channel(&row)?;
         let reason = format!("the server refused: {} ({})", body.message, body.code.as_str());
         self.fail_intent(step, (intent.id, &reason))
     }

@@ -1,6 +1,7 @@
 //! What the user wants done. Each command only writes rows; the work follows from them.
 
 use qpc_proto::message::ChannelKind;
+use qpc_proto::roster::Role;
 use qpc_proto::{AccountId, ChannelId, Digest, limits};
 
 use super::store::{ChannelRow, IntentKind, IntentState, State, Status};
@@ -110,7 +111,12 @@ impl Machine {
         channel: &ChannelId,
         (add, accounts): (bool, &[AccountId]),
     ) -> Result<Started, ClientError> {
-        self.known_group(step, channel)?;
+        let row = self.known_group(step, channel)?;
+        let context = self.engine.view(step.db.0, &row.group)?.context;
+        if context.role(&self.profile.identity.device.account) != Role::Admin {
+            let text = "only an admin of the group may add or remove others: ask one";
+            return Err(ClientError::Usage(text.into()));
+        }
         let kind = if add { IntentKind::Add } else { IntentKind::Remove };
         let own = self.profile.identity.device.account;
         if accounts.contains(&own) {
@@ -130,20 +136,21 @@ impl Machine {
         channel: &ChannelId,
     ) -> Result<Started, ClientError> {
         let mut row = self.known_group(step, channel)?;
-        let alone = self.engine.view(step.db.0, &row.group)?.members.len() == 1;
-        if alone {
-            // Nobody is left who could commit the removal: the group ends with its only member.
-            row.status = Status::Left;
+        for intent in step.db.open_intents()? {
+            let unsealed = intent.channel == *channel && intent.state != IntentState::Sealed;
+            if unsealed && intent.kind == IntentKind::Add {
+                self.fail_intent(step, (intent.id, "you left"))?;
+            }
+        }
+        row.status = Status::Leaving;
+        if self.end_if_alone(step, &mut row)? {
             step.db.put_channel(&row)?;
             self.refuse_outbox(step, &row, "you left")?;
-            self.engine.forget(step.db.0, &row.group)?;
-            self.subscribe = true;
             return Ok(Started { intent: None, channel: *channel });
         }
         self.refuse_outbox(step, &row, "you left")?;
         let intent = self.intend(step, channel, (IntentKind::Leave, &[], 0))?;
         step.db.put_statement(intent, &self.leave_statement(step, channel)?)?;
-        row.status = Status::Leaving;
         step.db.put_channel(&row)?;
         Ok(Started { intent: Some(intent), channel: *channel })
     }

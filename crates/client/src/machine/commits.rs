@@ -166,6 +166,7 @@ impl Machine {
             return Ok(());
         }
         let view = self.engine.view(step.db.0, &row.group)?;
+        self.end_if_alone(step, row)?;
         for member in &view.members {
             let device = member.certificate.device();
             if !applied.change.adds.contains(&device) {
@@ -185,5 +186,25 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Who is leaving and has nobody left to commit the removal is out; the group ends with them. A
+    /// Commit on its way may still bring somebody in.
+    pub(super) fn end_if_alone(
+        &mut self,
+        step: &Step<'_>,
+        row: &mut ChannelRow,
+    ) -> Result<bool, ClientError> {
+        if row.status != Status::Leaving || step.db.sealed_commit(&row.channel)?.is_some() {
+            return Ok(false);
+        }
+        let own = self.profile.identity.device.account;
+        let view = self.engine.view(step.db.0, &row.group)?;
+        let alone = view.members.iter().all(|m| m.certificate.device().account == own);
+        if alone {
+            row.status = Status::Left;
+            self.subscribe = true;
+        }
+        Ok(alone)
     }
 }

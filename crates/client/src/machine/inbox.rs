@@ -325,6 +325,7 @@ impl Machine {
                 let own = device.account == self.profile.identity.device.account;
                 let text = if own {
                     row.status = Status::Leaving;
+                    self.end_if_alone(step, row)?;
                     "you asked to leave".to_owned()
                 } else {
                     self.follow_leave(step, row, &device.account)?;

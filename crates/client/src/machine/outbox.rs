@@ -23,8 +23,10 @@ impl Machine {
         may_seal: bool,
     ) -> Result<Option<Request>, ClientError> {
         let pending = step.db.outbox(&row.channel, BATCH_MAX)?;
+        // What is sealed goes first, wherever it stands: it may be at the server already, and sealing it
+        // anew would send it twice.
         let mut rows: Vec<OutboxRow> =
-            pending.iter().take_while(|row| row.sealed.is_some()).cloned().collect();
+            pending.iter().filter(|row| row.sealed.is_some()).cloned().collect();
         if rows.is_empty() {
             if !may_seal || pending.is_empty() {
                 return Ok(None);
@@ -129,14 +131,16 @@ impl Machine {
         Ok(step.db.put_channel(&row)?)
     }
 
-    /// Sets aside everything that waits in a channel, visibly.
+    /// Sets aside everything that waits in a channel, visibly. What is sealed may be at the server
+    /// already: an answer or the log settles it.
     pub(super) fn refuse_outbox(
         &self,
         step: &mut Step<'_>,
         row: &ChannelRow,
         reason: &str,
     ) -> Result<(), ClientError> {
-        for message in step.db.outbox(&row.channel, u64::from(u32::MAX))? {
+        let all = step.db.outbox(&row.channel, u64::from(u32::MAX))?;
+        for message in all.into_iter().filter(|message| message.sealed.is_none()) {
             step.db.refuse(message.id, reason)?;
             self.show_own(step, message.id)?;
         }

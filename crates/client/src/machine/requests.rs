@@ -6,7 +6,7 @@ use qpc_proto::message::{
     CommitRequest, CreateChannel, Cursor, Fetch, Request, Statement, inbox_channel,
 };
 
-use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow};
+use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, Status};
 use super::{Machine, Outgoing, Step, Work};
 use crate::error::ClientError;
 use crate::view::Event;
@@ -148,7 +148,10 @@ impl Machine {
                 let first = intent.kind == IntentKind::Create || (intent.attempts == 0 && removal);
                 let blocked = self.in_flight.contains(&Work::Outbox(row.channel))
                     || (messages && !first && !removal);
-                let can = row.status.seals() || intent.kind == IntentKind::Create;
+                // Who is leaving still removes others who are: somebody must.
+                let can = row.status.seals()
+                    || intent.kind == IntentKind::Create
+                    || (removal && row.status == Status::Leaving);
                 if quiet || blocked || !can || self.paused(&work, step.now_ms) {
                     return Ok(removal);
                 }
@@ -237,7 +240,7 @@ impl Machine {
         let behind = step.db.channels()?.iter().any(|row| {
             row.status.reads()
                 && !row.in_step()
-                && (row.channel == inbox || row.status != super::store::Status::Held)
+                && (row.channel == inbox || row.status != Status::Held)
         });
         if !behind {
             self.caught_up = true;

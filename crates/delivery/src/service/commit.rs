@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use qpc_credential::{MlsHeader, welcome_references};
+use qpc_credential::{MlsHeader, StatementBody, welcome_references};
 use qpc_proto::chain::{sha256, statements_digest};
 use qpc_proto::limits::{PAYLOAD_BYTES_MAX, STATEMENT_BYTES_MAX};
 use qpc_proto::message::{Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel};
@@ -114,12 +114,18 @@ impl<'a> Writing<'a> {
         check_size(bundle)?;
         let change = RosterChange::decode(&bundle.roster_change)?;
         check_binding(bundle, &header)?;
+        let mut carried = BTreeSet::new();
         for statement in &bundle.statements {
-            write::verify_for(&self.channel.id, statement)?;
+            let signed = write::verify_for(&self.channel.id, statement)?;
+            match signed.body {
+                StatementBody::Leave => carried.insert(signed.certificate.device().account),
+            };
         }
+        // Members judge by what the Commit carries, so that a leave that only the log holds is not
+        // enough; and one that the log does not hold any more is an old one.
         let leavers = match change.removes.is_empty() {
             true => BTreeSet::new(),
-            false => self.leavers(&before)?,
+            false => &self.leavers(&before)? & &carried,
         };
         let right = Right { committer: self.call.caller, before: &before, leavers: &leavers };
         right.check(&change)?;

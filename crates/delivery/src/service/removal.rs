@@ -30,8 +30,8 @@ pub(super) fn is_lone(committer: &DeviceRef, before: &Roster, after: &Roster) ->
 
 impl Writing<'_> {
     /// Confirms the removals that the caller's newly accepted base builds on. An account other
-    /// than the committer's, with devices before and after the removing Commit, confirms; a device
-    /// counts as removed by it if it is not in the roster of the base.
+    /// than the committer's, with devices before and after the removing Commit, confirms. A base
+    /// after a removal is without the device: a Commit that had it again would have undone that.
     pub(super) fn confirm_removals(&self) -> Result<(), DeliveryError> {
         let (tx, no, base) = (self.call.tx, self.channel.no, self.member.last_base);
         let leaving = members::leaving(tx, no, base)?;
@@ -52,7 +52,7 @@ impl Writing<'_> {
                     may
                 }
             };
-            if may && !roster.has(&device) {
+            if may {
                 members::confirm_removal(tx, no, &device)?;
             }
         }

@@ -102,16 +102,14 @@ pub(crate) fn of_device(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<Vec<(Cha
 }
 
 /// Puts a device in by the Commit at `join_seq`, whatever it was before. Who returns before having
-/// read up to its removal goes on reading there, else at the new join; who was restored, because
-/// the removal did not hold, keeps its place.
+/// read up to its removal goes on reading there, else at the join.
 pub(crate) fn put(tx: &Tx<'_>, no: i64, device: &DeviceRef, join_seq: u64) -> sql::Result<()> {
     tx.prepare_cached(
         "INSERT INTO members (no, device_id, account_id, join_seq, read_from, acked_seq, last_base,
              removal_confirmed) VALUES (?1, ?2, ?3, ?4, ?4, 0, 0, 0)
          ON CONFLICT (no, device_id) DO UPDATE SET
              read_from = CASE
-                 WHEN excluded.join_seq > join_seq AND acked_seq >= removal_seq
-                 THEN excluded.join_seq ELSE read_from END,
+                 WHEN acked_seq >= removal_seq THEN excluded.join_seq ELSE read_from END,
              join_seq = excluded.join_seq,
              removal_seq = NULL, removed_at_ms = NULL, removal_confirmed = 0",
     )?

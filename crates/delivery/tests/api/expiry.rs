@@ -113,7 +113,7 @@ fn a_standing_statement_stays_until_it_is_done() {
     // The first Commit alone: inboxes are unread, and the statement holds what is behind it.
     assert_eq!(sweep(&mut world, 100), 1);
     assert_eq!(first_available(&mut world, &alice), 2);
-    world.commit(&bob, &Plan::on(1).removing(&[&carol])).unwrap();
+    world.commit(&bob, &Plan::on(1).removing(&[&carol]).carrying(&[&carol])).unwrap();
     assert_eq!(sweep(&mut world, 100), 0);
     world.now_ms += 3_600 * 1_000;
     assert_eq!(sweep(&mut world, 100), 2);

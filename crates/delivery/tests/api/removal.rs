@@ -78,6 +78,20 @@ fn a_newcomer_does_not_confirm() {
 }
 
 #[test]
+fn who_was_removed_itself_does_not_confirm() {
+    let mut world = World::new();
+    let (alice, bob, carol) = devices();
+    let bob2 = Device::new(2, 22);
+    world.group(&[&alice, &bob, &bob2, &carol]);
+    let removal = Plan::on(1).removing(&[&bob, &carol]);
+    world.commit(&alice, &removal).unwrap();
+    world.say(&bob, message(1, 2)).unwrap();
+    world.say(&carol, message_on(1, 2, 1)).unwrap();
+    world.say(&bob2, message(1, 2)).unwrap();
+    assert_eq!(world.say(&carol, message_on(2, 2, 1)), Err(ErrorCode::NotMember));
+}
+
+#[test]
 fn the_retention_ends_what_nobody_confirmed() {
     let (mut world, _, _, carol) = removed();
     let retention = world.delivery.config.retention_ms;

@@ -56,16 +56,20 @@ fn case_127_who_leaves_may_be_removed_by_any_member_once() {
     let (alice, bob, carol) = devices();
     let carol2 = Device::new(3, 33);
     world.group(&[&alice, &bob, &carol, &carol2]);
-    let both = |after| Plan::on(after).removing(&[&carol, &carol2]);
+    let both = |after| Plan::on(after).removing(&[&carol, &carol2]).carrying(&[&carol]);
+    // Not in the log yet.
     assert_eq!(world.commit_code(&bob, &both(1)), ErrorCode::RosterRefused);
     assert_eq!(world.state_leave(&carol, 1).unwrap().answer.seq, 2);
-    let alices = Plan::on(1).removing(&[&alice]);
+    // Members judge by what the Commit carries.
+    let bare = Plan::on(1).removing(&[&carol, &carol2]);
+    assert_eq!(world.commit_code(&bob, &bare), ErrorCode::RosterRefused);
+    let alices = Plan::on(1).removing(&[&alice]).carrying(&[&carol]);
     assert_eq!(world.commit_code(&bob, &alices), ErrorCode::RosterRefused);
     assert_eq!(world.commit(&bob, &both(1)).unwrap().answer.seq, 3);
     // Added again, the account has not left.
     let plan = world.adding(&[&carol]).at(3, 3);
     world.commit(&alice, &plan).unwrap();
-    let again = Plan::on(4).removing(&[&carol]);
+    let again = Plan::on(4).removing(&[&carol]).carrying(&[&carol]);
     assert_eq!(world.commit_code(&bob, &again), ErrorCode::RosterRefused);
     assert_eq!(world.state_leave(&carol, 2).unwrap().answer.seq, 5);
     world.commit(&bob, &again).unwrap();

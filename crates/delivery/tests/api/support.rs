@@ -229,6 +229,12 @@ impl Plan {
         Self { after, base, id, ..self }
     }
 
+    /// With the Leave statements of these devices.
+    pub(crate) fn carrying(mut self, leavers: &[&Device]) -> Self {
+        self.statements = leavers.iter().map(|device| device.leave(CHANNEL)).collect();
+        self
+    }
+
     pub(crate) fn removing(mut self, devices: &[&Device]) -> Self {
         self.change.removes = devices.iter().map(|device| device.id()).collect();
         self

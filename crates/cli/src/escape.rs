@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn ordinary_text_is_left_alone() {
-        for text in ["", "Grüße, 你好, שלום", "👩‍👩‍👧 \\n literal", "न्‍"] {
+        for text in ["", "Grüße, 你好, שלום", "👩‍👩‍👧 \\n literal", "न्‍"]
+        {
             assert!(matches!(visible(text), Cow::Borrowed(same) if same == text));
         }
     }

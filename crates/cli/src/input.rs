@@ -38,8 +38,7 @@ impl Lines {
 
 fn read_line(input: &mut impl BufRead) -> Result<Option<String>, CliError> {
     let mut line = Vec::new();
-    let unreadable =
-        |source| CliError::Input { what: "standard input".to_owned(), source };
+    let unreadable = |source| CliError::Input { what: "standard input".to_owned(), source };
     // Room for `\r\n`.
     let read = input.by_ref().take(LONGEST_LINE + 2).read_until(b'\n', &mut line);
     if read.map_err(unreadable)? == 0 {

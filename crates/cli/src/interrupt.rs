@@ -13,9 +13,8 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     /// Takes the signals over from their default effect.
     pub(crate) fn listen() -> Result<Self, CliError> {
-        let take = |kind| {
-            signal(kind).map_err(|error| CliError::Internal(format!("no signals: {error}")))
-        };
+        let take =
+            |kind| signal(kind).map_err(|error| CliError::Internal(format!("no signals: {error}")));
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,

@@ -30,11 +30,7 @@ struct Reason<'a> {
 impl Output {
     /// Standard output and standard error.
     pub(crate) fn standard(json: bool) -> Self {
-        Self {
-            json,
-            results: Box::new(std::io::stdout()),
-            remarks: Box::new(std::io::stderr()),
-        }
+        Self { json, results: Box::new(std::io::stdout()), remarks: Box::new(std::io::stderr()) }
     }
 
     /// Whether scripts read it.
@@ -62,10 +58,7 @@ impl Output {
     }
 
     /// Several results, written out together.
-    pub(crate) fn records(
-        &mut self,
-        values: &[impl Serialize + Plain],
-    ) -> Result<(), CliError> {
+    pub(crate) fn records(&mut self, values: &[impl Serialize + Plain]) -> Result<(), CliError> {
         values.iter().try_for_each(|value| self.record(value))?;
         self.flush()
     }
@@ -156,11 +149,8 @@ pub(crate) mod capture {
     /// The output, its results, its remarks.
     pub(crate) fn output(json: bool) -> (Output, Captured, Captured) {
         let (results, remarks) = (Captured::default(), Captured::default());
-        let output = Output {
-            json,
-            results: Box::new(results.clone()),
-            remarks: Box::new(remarks.clone()),
-        };
+        let output =
+            Output { json, results: Box::new(results.clone()), remarks: Box::new(remarks.clone()) };
         (output, results, remarks)
     }
 }

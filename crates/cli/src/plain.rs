@@ -210,10 +210,7 @@ mod tests {
             said.plain(),
             "2024-02-29 00:00:00Z [Hikers] bob: hi\\n2024-01-01 [Hikers] carol: fake"
         );
-        assert_eq!(
-            in_channel(&said),
-            "00:00Z bob: hi\\n2024-01-01 [Hikers] carol: fake"
-        );
+        assert_eq!(in_channel(&said), "00:00Z bob: hi\\n2024-01-01 [Hikers] carol: fake");
     }
 
     #[test]
@@ -273,11 +270,8 @@ mod tests {
             me: true,
         };
         assert_eq!(member.plain(), "alice  admin  1 device  (you)");
-        let contact = Contact {
-            name: "bob".to_owned(),
-            account: "bbbbbbbbbbbb".to_owned(),
-            verified: false,
-        };
+        let contact =
+            Contact { name: "bob".to_owned(), account: "bbbbbbbbbbbb".to_owned(), verified: false };
         assert_eq!(contact.plain(), "bob  not verified  account bbbbbbbb");
     }
 

@@ -2,6 +2,7 @@
 //! machine's state answers it; nothing is kept here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use qpc_proto::{AccountId, ChannelId};
 use qpc_transport::{ServerUrl, TransportError};
@@ -15,6 +16,9 @@ use crate::home::{Home, Unlock};
 use crate::machine::{Input, Pool, Started, Target};
 use crate::register::{Registration, register};
 use crate::view;
+
+/// How long a registration waits until the server has this device's KeyPackages.
+const REACHABLE_WAIT: Duration = Duration::from_secs(20);
 
 /// Events from the moment of asking on.
 #[derive(Debug)]
@@ -49,13 +53,21 @@ struct Running {
 }
 
 impl Client {
-    /// Makes an account at a server and starts its client.
+    /// Makes an account at a server, starts its client and waits a while until others can add it.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the server's reason; then nothing is left in the home.
     pub async fn register(home: &Home, registration: Registration) -> Result<Self, ClientError> {
         let store = register(home, &registration).await?;
-        Self::start(Core::open(store, Pool::default())?)
+        let client = Self::start(Core::open(store, Pool::default())?)?;
+        let reachable =
+            client.host.wait_for(|machine, step| Ok(machine.is_reachable(step)?.then_some(())));
+        // The account is made whatever comes of this; the next start goes on with it.
+        match tokio::time::timeout(REACHABLE_WAIT, reachable).await {
+            Ok(result) => result?,
+            Err(_) => tracing::warn!("no KeyPackages at the server yet: others can't add you"),
+        }
+        Ok(client)
     }
 
     /// Starts the client of a home. Needs no server: it connects, and connects again, by itself.
@@ -308,7 +320,7 @@ impl Client {
         drop((host, running));
         if let Some(end) = end {
             // Other handles keep the thread alive; then it ends with them.
-            drop(tokio::time::timeout(std::time::Duration::from_secs(5), end).await);
+            drop(tokio::time::timeout(Duration::from_secs(5), end).await);
         }
         Ok(())
     }

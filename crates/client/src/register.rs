@@ -147,8 +147,8 @@ async fn ask(account: &Account, url: &ServerUrl) -> Result<(), ClientError> {
         Ok(Response::Registered(id)) if id == account.profile.identity.device.account => Ok(()),
         Ok(_) => Err(ClientError::Alarm("it answered the registration oddly".into())),
         Err(ClientError::Refused(body)) if is_repeated(body.code) => {
-            let login = call(&connection, (&Token::NONE, RequestId::ZERO), &account.login(&connection));
-            match login.await {
+            let login = account.login(&connection);
+            match call(&connection, (&Token::NONE, RequestId::ZERO), &login).await {
                 Ok(Response::Tokens(_)) => Ok(()),
                 Ok(_) | Err(_) => Err(ClientError::Refused(body)),
             }

@@ -65,11 +65,7 @@ struct Chat {
 }
 
 impl Chat {
-    async fn greet(
-        &mut self,
-        session: &mut Session,
-        output: &mut Output,
-    ) -> Result<(), CliError> {
+    async fn greet(&mut self, session: &mut Session, output: &mut Output) -> Result<(), CliError> {
         if output.json() {
             return output.json_record(&Event::Channel(self.channel.clone()));
         }
@@ -126,9 +122,9 @@ impl Chat {
         name: Option<&str>,
     ) -> Result<(), CliError> {
         let peer = (self.channel.kind == "direct").then_some(self.channel.title.as_str());
-        let name = name
-            .or(peer)
-            .ok_or_else(|| CliError::Usage("in a group name the person: /verify NAME".to_owned()))?;
+        let name = name.or(peer).ok_or_else(|| {
+            CliError::Usage("in a group name the person: /verify NAME".to_owned())
+        })?;
         let client = session.client();
         let number = session.answer(ANSWER, client.safety_number(name)).await?;
         output.records(&[number])
@@ -238,23 +234,18 @@ mod tests {
     }
 
     #[test]
-    fn case_204_the_connection_is_told_once_a_change() {
+    fn the_connection_is_told_once_a_change() {
         let offline = || Event::Offline { reason: "timed out".to_owned() };
         let events = [offline(), offline(), Event::Online, Event::Online, offline()];
-        assert_eq!(
-            heard(&events),
-            "* offline: timed out\n* online\n* offline: timed out\n"
-        );
+        assert_eq!(heard(&events), "* offline: timed out\n* online\n* offline: timed out\n");
     }
 
     #[test]
     fn own_messages_are_echoed_only_when_refused() {
         let mut refused = message(2, MessageState::Refused, "hi");
         refused.reason = Some("you left".to_owned());
-        let events = [
-            Event::Outbox(message(3, MessageState::Accepted, "ok")),
-            Event::Outbox(refused),
-        ];
+        let events =
+            [Event::Outbox(message(3, MessageState::Accepted, "ok")), Event::Outbox(refused)];
         assert_eq!(heard(&events), "00:00Z bob: hi  (NOT SENT): you left\n");
     }
 

@@ -25,9 +25,7 @@ pub(super) async fn run(
     let client = session.client();
     let channel = match group {
         Group::Create { title } => session.answer(ANSWER, client.group_create(title)).await,
-        Group::Add { group, names } => {
-            session.answer(ANSWER, client.group_add(group, names)).await
-        }
+        Group::Add { group, names } => session.answer(ANSWER, client.group_add(group, names)).await,
         Group::Remove { group, names } => {
             session.answer(ANSWER, client.group_remove(group, names)).await
         }

@@ -20,16 +20,14 @@ impl Plain for Protected {
     fn plain(&self) -> String {
         match self.protection {
             "passphrase" => "the home now needs its new passphrase".to_owned(),
-            _ => "the home now needs no passphrase: its key file is readable by you alone".to_owned(),
+            _ => {
+                "the home now needs no passphrase: its key file is readable by you alone".to_owned()
+            }
         }
     }
 }
 
-pub(super) fn run(
-    place: &Place,
-    change: &Passphrase,
-    output: &mut Output,
-) -> Result<(), CliError> {
+pub(super) fn run(place: &Place, change: &Passphrase, output: &mut Output) -> Result<(), CliError> {
     let home = place.existing()?;
     let unlock = unlock(&home, place.passphrase_file.as_deref())?;
     let (new, protection) = if change.remove {

@@ -29,22 +29,14 @@ pub(super) async fn run(
     }
 }
 
-async fn once(
-    session: &mut Session,
-    output: &mut Output,
-    limit: Duration,
-) -> Result<(), CliError> {
+async fn once(session: &mut Session, output: &mut Output, limit: Duration) -> Result<(), CliError> {
     let client = session.client();
     let caught_up = session.answer(limit, client.caught_up()).await;
     print_unseen(session, output, &mut None).await?;
     caught_up
 }
 
-async fn follow(
-    session: &mut Session,
-    output: &mut Output,
-    recv: &Recv,
-) -> Result<(), CliError> {
+async fn follow(session: &mut Session, output: &mut Output, recv: &Recv) -> Result<(), CliError> {
     let limit = recv.timeout.or(if recv.follow { None } else { Some(CATCH_UP_S) });
     let mut limit_reached = pin!(expired(limit));
     let mut interrupt = Interrupt::listen()?;

@@ -23,8 +23,7 @@ pub(super) async fn run(
     let home = place.home();
     let protection = protection(place, &register)?;
     make_folder(place)?;
-    let registration =
-        Registration { name: register.name, server: register.server, protection };
+    let registration = Registration { name: register.name, server: register.server, protection };
     let registered = tokio::time::timeout(REGISTER, Client::register(&home, registration));
     let client = registered.await.map_err(|_| {
         CliError::Unreachable(format!("no answer within {} s", REGISTER.as_secs()))
@@ -99,8 +98,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "correct horse\n").unwrap();
         let without = Place { folder: PathBuf::new(), passphrase_file: None };
-        let with =
-            Place { folder: PathBuf::new(), passphrase_file: Some(file.path().to_owned()) };
+        let with = Place { folder: PathBuf::new(), passphrase_file: Some(file.path().to_owned()) };
 
         assert!(matches!(protection(&without, &register(false, false)), Ok(Protection::KeyFile)));
         assert!(matches!(protection(&without, &register(false, true)), Ok(Protection::Keyring)));
@@ -111,9 +109,6 @@ mod tests {
             };
             assert_eq!(text.as_str(), "correct horse");
         }
-        assert!(matches!(
-            protection(&with, &register(false, true)),
-            Err(CliError::Usage(_))
-        ));
+        assert!(matches!(protection(&with, &register(false, true)), Err(CliError::Usage(_))));
     }
 }

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn case_203_one_refused_message_leaves_the_rest_alone() {
+    fn one_refused_message_leaves_the_rest_alone() {
         let (mut output, results, _) = capture::output(true);
         let mut sending = sending(&[1, 2]);
         let mut refused = message(1, MessageState::Refused, "hi");

@@ -20,7 +20,8 @@ const EVENTS_MAX: usize = 4_096;
 /// MLS work needs a deep stack: musl's default is too small.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
-type Task = Box<dyn FnOnce(&mut Core) -> Output + Send>;
+/// Gives what is to leave, and whether others who wait for a state should look again.
+type Task = Box<dyn FnOnce(&mut Core) -> (Output, bool) + Send>;
 
 /// What committed steps want sent. Bounded by the machine: each piece of work once, one subscription.
 #[derive(Debug, Default)]
@@ -101,6 +102,15 @@ impl Host {
         &self,
         work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<T, ClientError> {
+        self.submit(true, work).await
+    }
+
+    /// `changes` is false for questions: they must not wake those who ask after every change.
+    async fn submit<T: Send + 'static>(
+        &self,
+        changes: bool,
+        work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<T, ClientError> {
         let (send, receive) = oneshot::channel();
         let task: Task = Box::new(move |core| {
             let (value, output) = match core.with((now_ms(), &mut OsRng), work) {
@@ -109,7 +119,7 @@ impl Host {
             };
             // The asker may have given up waiting.
             drop(send.send(value));
-            output
+            (output, changes)
         });
         self.tasks.send(task).await.map_err(|_| ClientError::Closed)?;
         receive.await.map_err(|_| ClientError::Closed)?
@@ -131,7 +141,7 @@ impl Host {
         let mut changed = self.changed.clone();
         loop {
             changed.mark_unchanged();
-            if let Some(value) = self.run(query.clone()).await? {
+            if let Some(value) = self.submit(false, query.clone()).await? {
                 return Ok(value);
             }
             changed.changed().await.map_err(|_| ClientError::Closed)?;
@@ -145,17 +155,13 @@ fn serve(
     (events, change, effects): (&broadcast::Sender<Event>, &watch::Sender<u64>, &Effects),
 ) {
     while let Some(task) = queue.blocking_recv() {
-        let output = task(&mut core);
-        let quiet = output.events.is_empty()
-            && output.requests.is_empty()
-            && output.subscribe.is_none();
+        let (output, changes) = task(&mut core);
         for event in output.events {
             // Without a screen nobody listens.
             drop(events.send(event));
         }
         effects.put(output.requests, output.subscribe);
-        // A query that changed nothing must not wake those who ask again after every change.
-        if !quiet {
+        if changes {
             change.send_modify(|count| *count = count.wrapping_add(1));
         }
     }

@@ -149,8 +149,7 @@ impl Machine {
             return Ok(Started { intent: None, channel: *channel });
         }
         self.refuse_outbox(step, &row, "you left")?;
-        let intent = self.intend(step, channel, (IntentKind::Leave, &[], 0))?;
-        step.db.put_statement(intent, &self.leave_statement(step, channel)?)?;
+        let intent = self.ask_to_leave(step, &row)?;
         step.db.put_channel(&row)?;
         Ok(Started { intent: Some(intent), channel: *channel })
     }

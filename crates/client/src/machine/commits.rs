@@ -167,6 +167,10 @@ impl Machine {
         }
         let view = self.engine.view(step.db.0, &row.group)?;
         self.end_if_alone(step, row)?;
+        if row.status == Status::Leaving && !applied.change.adds.is_empty() {
+            // Who came in behind the statement has not read it.
+            self.ask_to_leave(step, row)?;
+        }
         for member in &view.members {
             let device = member.certificate.device();
             if !applied.change.adds.contains(&device) {

@@ -45,6 +45,17 @@ impl Machine {
         Ok(id)
     }
 
+    /// Signs a leave to be posted: every retry has the same bytes.
+    pub(super) fn ask_to_leave(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<u64, ClientError> {
+        let intent = self.intend(step, &row.channel, (IntentKind::Leave, &[], 0))?;
+        step.db.put_statement(intent, &self.leave_statement(step, &row.channel)?)?;
+        Ok(intent)
+    }
+
     /// Somebody asked to leave: every member's client commits the removal, in the order of leaves.
     pub(super) fn follow_leave(
         &self,
@@ -278,7 +289,7 @@ impl Machine {
     }
 
     /// The signed statement of a leave.
-    pub(super) fn leave_statement(
+    fn leave_statement(
         &self,
         step: &Step<'_>,
         channel: &ChannelId,

@@ -261,6 +261,14 @@ impl Machine {
         self.online && self.caught_up
     }
 
+    /// Whether the server has KeyPackages of this device, so that others can add it.
+    ///
+    /// # Errors
+    /// The database.
+    pub fn is_reachable(&self, step: &Step<'_>) -> Result<bool, ClientError> {
+        Ok(self.online && !self.status_due && step.db.upload()?.is_none())
+    }
+
     /// What members compare to know that they are in step: MLS epoch, RFC 9420 section 8.7
     /// authenticator, last Commit applied, cursor and the head of the log there.
     ///

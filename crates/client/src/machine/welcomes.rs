@@ -93,7 +93,8 @@ impl Machine {
         };
         step.db.put_channel(&row)?;
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;
-        self.subscribe = true;
+        // What came after the join is not known yet: the server tells.
+        (self.subscribe, self.list_due) = (true, true);
         let text = format!("{} added you", joined.inviter.name);
         self.notice(step, &row, (inviter, row.cursor, text))?;
         let view = self.channel_view(step, &row)?;

@@ -10,12 +10,15 @@ use tokio::sync::{Mutex, broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::Core;
-use crate::driver::{Driver, Host};
+use crate::driver::{Driver, Host, Stop};
 use crate::error::ClientError;
 use crate::home::{Home, Unlock};
 use crate::machine::{Input, Pool, Started, Target};
 use crate::register::{Registration, register};
 use crate::view;
+
+/// How long a logout waits for the server.
+const LOGOUT_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a registration waits until the server has this device's KeyPackages.
 const REACHABLE_WAIT: Duration = Duration::from_secs(20);
@@ -48,7 +51,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Running {
     driver: JoinHandle<()>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     end: oneshot::Receiver<()>,
 }
 
@@ -94,7 +97,7 @@ impl Client {
         let url: ServerUrl = profile.server.parse()?;
         let (keys, device) = (profile.keys.clone(), profile.identity.device);
         let (host, end) = Host::spawn(core)?;
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stop::No);
         let driver = Driver { host: host.clone(), url, keys, device, stop: stopped };
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(driver.run());
@@ -168,10 +171,8 @@ impl Client {
     /// [`ClientError::Failed`] when it cannot be created.
     pub async fn group_create(&self, title: &str) -> Result<view::Channel, ClientError> {
         let title = title.to_owned();
-        let started = self
-            .host
-            .run(move |machine, step| machine.create_group_channel(step, &title))
-            .await?;
+        let started =
+            self.host.run(move |machine, step| machine.create_group_channel(step, &title)).await?;
         self.finish(started).await
     }
 
@@ -259,9 +260,7 @@ impl Client {
     /// # Errors
     /// The database, or [`ClientError::Closed`].
     pub async fn settled(&self) -> Result<(), ClientError> {
-        self.host
-            .wait_for(|machine, step| Ok((machine.outbox_len(step)? == 0).then_some(())))
-            .await
+        self.host.wait_for(|machine, step| Ok((machine.outbox_len(step)? == 0).then_some(()))).await
     }
 
     /// The last messages of a channel, oldest first.
@@ -301,13 +300,15 @@ impl Client {
         self.host.wait_for(|machine, _| Ok(machine.is_caught_up().then_some(()))).await
     }
 
-    /// Ends this connection's tokens at the server; everything here stays.
+    /// Ends this login's tokens at the server and the connection; everything here stays.
     ///
     /// # Errors
-    /// [`ClientError::Network`] when the server cannot be reached.
+    /// [`ClientError::Network`] when the server cannot be reached: then they end by themselves.
     pub async fn logout(&self) -> Result<(), ClientError> {
-        self.stop().await;
-        Ok(())
+        let online = tokio::time::timeout(LOGOUT_WAIT, self.caught_up()).await;
+        let reached = online.map_err(|_| ClientError::Network(TransportError::Timeout));
+        self.stop(Stop::Logout).await;
+        reached?
     }
 
     /// Stops the connection and closes the database.
@@ -315,7 +316,7 @@ impl Client {
     /// # Errors
     /// None so far; the database reports its own in the log.
     pub async fn close(self) -> Result<(), ClientError> {
-        let end = self.stop().await;
+        let end = self.stop(Stop::Close).await;
         let Self { host, running } = self;
         drop((host, running));
         if let Some(end) = end {
@@ -325,9 +326,9 @@ impl Client {
         Ok(())
     }
 
-    async fn stop(&self) -> Option<oneshot::Receiver<()>> {
+    async fn stop(&self, how: Stop) -> Option<oneshot::Receiver<()>> {
         let running = self.running.lock().await.take()?;
-        running.stop.send_replace(true);
+        running.stop.send_replace(how);
         running.driver.await.unwrap_or_default();
         Some(running.end)
     }

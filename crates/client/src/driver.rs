@@ -4,7 +4,7 @@
 mod connection;
 mod host;
 
-pub(crate) use connection::Driver;
+pub(crate) use connection::{Driver, Stop};
 pub(crate) use host::Host;
 
 use qpc_proto::frame::{Frame, RequestFrame};

@@ -185,11 +185,13 @@ impl Home {
             Unlock::Passphrase(_) | Unlock::Automatic if self.file(KEYRING_FILE).exists() => {
                 let secret = Zeroizing::new(self.entry()?.get_secret().map_err(keyring_error)?);
                 let bytes = secret.as_slice().try_into();
-                Ok(Key::from_bytes(bytes.map_err(|_| ClientError::Key("the keyring's entry is damaged".into()))?))
+                Ok(Key::from_bytes(
+                    bytes.map_err(|_| ClientError::Key("the keyring's entry is damaged".into()))?,
+                ))
             }
-            Unlock::Automatic if self.file(SEALED_FILE).exists() => {
-                Err(ClientError::Key("this home needs its passphrase: use --passphrase-file".into()))
-            }
+            Unlock::Automatic if self.file(SEALED_FILE).exists() => Err(ClientError::Key(
+                "this home needs its passphrase: use --passphrase-file".into(),
+            )),
             Unlock::Passphrase(_) | Unlock::Automatic => Err(ClientError::NoAccount),
         }
     }

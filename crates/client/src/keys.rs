@@ -71,8 +71,8 @@ impl Keys {
     pub(crate) fn identity(&self, name: &str, device: DeviceId, now_ms: u64) -> NewIdentity {
         let root = public(&self.root);
         let account = account_id(&root);
-        let account_key = AccountKey { root, generation: 1, key: public(&self.account) }
-            .sign(signer(&self.root));
+        let account_key =
+            AccountKey { root, generation: 1, key: public(&self.account) }.sign(signer(&self.root));
         let entry = DeviceEntry {
             device,
             key: public(&self.device),
@@ -83,7 +83,7 @@ impl Keys {
             generation: 1,
             version: 1,
             name: name.to_owned(),
-            devices: vec![entry.clone()],
+            devices: vec![entry],
         };
         let device_list = list.sign(signer(&self.account));
         let body = CertificateBody { list_version: 1, entry, name: name.to_owned() };

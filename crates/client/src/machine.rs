@@ -254,9 +254,7 @@ impl Machine {
         }
         let followed = |row: &store::ChannelRow| row.status.reads() && row.known_head > 0;
         let cursors = step.db.channels()?.into_iter().filter(followed);
-        Ok(Some(
-            cursors.map(|row| Cursor { channel: row.channel, seq: row.cursor }).collect(),
-        ))
+        Ok(Some(cursors.map(|row| Cursor { channel: row.channel, seq: row.cursor }).collect()))
     }
 
     /// The subscription ended: ask for another, and for what the server knows.
@@ -303,12 +301,7 @@ impl Machine {
     }
 
     /// Says something that a person should look at.
-    pub(crate) fn alarm(
-        &self,
-        step: &mut Step<'_>,
-        place: Option<(ChannelId, u64)>,
-        text: String,
-    ) {
+    pub(crate) fn alarm(&self, step: &mut Step<'_>, place: Option<(ChannelId, u64)>, text: String) {
         step.events.push(Event::Alarm {
             channel: place.map(|(channel, _)| channel.to_string()),
             seq: place.map(|(_, seq)| seq),

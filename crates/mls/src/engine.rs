@@ -160,9 +160,7 @@ impl Engine {
             if group.pending_commit().is_none() {
                 return Err(MlsError::Library("no pending Commit"));
             }
-            group
-                .merge_pending_commit(&self.provider(tx))
-                .map_err(|_| MlsError::Library("merge"))
+            group.merge_pending_commit(&self.provider(tx)).map_err(|_| MlsError::Library("merge"))
         })
     }
 

@@ -25,15 +25,9 @@ const _: () = assert!(CURRENT_VERSION == 1);
 /// The tables of the OpenMLS state, to be opened together with those of the application.
 #[must_use]
 pub fn schema() -> Schema {
-    const MIGRATIONS: &[Migration] = &[Migration {
-        name: "provider",
-        sql: include_str!("../migrations/0001_provider.sql"),
-    }];
-    Schema {
-        name: "mls",
-        migrations: MIGRATIONS,
-        oldest_reader: 1,
-    }
+    const MIGRATIONS: &[Migration] =
+        &[Migration { name: "provider", sql: include_str!("../migrations/0001_provider.sql") }];
+    Schema { name: "mls", migrations: MIGRATIONS, oldest_reader: 1 }
 }
 
 /// Why the provider could not read or write a value. Never carries stored content.
@@ -60,10 +54,7 @@ impl<'t> Provider<'t> {
     /// A provider that reads and writes on `tx`, which has the tables of [`schema`].
     #[must_use]
     pub fn new(crypto: &'t RustCrypto, tx: &'t Connection) -> Self {
-        Provider {
-            crypto,
-            storage: Store::new(tx),
-        }
+        Provider { crypto, storage: Store::new(tx) }
     }
 }
 

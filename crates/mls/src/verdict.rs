@@ -2,8 +2,8 @@
 //!
 //! Only classifies; the group engine acts on it.
 
-use openmls::group::{ProcessMessageError, StageCommitError};
 use openmls::framing::errors::MessageDecryptionError;
+use openmls::group::{ProcessMessageError, StageCommitError};
 use openmls::prelude::ValidationError;
 use openmls::treesync::errors::{ApplyUpdatePathError, LeafNodeValidationError};
 use qpc_proto::message::DeviceRef;
@@ -86,25 +86,41 @@ pub enum Unjudged {
     Local,
 }
 
+/// A verdict that is not `Applied`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Declined {
+    Void(VoidReason),
+    Unjudged(Unjudged),
+}
+
+impl From<Declined> for Verdict {
+    fn from(declined: Declined) -> Self {
+        match declined {
+            Declined::Void(reason) => Self::Void(reason),
+            Declined::Unjudged(why) => Self::Unjudged(why),
+        }
+    }
+}
+
 /// Classifies OpenMLS's refusal of a Commit. What is not known to be computed alike by every member is
 /// never called void.
-pub(crate) fn classify<E>(error: &ProcessMessageError<E>) -> Verdict {
+pub(crate) fn classify<E>(error: &ProcessMessageError<E>) -> Declined {
     match error {
         ProcessMessageError::ValidationError(error) => validation(error),
         ProcessMessageError::InvalidCommit(error) => staging(error),
         ProcessMessageError::IncompatibleWireFormat
         | ProcessMessageError::UnauthorizedExternalApplicationMessage
         | ProcessMessageError::UnauthorizedExternalCommitMessage
-        | ProcessMessageError::UnsupportedProposalType => Verdict::Void(VoidReason::Kind),
+        | ProcessMessageError::UnsupportedProposalType => Declined::Void(VoidReason::Kind),
         ProcessMessageError::LibraryError(_)
         | ProcessMessageError::StorageError(_)
-        | ProcessMessageError::GroupStateError(_) => Verdict::Unjudged(Unjudged::Local),
+        | ProcessMessageError::GroupStateError(_) => Declined::Unjudged(Unjudged::Local),
     }
 }
 
-fn validation(error: &ValidationError) -> Verdict {
+fn validation(error: &ValidationError) -> Declined {
     use ValidationError as V;
-    Verdict::Void(match error {
+    Declined::Void(match error {
         V::WrongGroupId | V::WrongEpoch => VoidReason::Epoch,
         V::InvalidSignature
         | V::InvalidLeafNodeSignature
@@ -128,26 +144,26 @@ fn validation(error: &ValidationError) -> Verdict {
         V::UnknownMember => VoidReason::Roster,
         V::KeyPackageVerifyError(_) | V::UpdatePathError(_) => VoidReason::Certificate,
         V::ExternalCommitValidation(_) => VoidReason::Kind,
-        V::LibraryError(_) | V::NoPastEpochData => return Verdict::Unjudged(Unjudged::Local),
+        V::LibraryError(_) | V::NoPastEpochData => return Declined::Unjudged(Unjudged::Local),
     })
 }
 
 /// Handshake messages have their own ratchet; a secret of it that is gone is this device's matter.
-fn decryption(error: &MessageDecryptionError) -> Verdict {
+fn decryption(error: &MessageDecryptionError) -> Declined {
     match error {
-        MessageDecryptionError::AeadError => Verdict::Void(VoidReason::Aead),
+        MessageDecryptionError::AeadError => Declined::Void(VoidReason::Aead),
         MessageDecryptionError::MalformedContent | MessageDecryptionError::WrongWireFormat => {
-            Verdict::Void(VoidReason::Parse)
+            Declined::Void(VoidReason::Parse)
         }
         MessageDecryptionError::LibraryError(_)
         | MessageDecryptionError::GenerationOutOfBound
-        | MessageDecryptionError::SecretTreeError(_) => Verdict::Unjudged(Unjudged::Local),
+        | MessageDecryptionError::SecretTreeError(_) => Declined::Unjudged(Unjudged::Local),
     }
 }
 
-fn staging(error: &StageCommitError) -> Verdict {
+fn staging(error: &StageCommitError) -> Declined {
     use StageCommitError as S;
-    Verdict::Void(match error {
+    Declined::Void(match error {
         S::EpochMismatch => VoidReason::Epoch,
         S::WrongPlaintextContentType
         | S::RequiredPathNotFound
@@ -166,23 +182,22 @@ fn staging(error: &StageCommitError) -> Verdict {
         S::LeafNodeValidation(error) => return leaf(error),
         S::UpdatePathError(error) => return path(error),
         S::VerifiedUpdatePathError(_) => VoidReason::Certificate,
-        S::LibraryError(_)
-        | S::OwnCommitMismatch
-        | S::OwnKeyNotFound
-        | S::MissingDecryptionKey => return Verdict::Unjudged(Unjudged::Local),
+        S::LibraryError(_) | S::OwnCommitMismatch | S::OwnKeyNotFound | S::MissingDecryptionKey => {
+            return Declined::Unjudged(Unjudged::Local);
+        }
     })
 }
 
-fn proposal(error: &openmls::group::ProposalValidationError) -> Verdict {
+fn proposal(error: &openmls::group::ProposalValidationError) -> Declined {
     use openmls::group::ProposalValidationError as P;
     match error {
         P::LeafNodeValidation(error) => leaf(error),
-        P::LibraryError(_) => Verdict::Unjudged(Unjudged::Local),
+        P::LibraryError(_) => Declined::Unjudged(Unjudged::Local),
         P::UnknownMember
         | P::DuplicateSignatureKey
         | P::DuplicateMemberRemoval
         | P::UnknownMemberRemoval
-        | P::UpdateFromNonMember => Verdict::Void(VoidReason::Roster),
+        | P::UpdateFromNonMember => Declined::Void(VoidReason::Roster),
         P::DuplicateEncryptionKey
         | P::DuplicateInitKey
         | P::InitEncryptionKeyCollision
@@ -191,34 +206,35 @@ fn proposal(error: &openmls::group::ProposalValidationError) -> Verdict {
         | P::InvalidAddProposalCiphersuiteOrVersion
         | P::Psk(_)
         | P::UnsupportedProposalType
-        | P::ExternalInitProposalInRegularCommit => Verdict::Void(VoidReason::Kind),
+        | P::ExternalInitProposalInRegularCommit => Declined::Void(VoidReason::Kind),
     }
 }
 
 /// The library checks the lifetime of an added leaf by this machine's clock: nobody else's verdict.
-fn leaf(error: &LeafNodeValidationError) -> Verdict {
-    match error {
-        LeafNodeValidationError::Lifetime(_) => Verdict::Unjudged(Unjudged::Clock),
-        _ => Verdict::Void(VoidReason::Certificate),
+fn leaf(error: &LeafNodeValidationError) -> Declined {
+    if matches!(error, LeafNodeValidationError::Lifetime(_)) {
+        Declined::Unjudged(Unjudged::Clock)
+    } else {
+        Declined::Void(VoidReason::Certificate)
     }
 }
 
-fn path(error: &ApplyUpdatePathError) -> Verdict {
+fn path(error: &ApplyUpdatePathError) -> Declined {
     match error {
         ApplyUpdatePathError::UnableToDecrypt | ApplyUpdatePathError::MissingCiphertext => {
-            Verdict::Unjudged(Unjudged::Path)
+            Declined::Unjudged(Unjudged::Path)
         }
         ApplyUpdatePathError::PathLengthMismatch
         | ApplyUpdatePathError::ParentHashMismatch
-        | ApplyUpdatePathError::MissingParentHash => Verdict::Void(VoidReason::Parse),
+        | ApplyUpdatePathError::MissingParentHash => Declined::Void(VoidReason::Parse),
         // The public keys derived from a path secret differ from the path's: only those below the
         // node see it.
-        ApplyUpdatePathError::PathMismatch => Verdict::Unjudged(Unjudged::Path),
+        ApplyUpdatePathError::PathMismatch => Declined::Unjudged(Unjudged::Path),
         ApplyUpdatePathError::InconsistentSenderIndex | ApplyUpdatePathError::TreeFull => {
-            Verdict::Void(VoidReason::Roster)
+            Declined::Void(VoidReason::Roster)
         }
         ApplyUpdatePathError::LibraryError(_)
         | ApplyUpdatePathError::MissingSender
-        | ApplyUpdatePathError::MissingOwnLeaf => Verdict::Unjudged(Unjudged::Local),
+        | ApplyUpdatePathError::MissingOwnLeaf => Declined::Unjudged(Unjudged::Local),
     }
 }

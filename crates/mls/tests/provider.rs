@@ -69,9 +69,7 @@ fn open(dir: &TempDir) -> Store {
 }
 
 fn capabilities() -> Capabilities {
-    Capabilities::builder()
-        .extensions(vec![ExtensionType::Unknown(0xff01)])
-        .build()
+    Capabilities::builder().extensions(vec![ExtensionType::Unknown(0xff01)]).build()
 }
 
 fn join_config() -> MlsGroupJoinConfig {
@@ -201,9 +199,7 @@ fn stored(tx: &Tx<'_>, kind: i64) -> Vec<u8> {
 }
 
 fn load(provider: &Provider<'_>) -> MlsGroup {
-    MlsGroup::load(provider.storage(), &group_id())
-        .unwrap()
-        .expect("the group is stored")
+    MlsGroup::load(provider.storage(), &group_id()).unwrap().expect("the group is stored")
 }
 
 fn wire(message: &MlsMessageOut) -> Vec<u8> {
@@ -218,17 +214,14 @@ fn process(
 ) -> Result<Option<String>, String> {
     let message = MlsMessageIn::tls_deserialize_exact(message).unwrap();
     let message = message.try_into_protocol_message().unwrap();
-    let processed = group
-        .process_message(provider, message)
-        .map_err(|error| format!("{error:?}"))?;
+    let processed =
+        group.process_message(provider, message).map_err(|error| format!("{error:?}"))?;
     match processed.into_content() {
         ProcessedMessageContent::ApplicationMessage(text) => {
             Ok(Some(String::from_utf8(text.into_bytes()).unwrap()))
         }
         ProcessedMessageContent::ProposalMessage(proposal) => {
-            group
-                .store_pending_proposal(provider.storage(), *proposal)
-                .unwrap();
+            group.store_pending_proposal(provider.storage(), *proposal).unwrap();
             Ok(None)
         }
         ProcessedMessageContent::StagedCommitMessage(commit) => {
@@ -244,9 +237,7 @@ fn process(
 // Commits to whatever is pending and merges it.
 fn commit_pending(member: &mut Member) -> Vec<u8> {
     let commit = member.in_group(|group, provider, identity| {
-        let (commit, _, _) = group
-            .commit_to_pending_proposals(provider, identity)
-            .unwrap();
+        let (commit, _, _) = group.commit_to_pending_proposals(provider, identity).unwrap();
         wire(&commit)
     });
     merge_own(member);
@@ -285,11 +276,7 @@ fn everyone_talks(members: &mut [&mut Member]) {
 #[test]
 fn three_members_update_and_remove_with_a_reload_at_each_step() {
     let (mut alice, mut bob, mut carol) = three_members();
-    assert_eq!(
-        bob.count("mls_key_package"),
-        0,
-        "a key package is used once"
-    );
+    assert_eq!(bob.count("mls_key_package"), 0, "a key package is used once");
     assert_eq!(carol.count("mls_key_package"), 1, "a last resort is kept");
     everyone_talks(&mut [&mut alice, &mut bob, &mut carol]);
 
@@ -330,8 +317,7 @@ fn proposals_wait_in_the_tables_until_they_are_committed() {
     for member in [&mut alice, &mut bob, &mut carol] {
         member.run(|tx, crypto, _| {
             let provider = Provider::new(crypto, tx);
-            psk.store(&provider, b"a secret of 32 bytes, out of band")
-                .unwrap();
+            psk.store(&provider, b"a secret of 32 bytes, out of band").unwrap();
         });
     }
     assert_eq!(alice.receive(&update), None);
@@ -415,9 +401,7 @@ fn case_105_a_rollback_takes_the_ratchet_step_back() {
     let sent = alice.send("sent");
     assert_eq!(bob.receive(&sent).as_deref(), Some("sent"));
     // The same generation as the one taken back: the peer has used its key up.
-    let error = bob
-        .in_group(|group, provider, _| process(group, provider, &lost))
-        .unwrap_err();
+    let error = bob.in_group(|group, provider, _| process(group, provider, &lost)).unwrap_err();
     assert!(error.contains("SecretReuseError"), "{error}");
 }
 
@@ -425,9 +409,7 @@ fn case_105_a_rollback_takes_the_ratchet_step_back() {
 fn a_rollback_lets_a_message_be_decrypted_again() {
     let (mut alice, mut bob, _) = three_members();
     let message = alice.send("twice");
-    let first = undone(&mut bob, |group, provider, _| {
-        process(group, provider, &message).unwrap()
-    });
+    let first = undone(&mut bob, |group, provider, _| process(group, provider, &message).unwrap());
     assert_eq!(first.as_deref(), Some("twice"));
     assert_eq!(bob.receive(&message).as_deref(), Some("twice"));
 }
@@ -438,9 +420,7 @@ fn golden_bytes_of_a_stored_row() {
     member.run(|tx, crypto, _| {
         let provider = Provider::new(crypto, tx);
         let storage = provider.storage();
-        storage
-            .write_mls_join_config(&group_id(), &join_config())
-            .unwrap();
+        storage.write_mls_join_config(&group_id(), &join_config()).unwrap();
     });
     let golden: &[u8] = b"\x86\
         \xb2wire_format_policy\x82\
@@ -456,10 +436,7 @@ fn golden_bytes_of_a_stored_row() {
     assert_eq!(member.stored(JOIN_CONFIG), golden);
     let read: Option<MlsGroupJoinConfig> = member.run(|tx, crypto, _| {
         let provider = Provider::new(crypto, tx);
-        provider
-            .storage()
-            .mls_group_join_config(&group_id())
-            .unwrap()
+        provider.storage().mls_group_join_config(&group_id()).unwrap()
     });
     assert_eq!(read, Some(join_config()));
 }

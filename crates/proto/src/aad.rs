@@ -50,9 +50,7 @@ impl Aad {
             .u64(self.head_seq)
             .fixed(self.head);
         match &self.commit {
-            Some(binding) => writer
-                .fixed(binding.roster_change)
-                .fixed(binding.statements),
+            Some(binding) => writer.fixed(binding.roster_change).fixed(binding.statements),
             None => writer,
         }
         .finish()
@@ -80,10 +78,7 @@ impl Aad {
             2 => {
                 let roster_change = Digest(r.array()?);
                 let statements = Digest(r.array()?);
-                aad.commit = Some(CommitBinding {
-                    roster_change,
-                    statements,
-                });
+                aad.commit = Some(CommitBinding { roster_change, statements });
             }
             _ => return Err(Malformed("unknown kind of authenticated data")),
         }
@@ -108,10 +103,7 @@ mod tests {
         assert_eq!(aad.encode().len(), APPLICATION_BYTES);
         assert_eq!(Aad::decode(&aad.encode()), Ok(aad));
         let digest = Digest([5; 32]);
-        aad.commit = Some(CommitBinding {
-            roster_change: digest,
-            statements: digest,
-        });
+        aad.commit = Some(CommitBinding { roster_change: digest, statements: digest });
         assert_eq!(aad.encode().len(), COMMIT_BYTES);
         assert_eq!(Aad::decode(&aad.encode()), Ok(aad));
         for cut in 0..COMMIT_BYTES {

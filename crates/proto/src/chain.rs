@@ -68,26 +68,14 @@ pub fn bundle_digest(
     statements: &[bytes::Bytes],
     welcome: &Digest,
 ) -> Digest {
-    let head = Writer::with_label("qpc/v1 bundle")
-        .var(roster_change)
-        .fixed(welcome);
-    sha256(
-        &statements
-            .iter()
-            .fold(head, |writer, statement| writer.var(statement))
-            .finish(),
-    )
+    let head = Writer::with_label("qpc/v1 bundle").var(roster_change).fixed(welcome);
+    sha256(&statements.iter().fold(head, |writer, statement| writer.var(statement)).finish())
 }
 
 /// Digest of a Commit's statements, as its authenticated data names them.
 pub fn statements_digest(statements: &[bytes::Bytes]) -> Digest {
     let head = Writer::with_label("qpc/v1 statements");
-    sha256(
-        &statements
-            .iter()
-            .fold(head, |writer, statement| writer.var(statement))
-            .finish(),
-    )
+    sha256(&statements.iter().fold(head, |writer, statement| writer.var(statement)).finish())
 }
 
 impl Link {
@@ -129,81 +117,28 @@ mod tests {
 
     #[test]
     fn every_field_changes_the_head() {
-        let log = Log {
-            incarnation: Incarnation([1; 16]),
-            channel: ChannelId([2; 16]),
-        };
+        let log = Log { incarnation: Incarnation([1; 16]), channel: ChannelId([2; 16]) };
         let head = log.next(&Digest::ZERO, &link());
         let changed = [
             log.next(&Digest([9; 32]), &link()),
-            Log {
-                channel: ChannelId([3; 16]),
-                ..log
-            }
-            .next(&Digest::ZERO, &link()),
-            Log {
-                incarnation: Incarnation([3; 16]),
-                ..log
-            }
-            .next(&Digest::ZERO, &link()),
+            Log { channel: ChannelId([3; 16]), ..log }.next(&Digest::ZERO, &link()),
+            Log { incarnation: Incarnation([3; 16]), ..log }.next(&Digest::ZERO, &link()),
             log.next(&Digest::ZERO, &Link { seq: 2, ..link() }),
-            log.next(
-                &Digest::ZERO,
-                &Link {
-                    kind: EntryKind::Commit,
-                    ..link()
-                },
-            ),
-            log.next(
-                &Digest::ZERO,
-                &Link {
-                    after_commit: 1,
-                    ..link()
-                },
-            ),
-            log.next(
-                &Digest::ZERO,
-                &Link {
-                    accepted_at_ms: 6,
-                    ..link()
-                },
-            ),
-            log.next(
-                &Digest::ZERO,
-                &Link {
-                    message_id: MessageId([4; 16]),
-                    ..link()
-                },
-            ),
-            log.next(
-                &Digest::ZERO,
-                &Link {
-                    payload: sha256(b"q"),
-                    ..link()
-                },
-            ),
-            log.next(
-                &Digest::ZERO,
-                &Link {
-                    bundle: Digest([1; 32]),
-                    ..link()
-                },
-            ),
+            log.next(&Digest::ZERO, &Link { kind: EntryKind::Commit, ..link() }),
+            log.next(&Digest::ZERO, &Link { after_commit: 1, ..link() }),
+            log.next(&Digest::ZERO, &Link { accepted_at_ms: 6, ..link() }),
+            log.next(&Digest::ZERO, &Link { message_id: MessageId([4; 16]), ..link() }),
+            log.next(&Digest::ZERO, &Link { payload: sha256(b"q"), ..link() }),
+            log.next(&Digest::ZERO, &Link { bundle: Digest([1; 32]), ..link() }),
         ];
         assert!(changed.iter().all(|other| *other != head));
     }
 
     #[test]
     fn the_head_has_its_published_value() {
-        let log = Log {
-            incarnation: Incarnation([1; 16]),
-            channel: ChannelId([2; 16]),
-        };
+        let log = Log { incarnation: Incarnation([1; 16]), channel: ChannelId([2; 16]) };
         let head = log.next(&Digest::ZERO, &link()).to_string();
         let vectors = include_str!("../../../docs/protocol/vectors/chain.txt");
-        assert_eq!(
-            vectors.lines().find(|line| !line.starts_with('#')),
-            Some(head.as_str())
-        );
+        assert_eq!(vectors.lines().find(|line| !line.starts_with('#')), Some(head.as_str()));
     }
 }

@@ -73,9 +73,7 @@ impl<'a> Reader<'a> {
     /// [`Malformed`] when another label, or none, stands there.
     pub fn label(&mut self, label: &str) -> Result<(), Malformed> {
         let len = usize::from(self.u8()?);
-        (self.take(len)? == label.as_bytes())
-            .then_some(())
-            .ok_or(Malformed("wrong label"))
+        (self.take(len)? == label.as_bytes()).then_some(()).ok_or(Malformed("wrong label"))
     }
 
     /// The next `len` bytes.
@@ -142,10 +140,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed`] when bytes are left over.
     pub fn finish(self) -> Result<(), Malformed> {
-        self.0
-            .is_empty()
-            .then_some(())
-            .ok_or(Malformed("trailing bytes"))
+        self.0.is_empty().then_some(()).ok_or(Malformed("trailing bytes"))
     }
 }
 
@@ -155,13 +150,7 @@ mod tests {
 
     #[test]
     fn fields_round_trip_and_every_cut_is_refused() {
-        let bytes = Writer::with_label("x")
-            .u8(1)
-            .u32(2)
-            .u64(3)
-            .fixed([4; 3])
-            .var([5; 2])
-            .finish();
+        let bytes = Writer::with_label("x").u8(1).u32(2).u64(3).fixed([4; 3]).var([5; 2]).finish();
         let read = |bytes: &[u8]| -> Result<(), Malformed> {
             let mut r = Reader::new(bytes);
             r.label("x")?;

@@ -182,13 +182,7 @@ impl ErrorBody {
     /// A refusal without detail; the server adds the correlation id where one is kept.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self {
-            code,
-            message,
-            retry_after_ms: None,
-            correlation_id: [0; 16],
-            detail: None,
-        }
+        Self { code, message, retry_after_ms: None, correlation_id: [0; 16], detail: None }
     }
 
     /// The same with typed detail.
@@ -228,11 +222,7 @@ impl ErrorBody {
             message: wire.message,
             retry_after_ms: wire.retry_after_ms,
             correlation_id: wire.correlation_id.as_ref().try_into().unwrap_or_default(),
-            detail: wire
-                .detail
-                .and_then(|d| d.kind)
-                .map(detail_from_wire)
-                .transpose()?,
+            detail: wire.detail.and_then(|d| d.kind).map(detail_from_wire).transpose()?,
         })
     }
 }
@@ -253,10 +243,9 @@ pub(crate) const UNSUPPORTED_VALUE: &str = "a required choice has an unknown val
 fn detail_to_wire(detail: &ErrorDetail) -> wire::ErrorDetail {
     use wire::error_detail::Kind;
     let kind = match detail {
-        ErrorDetail::Versions(min, max) => Kind::Versions(wire::VersionRange {
-            min: (*min).into(),
-            max: (*max).into(),
-        }),
+        ErrorDetail::Versions(min, max) => {
+            Kind::Versions(wire::VersionRange { min: (*min).into(), max: (*max).into() })
+        }
         ErrorDetail::LastCommit(seq) => Kind::LastCommitSeq(*seq),
         ErrorDetail::FirstAvailable(seq) => Kind::FirstAvailableSeq(*seq),
         ErrorDetail::Channel(id) => Kind::ChannelId(Bytes::copy_from_slice(&id.0)),
@@ -321,9 +310,6 @@ mod tests {
     #[test]
     fn an_unknown_code_is_internal() {
         let body = ErrorBody::new(ErrorCode::Quota, "m").encode();
-        assert_eq!(
-            ErrorBody::decode(60_000, &body).map(|b| b.code),
-            Ok(ErrorCode::Internal)
-        );
+        assert_eq!(ErrorBody::decode(60_000, &body).map(|b| b.code), Ok(ErrorCode::Internal));
     }
 }

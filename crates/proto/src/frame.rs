@@ -161,11 +161,7 @@ impl Decoder {
     /// # Errors
     /// [`FrameError::Truncated`] when it ended inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(FrameError::Truncated)
-        }
+        if self.is_empty() { Ok(()) } else { Err(FrameError::Truncated) }
     }
 }
 
@@ -216,9 +212,7 @@ mod tests {
         }
         let mut decoder = Decoder::default();
         decoder.push(&whole);
-        let Some(Frame::Request(frame)) = decoder.next_frame().unwrap() else {
-            panic!("request")
-        };
+        let Some(Frame::Request(frame)) = decoder.next_frame().unwrap() else { panic!("request") };
         assert_eq!((frame.method, frame.body.as_ref()), (7, b"body".as_ref()));
         assert_eq!(decoder.finish(), Ok(()));
     }
@@ -230,10 +224,7 @@ mod tests {
         decoder.push(&[1, 1, 0, 1]);
         decoder.push(&len.to_be_bytes());
         assert_eq!(decoder.next_frame().unwrap_err(), FrameError::TooLarge);
-        assert!(
-            decoder.buffer.capacity() < 4096,
-            "nothing was allocated for it"
-        );
+        assert!(decoder.buffer.capacity() < 4096, "nothing was allocated for it");
     }
 
     #[test]

@@ -121,10 +121,7 @@ impl Digest {
     /// The first 16 bytes, as members exchange them in an [`crate::aad::Aad`].
     pub fn short(&self) -> [u8; 16] {
         let mut short = [0; 16];
-        short
-            .iter_mut()
-            .zip(self.0)
-            .for_each(|(to, from)| *to = from);
+        short.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
         short
     }
 }
@@ -147,10 +144,7 @@ impl Token {
 impl TryFrom<&[u8]> for Token {
     type Error = Malformed;
     fn try_from(bytes: &[u8]) -> Result<Self, Malformed> {
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| Malformed("Token: wrong length"))
+        bytes.try_into().map(Self).map_err(|_| Malformed("Token: wrong length"))
     }
 }
 

@@ -67,9 +67,7 @@ impl RosterChange {
         let len = u32::try_from(self.roles.len()).unwrap_or(u32::MAX);
         self.roles
             .iter()
-            .fold(writer.u32(len), |w, (account, role)| {
-                w.fixed(account).u8(role.code())
-            })
+            .fold(writer.u32(len), |w, (account, role)| w.fixed(account).u8(role.code()))
             .finish()
     }
 
@@ -85,20 +83,13 @@ impl RosterChange {
         let mut roles = BTreeMap::new();
         for _ in 0..count(&mut r)? {
             let account = AccountId(r.array()?);
-            if roles
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= account)
-            {
+            if roles.last_key_value().is_some_and(|(last, _)| *last >= account) {
                 return Err(Malformed("roster change out of order"));
             }
             roles.insert(account, Role::from_code(r.u8()?)?);
         }
         r.finish()?;
-        Ok(Self {
-            adds,
-            removes,
-            roles,
-        })
+        Ok(Self { adds, removes, roles })
     }
 
     /// SHA-256 of the canonical bytes.
@@ -109,9 +100,7 @@ impl RosterChange {
 
 fn device_list(writer: Writer, devices: &BTreeSet<DeviceRef>) -> Writer {
     let len = u32::try_from(devices.len()).unwrap_or(u32::MAX);
-    devices
-        .iter()
-        .fold(writer.u32(len), |w, d| w.fixed(d.account).fixed(d.device))
+    devices.iter().fold(writer.u32(len), |w, d| w.fixed(d.account).fixed(d.device))
 }
 
 fn count(r: &mut Reader<'_>) -> Result<usize, Malformed> {
@@ -125,10 +114,7 @@ fn count(r: &mut Reader<'_>) -> Result<usize, Malformed> {
 fn read_devices(r: &mut Reader<'_>) -> Result<BTreeSet<DeviceRef>, Malformed> {
     let mut devices = BTreeSet::new();
     for _ in 0..count(r)? {
-        let device = DeviceRef {
-            account: AccountId(r.array()?),
-            device: DeviceId(r.array()?),
-        };
+        let device = DeviceRef { account: AccountId(r.array()?), device: DeviceId(r.array()?) };
         if devices.last().is_some_and(|last| *last >= device) {
             return Err(Malformed("roster change out of order"));
         }
@@ -143,10 +129,7 @@ mod tests {
 
     #[test]
     fn canonical_bytes_round_trip_and_disorder_is_refused() {
-        let device = |n| DeviceRef {
-            account: AccountId([n; 16]),
-            device: DeviceId([n; 16]),
-        };
+        let device = |n| DeviceRef { account: AccountId([n; 16]), device: DeviceId([n; 16]) };
         let change = RosterChange {
             adds: [device(2), device(1)].into(),
             removes: [device(3)].into(),

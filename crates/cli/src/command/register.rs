@@ -13,7 +13,6 @@ use crate::passphrase;
 use crate::session::Session;
 
 const REGISTER: Duration = Duration::from_secs(60);
-const CATCH_UP: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(
     place: &Place,
@@ -29,20 +28,14 @@ pub(super) async fn run(
         CliError::Unreachable(format!("no answer within {} s", REGISTER.as_secs()))
     })??;
     let mut session = Session::of(client);
-    let shown = introduce(&mut session, output).await;
+    let shown = introduce(&session, output).await;
     let closed = session.close(output).await;
     shown.and(closed)
 }
 
-async fn introduce(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
-    let client = session.client();
-    let whoami = client.whoami().await?;
+async fn introduce(session: &Session, output: &mut Output) -> Result<(), CliError> {
+    let whoami = session.client().whoami().await?;
     output.records(&[whoami])?;
-    // Others can write to this account once its KeyPackages are up, which happens while catching
-    // up; if that takes longer, the next command does it.
-    if session.answer(CATCH_UP, client.caught_up()).await.is_err() {
-        output.remark("run `qpc recv` once, so that others can reach this account");
-    }
     output.remark("next: `qpc dm NAME` opens a channel, `qpc chat --plain NAME` talks in it");
     Ok(())
 }

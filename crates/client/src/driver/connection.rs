@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qpc_proto::binding::Purpose;
 use qpc_proto::frame::Frame;
-use qpc_proto::message::{Cursor, Login, LoginAnswer, Request, Response};
+use qpc_proto::message::{Cursor, Login, LoginAnswer, Method, Request, Response};
 use qpc_proto::{RequestId, Token};
 use qpc_transport::{
     Backoff, BackoffPolicy, ClientLimits, Connection, FrameReceiver, ServerUrl, TransportError,
@@ -38,7 +38,16 @@ pub(crate) struct Driver {
     pub(crate) keys: Keys,
     pub(crate) device: qpc_proto::message::DeviceRef,
     /// Changes when the client is to stop.
-    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) stop: watch::Receiver<Stop>,
+}
+
+/// Whether the connection goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    No,
+    Close,
+    /// Ends the tokens at the server first.
+    Logout,
 }
 
 /// One logged-in connection.
@@ -58,7 +67,7 @@ impl Driver {
     /// Runs until told to stop.
     pub(crate) async fn run(mut self) {
         let mut backoff = self.fresh_backoff();
-        while !*self.stop.borrow() {
+        while *self.stop.borrow() == Stop::No {
             let reason = match self.connected(&mut backoff).await {
                 Ok(()) => "closed".to_owned(),
                 Err(ClientError::Closed) => return,
@@ -116,10 +125,11 @@ impl Driver {
         let connection = connect(&self.url, limits).await?;
         let proof = self.keys.prove(&connection.binding(), &self.device, Purpose::Login);
         let login = Request::Login(Login { device: self.device, proof });
-        match call(&connection, (&Token::NONE, RequestId::ZERO), &login).await? {
-            Response::Tokens(tokens) => Ok((connection, tokens)),
-            _ => Err(ClientError::Alarm("it answered the login oddly".into())),
-        }
+        let answer = call(&connection, (&Token::NONE, RequestId::ZERO), &login).await?;
+        let Response::Tokens(tokens) = answer else {
+            return Err(ClientError::Alarm("it answered the login oddly".into()));
+        };
+        Ok((connection, tokens))
     }
 
     async fn serve(&mut self, session: &mut Session) -> Result<(), ClientError> {
@@ -151,7 +161,12 @@ impl Driver {
                     return Err(TransportError::Closed(reason).into());
                 }
                 stopped = self.stop.changed() => {
-                    if stopped.is_err() || *self.stop.borrow() { return Ok(()) }
+                    let stop = *self.stop.borrow();
+                    if stop == Stop::Logout {
+                        let token = (&session.token, RequestId::ZERO);
+                        call(&session.connection, token, &Request::Logout).await?;
+                    }
+                    if stopped.is_err() || stop != Stop::No { return Ok(()) }
                 }
             }
         }
@@ -172,9 +187,7 @@ fn refresh_at(tokens: &LoginAnswer) -> u64 {
 }
 
 /// A refusal is an answer; anything else ends the connection, and the work is derived anew.
-fn settle(
-    result: Result<Response, ClientError>,
-) -> Result<Result<Response, Failure>, ClientError> {
+fn settle(result: Result<Response, ClientError>) -> Result<Result<Response, Failure>, ClientError> {
     match result {
         Ok(response) => Ok(Ok(response)),
         Err(ClientError::Refused(body)) => Ok(Err(Failure::Refused(body))),
@@ -184,13 +197,27 @@ fn settle(
 
 impl Session {
     async fn send(&mut self, outgoing: Outgoing) -> Result<(), ClientError> {
-        match outgoing.request {
-            Request::Enqueue(_) | Request::Commit(_) | Request::CreateChannel(_) => {
+        match outgoing.request.method() {
+            Method::Enqueue | Method::Commit | Method::CreateChannel => {
                 self.ordered.send(outgoing).await.map_err(|_| {
                     TransportError::Closed(qpc_transport::CloseReason::Lost("a stream".into()))
                 })?;
             }
-            _ => {
+            Method::ServerInfo
+            | Method::Register
+            | Method::Login
+            | Method::Refresh
+            | Method::Logout
+            | Method::Lookup
+            | Method::DeviceList
+            | Method::UploadKeyPackages
+            | Method::ClaimKeyPackages
+            | Method::KeyPackageStatus
+            | Method::ListChannels
+            | Method::Statement
+            | Method::Fetch
+            | Method::Subscribe
+            | Method::Ack => {
                 let connection = self.connection.clone();
                 let token = self.token.clone();
                 self.calls.spawn(async move {

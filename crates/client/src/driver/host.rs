@@ -73,14 +73,13 @@ impl Host {
         let (ended, end) = oneshot::channel();
         let effects = Arc::new(Effects::default());
         let host = Self { tasks, events: events.clone(), changed, effects: effects.clone() };
-        std::thread::Builder::new()
-            .name("qpc-client".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
+        std::thread::Builder::new().name("qpc-client".to_owned()).stack_size(STACK_BYTES).spawn(
+            move || {
                 serve(core, queue, (&events, &change, &effects));
                 // Nobody may be waiting any more.
                 ended.send(()).unwrap_or_default();
-            })?;
+            },
+        )?;
         Ok((host, end))
     }
 

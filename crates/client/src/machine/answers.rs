@@ -263,11 +263,10 @@ impl Machine {
             return Ok(());
         }
         let name = self.name_of(step, &account)?;
-        let reason = match body.code {
-            ErrorCode::NoKeyPackage => {
-                format!("{name} has no device that can be added now: try again when they were online")
-            }
-            code => format!("{name} cannot be added: {}", code.as_str()),
+        let reason = if body.code == ErrorCode::NoKeyPackage {
+            format!("{name} has no device that can be added now: try again when they were online")
+        } else {
+            format!("{name} cannot be added: {}", body.code.as_str())
         };
         self.fail_intent(step, (intent, &reason))
     }

@@ -34,17 +34,9 @@ impl Machine {
             return Err(ClientError::Usage("a message has 1 byte to 5 MiB".into()));
         }
         let row = self.known(step, channel)?;
-        match row.status {
-            Status::Left | Status::Failed | Status::Leaving => {
-                let text = format!("{} takes no messages: it is over", row.title);
-                return Err(ClientError::Usage(text));
-            }
-            Status::Creating
-            | Status::Active
-            | Status::Unconfirmed
-            | Status::Held
-            | Status::NeedsRepair
-            | Status::Alarm => {}
+        if row.status.is_over() {
+            let text = format!("{} takes no messages: it is over", row.title);
+            return Err(ClientError::Usage(text));
         }
         let own = self.profile.identity.device;
         let mut line = self.line(step, &row, (own, State::Waiting));
@@ -163,7 +155,9 @@ impl Machine {
         step: &Step<'_>,
         started: &Started,
     ) -> Result<Option<view::Channel>, ClientError> {
-        let Some(intent) = started.intent else { return self.channel(step, &started.channel).map(Some) };
+        let Some(intent) = started.intent else {
+            return self.channel(step, &started.channel).map(Some);
+        };
         let row = step.db.intent(intent)?.ok_or(ClientError::Internal("an operation is gone"))?;
         match row.state {
             IntentState::Claiming | IntentState::Ready | IntentState::Sealed => Ok(None),

@@ -181,7 +181,8 @@ impl Machine {
             self.notice(step, row, (device, entry.seq, text))?;
         }
         for device in &applied.change.removes {
-            let stays = view.members.iter().any(|m| m.certificate.device().account == device.account);
+            let stays =
+                view.members.iter().any(|m| m.certificate.device().account == device.account);
             if !stays {
                 step.db.drop_standing(&row.channel, &device.account)?;
                 let name = self.name_of(step, &device.account)?;

@@ -250,8 +250,7 @@ impl Machine {
         row: &ChannelRow,
         entry: &Entry,
     ) -> Result<bool, ClientError> {
-        let found =
-            step.db.sealed_message(&row.channel, (&entry.message_id, &entry.payload))?;
+        let found = step.db.sealed_message(&row.channel, (&entry.message_id, &entry.payload))?;
         if let Some(id) = found {
             step.db.settle(id, (entry.seq, entry.accepted_at_ms))?;
             self.show_own(step, id)?;

@@ -135,7 +135,8 @@ impl Machine {
             let forked = list == known.newest
                 && same.is_some_and(|bytes| bytes != shown.device_list.as_ref());
             if list < known.newest || forked {
-                let text = format!("the server shows an old or second device list of {}", known.name);
+                let text =
+                    format!("the server shows an old or second device list of {}", known.name);
                 return Err(ClientError::Alarm(text));
             }
             step.db.set_device_list(account, (list, &shown.device_list))?;

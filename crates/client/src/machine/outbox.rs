@@ -119,6 +119,9 @@ impl Machine {
                 for id in rest {
                     step.db.unseal(*id)?;
                 }
+                if row.status.is_over() {
+                    self.refuse_outbox(step, &row, "you left")?;
+                }
             } else if refusal.code.retryable() {
                 self.pause(step, (Work::Outbox(*channel), refusal.retry_after_ms));
             } else if let Some(id) = rest.first() {

@@ -84,11 +84,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the server's refusal.
-    pub fn looked_up(
-        &self,
-        step: &Step<'_>,
-        name: &str,
-    ) -> Result<Option<AccountId>, ClientError> {
+    pub fn looked_up(&self, step: &Step<'_>, name: &str) -> Result<Option<AccountId>, ClientError> {
         match self.lookups.get(name) {
             Some(Some(refusal)) => Err(ClientError::Refused(refusal.clone())),
             Some(None) => Ok(None),
@@ -274,11 +270,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ClientError::NotFound`] for an unknown channel.
-    pub fn standing(
-        &self,
-        step: &Step<'_>,
-        channel: &ChannelId,
-    ) -> Result<Standing, ClientError> {
+    pub fn standing(&self, step: &Step<'_>, channel: &ChannelId) -> Result<Standing, ClientError> {
         let row = step.db.channel(channel)?;
         let row = row.ok_or_else(|| ClientError::NotFound("no such channel".into()))?;
         let group = self.engine.view(step.db.0, &row.group)?;
@@ -355,10 +347,7 @@ fn status(status: Status) -> view::ChannelStatus {
     }
 }
 
-fn ambiguous(
-    target: &str,
-    (channels, contacts): (&[&ChannelRow], &[ContactRow]),
-) -> ClientError {
+fn ambiguous(target: &str, (channels, contacts): (&[&ChannelRow], &[ContactRow])) -> ClientError {
     let channels = channels.iter().map(|row| format!("{} ({})", row.channel, row.title));
     let contacts = contacts.iter().map(|row| format!("{} (account {})", row.name, row.account));
     let all: Vec<_> = channels.chain(contacts).collect();

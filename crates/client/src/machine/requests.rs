@@ -110,11 +110,8 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let fetch = Work::Fetch(row.channel);
         if row.status.reads() && !row.in_step() && self.is_due(&fetch, step.now_ms) {
-            let request = Request::Fetch(Fetch {
-                channel: row.channel,
-                after_seq: row.cursor,
-                bytes_max: 0,
-            });
+            let request =
+                Request::Fetch(Fetch { channel: row.channel, after_seq: row.cursor, bytes_max: 0 });
             let request_id = RequestId::ZERO;
             self.send(out, Outgoing { work: fetch, request_id, request });
         }
@@ -194,19 +191,13 @@ impl Machine {
                 let create = CreateChannel { channel, kind: row.kind, bundle };
                 (intent.request_id, Request::CreateChannel(create))
             }
-            Some(_) | None => {
-                (RequestId::ZERO, Request::Commit(CommitRequest { channel, bundle }))
-            }
+            Some(_) | None => (RequestId::ZERO, Request::Commit(CommitRequest { channel, bundle })),
         };
         Ok(Outgoing { work: Work::Commit(channel), request_id, request })
     }
 
     /// Acknowledges what is durably read: in batches while busy, all of it when nothing else goes on.
-    fn ack_request(
-        &mut self,
-        step: &Step<'_>,
-        out: &mut Vec<Outgoing>,
-    ) -> Result<(), ClientError> {
+    fn ack_request(&mut self, step: &Step<'_>, out: &mut Vec<Outgoing>) -> Result<(), ClientError> {
         if !self.is_due(&Work::Ack, step.now_ms) {
             return Ok(());
         }

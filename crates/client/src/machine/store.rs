@@ -16,10 +16,8 @@ use qpc_storage::{Migration, Schema};
 
 /// The client's tables.
 pub(crate) fn schema() -> Schema {
-    const MIGRATIONS: &[Migration] = &[Migration {
-        name: "client",
-        sql: include_str!("../../migrations/0001_client.sql"),
-    }];
+    const MIGRATIONS: &[Migration] =
+        &[Migration { name: "client", sql: include_str!("../../migrations/0001_client.sql") }];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }
 

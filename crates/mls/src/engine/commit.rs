@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{KeyPackage, KeyPackageIn, LeafNodeIndex, MlsGroup, ProtocolVersion};
 use openmls_traits::OpenMlsProvider as _;
 use qpc_proto::aad::CommitBinding;
@@ -10,7 +11,6 @@ use qpc_proto::chain::statements_digest;
 use qpc_proto::message::DeviceRef;
 use qpc_proto::roster::RosterChange;
 use qpc_storage::Tx;
-use openmls::prelude::tls_codec::Deserialize as _;
 
 use super::{Engine, MlsGroupId, Place, known_certificate, members};
 use crate::context::ChannelContext;

@@ -5,22 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use openmls::group::StagedCommit;
-use openmls::prelude::{
-    MlsGroup, ProcessedMessageContent, Proposal, ProposalOrRefType, Sender,
-};
+use openmls::prelude::{MlsGroup, ProcessedMessageContent, Proposal, ProposalOrRefType, Sender};
+use openmls_traits::OpenMlsProvider as _;
 use qpc_credential::{Certificate, Statement, StatementBody};
+use qpc_proto::AccountId;
 use qpc_proto::chain::statements_digest;
 use qpc_proto::message::{ChannelKind, DeviceRef};
 use qpc_proto::roster::{Role, RosterChange};
-use qpc_proto::AccountId;
-use openmls_traits::OpenMlsProvider as _;
 use qpc_storage::Tx;
 
 use super::message::private_message;
 use super::{Engine, MlsGroupId, leaf_certificate, members, verified_certificate};
 use crate::context::{ChannelContext, POLICY_VERSION};
 use crate::error::MlsError;
-use crate::verdict::{Applied, Unjudged, Verdict, VoidReason, classify};
+use crate::verdict::{Applied, Declined, Unjudged, Verdict, VoidReason, classify};
 
 /// A Commit as the log holds it.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +35,13 @@ pub struct CommitEntry<'a> {
 
 /// Stops the judging: either a verdict or an error of this device.
 enum Stop {
-    Verdict(Verdict),
+    Declined(Declined),
     Error(MlsError),
 }
 
 impl From<VoidReason> for Stop {
     fn from(reason: VoidReason) -> Self {
-        Self::Verdict(Verdict::Void(reason))
+        Self::Declined(Declined::Void(reason))
     }
 }
 
@@ -74,12 +72,12 @@ impl Engine {
             let applied = check(&group, (&committer, &staged), (entry, &aad))?;
             group
                 .merge_staged_commit(&self.provider(tx), *staged)
-                .map_err(|_| Stop::Verdict(Verdict::Unjudged(Unjudged::Local)))?;
+                .map_err(|_| Stop::Declined(Declined::Unjudged(Unjudged::Local)))?;
             Ok(applied)
         });
         match judged {
             Ok(applied) => Ok(Verdict::Applied(applied)),
-            Err(Stop::Verdict(verdict)) => Ok(verdict),
+            Err(Stop::Declined(declined)) => Ok(declined.into()),
             Err(Stop::Error(error)) => Err(error),
         }
     }
@@ -101,7 +99,7 @@ impl Engine {
         let header = qpc_credential::mls_header(entry.payload)?;
         match check(&group, (&committer, staged), (entry, &header.aad.encode())) {
             Ok(applied) => Ok(Verdict::Applied(applied)),
-            Err(Stop::Verdict(verdict)) => Ok(verdict),
+            Err(Stop::Declined(declined)) => Ok(declined.into()),
             Err(Stop::Error(error)) => Err(error),
         }
     }
@@ -115,16 +113,16 @@ impl Engine {
         let message = private_message(entry.payload).map_err(|_| VoidReason::Parse)?;
         let processed = group
             .process_message(&self.provider(tx), message)
-            .map_err(|error| Stop::Verdict(classify(&error)))?;
+            .map_err(|error| Stop::Declined(classify(&error)))?;
         let Sender::Member(index) = processed.sender() else {
             return Err(VoidReason::Kind.into());
         };
         let committer = leaf_certificate(group, *index).map_err(Stop::Error)?;
         let aad = processed.aad().to_vec();
-        match processed.into_content() {
-            ProcessedMessageContent::StagedCommitMessage(staged) => Ok((committer, staged, aad)),
-            _ => Err(VoidReason::Kind.into()),
-        }
+        let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
+            return Err(VoidReason::Kind.into());
+        };
+        Ok((committer, staged, aad))
     }
 }
 
@@ -166,7 +164,7 @@ fn check(
 impl Stop {
     /// Something that this device's own group state must satisfy.
     fn own(_: qpc_proto::Malformed) -> Self {
-        Self::Verdict(Verdict::Unjudged(Unjudged::Local))
+        Self::Declined(Declined::Unjudged(Unjudged::Local))
     }
 }
 
@@ -244,7 +242,7 @@ fn check_context(before: &ChannelContext, after: &ChannelContext) -> Result<(), 
         return Err(VoidReason::Kind.into());
     }
     if after.policy_version != POLICY_VERSION {
-        return Err(Stop::Verdict(Verdict::Unjudged(Unjudged::Local)));
+        return Err(Stop::Declined(Declined::Unjudged(Unjudged::Local)));
     }
     Ok(())
 }
@@ -289,7 +287,7 @@ fn check_result(
         .iter()
         .map(|member| member.certificate.device())
         .collect();
-    let mut devices = &before - &change.removes;
+    let mut devices: BTreeSet<_> = before.difference(&change.removes).copied().collect();
     for device in &change.adds {
         if !devices.insert(*device) {
             return Err(VoidReason::Roster.into());

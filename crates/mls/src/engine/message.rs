@@ -1,14 +1,16 @@
 //! Application messages: sealing under the current epoch, opening in log order.
 
+use openmls::group::ProcessMessageError;
+use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
     MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProtocolMessage, Sender,
 };
 use qpc_credential::Certificate;
 use qpc_storage::Tx;
-use openmls::prelude::tls_codec::Deserialize as _;
 
 use super::{Engine, MlsGroupId, Place, known_certificate};
 use crate::error::MlsError;
+use crate::provider::ProviderError;
 
 /// A decrypted application message.
 pub struct Opened {
@@ -54,31 +56,21 @@ impl Engine {
     /// # Errors
     /// [`MlsError::Refused`] when it cannot be opened in this epoch: it never will be.
     /// [`MlsError::Provider`] when the database refused: try again.
-    pub fn open(
-        &self,
-        tx: &Tx<'_>,
-        id: &MlsGroupId,
-        payload: &[u8],
-    ) -> Result<Opened, MlsError> {
+    pub fn open(&self, tx: &Tx<'_>, id: &MlsGroupId, payload: &[u8]) -> Result<Opened, MlsError> {
         tx.savepoint(|tx| {
             let mut group = self.load(tx, id)?;
             let message = private_message(payload)?;
-            let processed = group
-                .process_message(&self.provider(tx), message)
-                .map_err(|error| match error {
-                    openmls::group::ProcessMessageError::StorageError(error) => error.into(),
-                    _ => MlsError::Refused("it does not decrypt in this epoch"),
-                })?;
+            let processed =
+                group.process_message(&self.provider(tx), message).map_err(open_error)?;
             if !matches!(processed.sender(), Sender::Member(_)) {
                 return Err(MlsError::Refused("its sender is no member"));
             }
             let sender = known_certificate(processed.credential())?;
-            match processed.into_content() {
-                ProcessedMessageContent::ApplicationMessage(message) => {
-                    Ok(Opened { sender, plaintext: message.into_bytes().into() })
-                }
-                _ => Err(MlsError::Refused("it is no application message")),
-            }
+            let ProcessedMessageContent::ApplicationMessage(message) = processed.into_content()
+            else {
+                return Err(MlsError::Refused("it is no application message"));
+            };
+            Ok(Opened { sender, plaintext: message.into_bytes().into() })
         })
     }
 }
@@ -87,8 +79,18 @@ impl Engine {
 pub(super) fn private_message(payload: &[u8]) -> Result<ProtocolMessage, MlsError> {
     let message = MlsMessageIn::tls_deserialize_exact(payload)
         .map_err(|_| MlsError::Refused("it is no MLS message"))?;
-    match message.extract() {
-        MlsMessageBodyIn::PrivateMessage(message) => Ok(message.into()),
-        _ => Err(MlsError::Refused("it is no PrivateMessage")),
+    let MlsMessageBodyIn::PrivateMessage(message) = message.extract() else {
+        return Err(MlsError::Refused("it is no PrivateMessage"));
+    };
+    Ok(message.into())
+}
+
+/// Only the database may do better another time: a message that the library itself stumbles over must
+/// not stop the reader for ever.
+fn open_error(error: ProcessMessageError<ProviderError>) -> MlsError {
+    if let ProcessMessageError::StorageError(error) = error {
+        error.into()
+    } else {
+        MlsError::Refused("it does not decrypt in this epoch")
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
     KeyPackage, MlsMessageBodyIn, MlsMessageIn, StagedWelcome, tls_codec::Serialize as _,
 };
@@ -10,7 +11,6 @@ use qpc_credential::Certificate;
 use qpc_proto::message::WelcomePointer;
 use qpc_proto::{AccountId, Digest};
 use qpc_storage::Tx;
-use openmls::prelude::tls_codec::Deserialize as _;
 
 use super::{Engine, GroupView, MlsGroupId, members, verified_certificate};
 use crate::context::ChannelContext;
@@ -149,11 +149,10 @@ fn check_roster(
     Ok(())
 }
 
-fn join_error(
-    error: openmls::group::WelcomeError<crate::provider::ProviderError>,
-) -> MlsError {
-    match error {
-        openmls::group::WelcomeError::StorageError(error) => error.into(),
-        _ => MlsError::Refused("the Welcome does not verify"),
+fn join_error(error: openmls::group::WelcomeError<crate::provider::ProviderError>) -> MlsError {
+    if let openmls::group::WelcomeError::StorageError(error) = error {
+        error.into()
+    } else {
+        MlsError::Refused("the Welcome does not verify")
     }
 }

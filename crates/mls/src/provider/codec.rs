@@ -20,12 +20,9 @@ pub(super) fn encode<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
     let mut buffer = SecretBuffer::default();
-    let mut serializer = Serializer::new(&mut buffer)
-        .with_struct_map()
-        .with_bytes(BytesMode::ForceIterables);
-    value
-        .serialize(&mut serializer)
-        .map_err(|_| ProviderError::Encode)?;
+    let mut serializer =
+        Serializer::new(&mut buffer).with_struct_map().with_bytes(BytesMode::ForceIterables);
+    value.serialize(&mut serializer).map_err(|_| ProviderError::Encode)?;
     Ok(buffer.bytes)
 }
 
@@ -119,10 +116,7 @@ mod tests {
     fn golden_bytes_of_a_group_key() {
         let key = encode(&GroupId::from_slice(b"group")).unwrap();
         assert_eq!(key.as_slice(), b"\x81\xa5value\x81\xa3vec\xc4\x05group");
-        assert_eq!(
-            decode::<GroupId>(&key).unwrap(),
-            GroupId::from_slice(b"group")
-        );
+        assert_eq!(decode::<GroupId>(&key).unwrap(), GroupId::from_slice(b"group"));
     }
 
     #[test]

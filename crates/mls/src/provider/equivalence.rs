@@ -1,10 +1,7 @@
 //! Random sequences of writes and deletes leave the tables and the reference in-memory storage
 //! with the same reads. The values are shapes of their own, for those of OpenMLS are private.
 
-#![allow(
-    clippy::arithmetic_side_effects,
-    reason = "counters of a test; an overflow fails it"
-)]
+#![allow(clippy::arithmetic_side_effects, reason = "counters of a test; an overflow fails it")]
 
 use openmls_rust_crypto::MemoryStorage;
 use openmls_traits::storage::{CURRENT_VERSION as V, Entity, Key, StorageProvider, traits as of};
@@ -76,34 +73,21 @@ fn value(rng: &mut ChaCha8Rng, depth: u32) -> Value {
         0 => Shape::Empty,
         1 => Shape::One(bytes(rng)),
         2 => Shape::Two(rng.next_u64(), (below(rng, 2) == 0).then(|| "text".into())),
-        _ => Shape::Fields {
-            flag: below(rng, 2) == 0,
-            fixed: rng.next_u32().to_be_bytes(),
-        },
+        _ => Shape::Fields { flag: below(rng, 2) == 0, fixed: rng.next_u32().to_be_bytes() },
     };
     let pairs = (0..depth).map(|n| (n, (n != 1).then(|| Box::new(value(rng, 0)))));
     let pairs = pairs.collect();
-    Value {
-        bytes: bytes(rng),
-        shape,
-        pairs,
-    }
+    Value { bytes: bytes(rng), shape, pairs }
 }
 
 fn id(rng: &mut ChaCha8Rng) -> Id {
-    Id {
-        number: below(rng, 3),
-    }
+    Id { number: below(rng, 3) }
 }
 
 // Each proposal has its own reference, as in OpenMLS; the reference storage breaks on a repeat.
 fn operation(rng: &mut ChaCha8Rng, step: u32) -> Operation {
     let method = below(rng, METHODS);
-    let reference = if method == 22 {
-        step
-    } else {
-        below(rng, step + 1)
-    };
+    let reference = if method == 22 { step } else { below(rng, step + 1) };
     Operation {
         method,
         group: id(rng),
@@ -179,12 +163,7 @@ fn read<S: StorageProvider<V>>(s: &S, g: &Id, k: &Id) -> Result<Reads, S::Error>
             s.message_secrets(g)?,
             s.resumption_psk_store(g)?,
         ],
-        keyed: [
-            s.signature_key_pair(k)?,
-            s.encryption_key_pair(k)?,
-            s.key_package(k)?,
-            s.psk(k)?,
-        ],
+        keyed: [s.signature_key_pair(k)?, s.encryption_key_pair(k)?, s.key_package(k)?, s.psk(k)?],
         lists: [
             s.own_leaf_nodes(g)?,
             s.encryption_epoch_key_pairs(g, k, 0)?,
@@ -210,11 +189,7 @@ fn compare(seed: u64, ours: &Store<'_>) -> Result<usize, ProviderError> {
     }
     for (group, key) in (0..9).map(|n| (Id { number: n / 3 }, Id { number: n % 3 })) {
         let expected = read(&reference, &group, &key).unwrap();
-        assert_eq!(
-            read(ours, &group, &key)?,
-            expected,
-            "seed {seed}, {group:?}"
-        );
+        assert_eq!(read(ours, &group, &key)?, expected, "seed {seed}, {group:?}");
     }
     Ok(present)
 }
@@ -254,10 +229,7 @@ fn same_reads_as_the_reference_after_the_same_writes() {
         }
         Ok(present)
     });
-    assert!(
-        present > 5_000,
-        "the sequences hardly stored anything: {present}"
-    );
+    assert!(present > 5_000, "the sequences hardly stored anything: {present}");
 }
 
 #[test]
@@ -268,17 +240,11 @@ fn case_175_two_appenders_lose_nothing() {
         let second = Store::new(first.tx);
         let group = Id { number: 1 };
         for (turn, value) in values.iter().enumerate() {
-            let (ours, other) = if turn % 2 == 0 {
-                (first, &second)
-            } else {
-                (&second, first)
-            };
+            let (ours, other) = if turn % 2 == 0 { (first, &second) } else { (&second, first) };
             let seen: Vec<Value> = other.own_leaf_nodes(&group)?;
             assert_eq!(seen.len(), turn);
             ours.append_own_leaf_node(&group, value)?;
-            let reference = Id {
-                number: 100 - u32::try_from(turn).unwrap(),
-            };
+            let reference = Id { number: 100 - u32::try_from(turn).unwrap() };
             ours.queue_proposal(&group, &reference, value)?;
         }
         let leaves: Vec<Value> = first.own_leaf_nodes(&group)?;

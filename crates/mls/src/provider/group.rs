@@ -105,10 +105,7 @@ impl Store<'_> {
         let (group, epoch) = (codec::encode(slot.group_id)?, codec::encode(slot.epoch)?);
         let value = codec::encode(pairs)?;
         let (group, epoch, value) = (group.as_slice(), epoch.as_slice(), value.as_slice());
-        self.execute(
-            PUT_EPOCH_KEYS,
-            params![group, epoch, slot.leaf_index, value],
-        )
+        self.execute(PUT_EPOCH_KEYS, params![group, epoch, slot.leaf_index, value])
     }
 
     pub(super) fn epoch_keys<T: DeserializeOwned>(

@@ -44,9 +44,7 @@ impl Store<'_> {
         group_id: &impl Serialize,
     ) -> Result<Vec<(R, P)>, ProviderError> {
         let group = codec::encode(group_id)?;
-        self.all(PROPOSALS, params![group.as_slice()], |row| {
-            Ok((decode(row, 0)?, decode(row, 1)?))
-        })
+        self.all(PROPOSALS, params![group.as_slice()], |row| Ok((decode(row, 0)?, decode(row, 1)?)))
     }
 
     pub(super) fn dequeue(

@@ -271,11 +271,7 @@ impl StorageProvider<V> for Store<'_> {
         leaf_index: u32,
         key_pairs: &[P],
     ) -> Result<(), Error> {
-        let slot = EpochSlot {
-            group_id,
-            epoch,
-            leaf_index,
-        };
+        let slot = EpochSlot { group_id, epoch, leaf_index };
         self.put_epoch_keys(&slot, key_pairs)
     }
 
@@ -285,11 +281,7 @@ impl StorageProvider<V> for Store<'_> {
         epoch: &E,
         leaf_index: u32,
     ) -> Result<Vec<P>, Error> {
-        self.epoch_keys(&EpochSlot {
-            group_id,
-            epoch,
-            leaf_index,
-        })
+        self.epoch_keys(&EpochSlot { group_id, epoch, leaf_index })
     }
 
     fn delete_encryption_epoch_key_pairs<G: of::GroupId<V>, E: of::EpochKey<V>>(
@@ -298,11 +290,7 @@ impl StorageProvider<V> for Store<'_> {
         epoch: &E,
         leaf_index: u32,
     ) -> Result<(), Error> {
-        self.erase_epoch_keys(&EpochSlot {
-            group_id,
-            epoch,
-            leaf_index,
-        })
+        self.erase_epoch_keys(&EpochSlot { group_id, epoch, leaf_index })
     }
 
     fn write_signature_key_pair<K: of::SignaturePublicKey<V>, T: of::SignatureKeyPair<V>>(

@@ -45,11 +45,7 @@ fn payload(bytes: Bytes) -> Result<Bytes, Malformed> {
 
 /// An empty digest stands for zeros.
 fn digest_or_zero(bytes: &Bytes) -> Result<Digest, Malformed> {
-    if bytes.is_empty() {
-        Ok(Digest::ZERO)
-    } else {
-        Digest::try_from(bytes.as_ref())
-    }
+    if bytes.is_empty() { Ok(Digest::ZERO) } else { Digest::try_from(bytes.as_ref()) }
 }
 
 impl ChannelKind {
@@ -102,7 +98,7 @@ impl Identity {
 }
 
 impl Accepted {
-    pub(crate) fn to_wire(&self) -> wire::Accepted {
+    pub(crate) fn to_wire(self) -> wire::Accepted {
         wire::Accepted {
             seq: self.seq,
             head: raw(self.head),
@@ -168,17 +164,11 @@ impl NewEntry {
 
 impl Cursor {
     pub(crate) fn to_wire(self) -> wire::Cursor {
-        wire::Cursor {
-            channel_id: raw(self.channel),
-            seq: self.seq,
-        }
+        wire::Cursor { channel_id: raw(self.channel), seq: self.seq }
     }
 
     pub(crate) fn from_wire(wire: wire::Cursor) -> Result<Self, Malformed> {
-        Ok(Self {
-            channel: channel_id(&wire.channel_id)?,
-            seq: wire.seq,
-        })
+        Ok(Self { channel: channel_id(&wire.channel_id)?, seq: wire.seq })
     }
 }
 
@@ -204,11 +194,7 @@ impl ChannelState {
             join_seq: wire.join_seq,
             acked_seq: wire.acked_seq,
             removal_seq: (wire.removal_seq != 0).then_some(wire.removal_seq),
-            last_message_id: if id.is_empty() {
-                None
-            } else {
-                Some(message_id(id)?)
-            },
+            last_message_id: if id.is_empty() { None } else { Some(message_id(id)?) },
         })
     }
 }
@@ -225,11 +211,7 @@ impl Entry {
             payload: self.payload.clone(),
             roster_change: self.roster_change.clone(),
             statements: self.statements.clone(),
-            welcome_hash: if commit {
-                raw(self.welcome_hash)
-            } else {
-                Bytes::new()
-            },
+            welcome_hash: if commit { raw(self.welcome_hash) } else { Bytes::new() },
             head: raw(self.head),
             welcome: self.welcome.clone(),
         }
@@ -264,11 +246,7 @@ impl Page {
     pub(crate) fn from_wire(wire: wire::Page) -> Result<Self, Malformed> {
         Ok(Self {
             channel: channel_id(&wire.channel_id)?,
-            entries: wire
-                .entries
-                .into_iter()
-                .map(Entry::from_wire)
-                .collect::<Result<_, _>>()?,
+            entries: wire.entries.into_iter().map(Entry::from_wire).collect::<Result<_, _>>()?,
             head_seq: wire.head_seq,
         })
     }

@@ -262,9 +262,7 @@ pub struct Cursor {
 
 /// The inbox channel of a device: the first 16 bytes of SHA-256 over a label and the device id.
 pub fn inbox_channel(device: &DeviceId) -> ChannelId {
-    let bytes = crate::codec::Writer::with_label("qpc/v1 inbox")
-        .fixed(device)
-        .finish();
+    let bytes = crate::codec::Writer::with_label("qpc/v1 inbox").fixed(device).finish();
     ChannelId(crate::chain::sha256(&bytes).short())
 }
 

@@ -84,25 +84,20 @@ impl Request {
             Self::ServerInfo => wire::ServerInfoRequest {}.encode_to_vec(),
             Self::Register(register) => register_to_wire(register).encode_to_vec(),
             Self::Login(login) => login_to_wire(login).encode_to_vec(),
-            Self::Refresh(token) => wire::RefreshRequest {
-                refresh_token: raw(token.as_bytes()),
+            Self::Refresh(token) => {
+                wire::RefreshRequest { refresh_token: raw(token.as_bytes()) }.encode_to_vec()
             }
-            .encode_to_vec(),
             Self::Logout => wire::LogoutRequest {}.encode_to_vec(),
             Self::Lookup(name) => wire::LookupRequest { name: name.clone() }.encode_to_vec(),
-            Self::DeviceList(id) => wire::DeviceListRequest {
-                account_id: raw(id),
-            }
-            .encode_to_vec(),
+            Self::DeviceList(id) => wire::DeviceListRequest { account_id: raw(id) }.encode_to_vec(),
             Self::UploadKeyPackages(upload) => wire::UploadKeyPackagesRequest {
                 key_packages: upload.key_packages.clone(),
                 last_resort: upload.last_resort.clone(),
             }
             .encode_to_vec(),
-            Self::ClaimKeyPackages(id) => wire::ClaimKeyPackagesRequest {
-                account_id: raw(id),
+            Self::ClaimKeyPackages(id) => {
+                wire::ClaimKeyPackagesRequest { account_id: raw(id) }.encode_to_vec()
             }
-            .encode_to_vec(),
             Self::KeyPackageStatus => wire::KeyPackageStatusRequest {}.encode_to_vec(),
             Self::ListChannels => wire::ListChannelsRequest {}.encode_to_vec(),
             Self::CreateChannel(_)
@@ -146,14 +141,10 @@ impl Request {
                 bytes_max: fetch.bytes_max,
             }
             .encode_to_vec(),
-            Self::Subscribe(cursors) => wire::SubscribeRequest {
-                cursors: to_cursors(cursors),
+            Self::Subscribe(cursors) => {
+                wire::SubscribeRequest { cursors: to_cursors(cursors) }.encode_to_vec()
             }
-            .encode_to_vec(),
-            Self::Ack(cursors) => wire::AckRequest {
-                cursors: to_cursors(cursors),
-            }
-            .encode_to_vec(),
+            Self::Ack(cursors) => wire::AckRequest { cursors: to_cursors(cursors) }.encode_to_vec(),
             Self::ServerInfo
             | Self::Register(_)
             | Self::Login(_)
@@ -263,30 +254,17 @@ fn login_to_wire(login: &Login) -> wire::LoginRequest {
 }
 
 fn login_from_wire(wire: &wire::LoginRequest) -> Result<Login, Malformed> {
-    let device = DeviceRef {
-        account: account_id(&wire.account_id)?,
-        device: device_id(&wire.device_id)?,
-    };
-    Ok(Login {
-        device,
-        proof: Signature::try_from(wire.proof.as_ref())?,
-    })
+    let device =
+        DeviceRef { account: account_id(&wire.account_id)?, device: device_id(&wire.device_id)? };
+    Ok(Login { device, proof: Signature::try_from(wire.proof.as_ref())? })
 }
 
 fn upload(wire: wire::UploadKeyPackagesRequest) -> Result<UploadKeyPackages, Malformed> {
     let oversized = |kp: &Bytes| kp.len() > limits::KEY_PACKAGE_BYTES_MAX;
-    if wire
-        .key_packages
-        .iter()
-        .chain(&wire.last_resort)
-        .any(oversized)
-    {
+    if wire.key_packages.iter().chain(&wire.last_resort).any(oversized) {
         return Err(Malformed("a KeyPackage is too long"));
     }
-    Ok(UploadKeyPackages {
-        key_packages: wire.key_packages,
-        last_resort: wire.last_resort,
-    })
+    Ok(UploadKeyPackages { key_packages: wire.key_packages, last_resort: wire.last_resort })
 }
 
 fn create_channel(wire: wire::CreateChannelRequest) -> Result<CreateChannel, Malformed> {
@@ -303,11 +281,7 @@ fn enqueue(wire: wire::EnqueueRequest) -> Result<Enqueue, Malformed> {
     }
     Ok(Enqueue {
         channel: channel_id(&wire.channel_id)?,
-        entries: wire
-            .entries
-            .into_iter()
-            .map(NewEntry::from_wire)
-            .collect::<Result<_, _>>()?,
+        entries: wire.entries.into_iter().map(NewEntry::from_wire).collect::<Result<_, _>>()?,
     })
 }
 
@@ -322,10 +296,7 @@ fn statement(wire: wire::StatementRequest) -> Result<Statement, Malformed> {
     if wire.statement.len() > limits::STATEMENT_BYTES_MAX {
         return Err(Malformed("the statement is too long"));
     }
-    Ok(Statement {
-        channel: channel_id(&wire.channel_id)?,
-        statement: wire.statement,
-    })
+    Ok(Statement { channel: channel_id(&wire.channel_id)?, statement: wire.statement })
 }
 
 fn fetch(wire: &wire::FetchRequest) -> Result<Fetch, Malformed> {

@@ -47,19 +47,14 @@ impl Response {
     pub fn encode(&self) -> Bytes {
         match self {
             Self::ServerInfo(info) => server_info_to_wire(info).encode_to_vec(),
-            Self::Registered(id) => wire::RegisterResponse {
-                account_id: raw(id),
-            }
-            .encode_to_vec(),
+            Self::Registered(id) => wire::RegisterResponse { account_id: raw(id) }.encode_to_vec(),
             Self::Tokens(tokens) => tokens_to_wire(tokens).encode_to_vec(),
-            Self::Identity(identity) => wire::LookupResponse {
-                identity: Some(identity.to_wire()),
+            Self::Identity(identity) => {
+                wire::LookupResponse { identity: Some(identity.to_wire()) }.encode_to_vec()
             }
-            .encode_to_vec(),
-            Self::Uploaded(available) => wire::UploadKeyPackagesResponse {
-                available: *available,
+            Self::Uploaded(available) => {
+                wire::UploadKeyPackagesResponse { available: *available }.encode_to_vec()
             }
-            .encode_to_vec(),
             Self::Claims(claims) => claims_to_wire(claims).encode_to_vec(),
             Self::KeyPackageStatus(status) => wire::KeyPackageStatusResponse {
                 available: status.available,
@@ -67,10 +62,9 @@ impl Response {
                 last_resort_used: status.last_resort_used,
             }
             .encode_to_vec(),
-            Self::Accepted(accepted) => wire::CommitResponse {
-                accepted: Some(accepted.to_wire()),
+            Self::Accepted(accepted) => {
+                wire::CommitResponse { accepted: Some(accepted.to_wire()) }.encode_to_vec()
             }
-            .encode_to_vec(),
             Self::Channels(channels) => wire::ListChannelsResponse {
                 channels: channels.iter().map(ChannelState::to_wire).collect(),
             }
@@ -97,9 +91,9 @@ impl Response {
                 let identity = required(parse::<wire::LookupResponse>(body)?.identity)?;
                 Identity::from_wire(identity).map(Self::Identity)
             }
-            Method::UploadKeyPackages => Ok(Self::Uploaded(
-                parse::<wire::UploadKeyPackagesResponse>(body)?.available,
-            )),
+            Method::UploadKeyPackages => {
+                Ok(Self::Uploaded(parse::<wire::UploadKeyPackagesResponse>(body)?.available))
+            }
             Method::ClaimKeyPackages => claims_from_wire(parse(body)?).map(Self::Claims),
             Method::KeyPackageStatus => {
                 let wire = parse::<wire::KeyPackageStatusResponse>(body)?;
@@ -149,10 +143,7 @@ impl RegistrationMode {
 fn server_info_to_wire(info: &ServerInfo) -> wire::ServerInfoResponse {
     let (min, max) = info.versions;
     wire::ServerInfoResponse {
-        versions: Some(wire::VersionRange {
-            min: min.into(),
-            max: max.into(),
-        }),
+        versions: Some(wire::VersionRange { min: min.into(), max: max.into() }),
         incarnation: raw(info.incarnation),
         now_ms: info.now_ms,
         registration: info.registration.to_wire(),
@@ -221,18 +212,14 @@ fn claims_from_wire(wire: wire::ClaimKeyPackagesResponse) -> Result<Claims, Malf
     });
     Ok(Claims {
         claimed: claimed.collect::<Result<_, _>>()?,
-        missing: wire
-            .missing
-            .iter()
-            .map(device_id)
-            .collect::<Result<_, _>>()?,
+        missing: wire.missing.iter().map(device_id).collect::<Result<_, _>>()?,
         identity: Identity::from_wire(required(wire.identity)?)?,
     })
 }
 
 fn enqueued_to_wire(answer: &EnqueueAnswer) -> wire::EnqueueResponse {
     wire::EnqueueResponse {
-        accepted: answer.accepted.iter().map(Accepted::to_wire).collect(),
+        accepted: answer.accepted.iter().copied().map(Accepted::to_wire).collect(),
         refusal: answer.refusal.as_ref().map(|body| wire::Refusal {
             code: u32::from(body.code.as_u16()),
             error: Some(body.to_wire()),
@@ -246,11 +233,7 @@ fn enqueued_from_wire(wire: wire::EnqueueResponse) -> Result<EnqueueAnswer, Malf
         ErrorBody::from_wire(code, required(refusal.error)?)
     });
     Ok(EnqueueAnswer {
-        accepted: wire
-            .accepted
-            .into_iter()
-            .map(Accepted::from_wire)
-            .collect::<Result<_, _>>()?,
+        accepted: wire.accepted.into_iter().map(Accepted::from_wire).collect::<Result<_, _>>()?,
         refusal: refusal.transpose()?,
     })
 }

@@ -54,6 +54,19 @@ impl Status {
         }
     }
 
+    /// Whether nothing can be sealed here ever again.
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Self::Leaving | Self::Left | Self::Failed => true,
+            Self::Creating
+            | Self::Active
+            | Self::Unconfirmed
+            | Self::Held
+            | Self::NeedsRepair
+            | Self::Alarm => false,
+        }
+    }
+
     /// Whether entries may be sealed.
     pub(crate) fn seals(self) -> bool {
         match self {
@@ -161,10 +174,7 @@ impl Db<'_> {
              ORDER BY channel LIMIT 1"
         );
         let (left, failed) = (Status::Left.code(), Status::Failed.code());
-        self.0
-            .prepare_cached(&query)?
-            .query_row(params![peer.0, left, failed], read)
-            .optional()
+        self.0.prepare_cached(&query)?.query_row(params![peer.0, left, failed], read).optional()
     }
 
     pub(crate) fn put_channel(&self, row: &ChannelRow) -> sql::Result<()> {
@@ -263,7 +273,11 @@ impl Db<'_> {
             .collect()
     }
 
-    pub(crate) fn drop_standing(&self, channel: &ChannelId, account: &AccountId) -> sql::Result<()> {
+    pub(crate) fn drop_standing(
+        &self,
+        channel: &ChannelId,
+        account: &AccountId,
+    ) -> sql::Result<()> {
         self.0
             .prepare_cached("DELETE FROM standing_statement WHERE channel = ?1 AND account = ?2")?
             .execute(params![channel.0, account.0])?;

@@ -80,8 +80,7 @@ impl IntentState {
     }
 }
 
-const COLUMNS: &str =
-    "id, channel, kind, state, request_id, attempts, not_before_ms, reason";
+const COLUMNS: &str = "id, channel, kind, state, request_id, attempts, not_before_ms, reason";
 
 fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
     Ok(IntentRow {

@@ -233,7 +233,9 @@ impl Db<'_> {
         match channel {
             Some(channel) => self
                 .0
-                .prepare_cached("SELECT count(*) FROM outbox WHERE channel = ?1 AND accepted_seq IS NULL")?
+                .prepare_cached(
+                    "SELECT count(*) FROM outbox WHERE channel = ?1 AND accepted_seq IS NULL",
+                )?
                 .query_row([channel.0], |row| row.get(0)),
             None => self
                 .0

@@ -29,10 +29,8 @@ impl Db<'_> {
         )?;
         statement
             .query_row([], |row| {
-                let device = DeviceRef {
-                    account: AccountId(row.get(2)?),
-                    device: DeviceId(row.get(3)?),
-                };
+                let device =
+                    DeviceRef { account: AccountId(row.get(2)?), device: DeviceId(row.get(3)?) };
                 Ok(Profile {
                     name: row.get(0)?,
                     server: row.get(1)?,
@@ -84,9 +82,7 @@ impl Db<'_> {
     }
 
     pub(crate) fn set_incarnation(&self, incarnation: &Incarnation) -> sql::Result<()> {
-        self.0
-            .prepare_cached("UPDATE profile SET incarnation = ?1")?
-            .execute([incarnation.0])?;
+        self.0.prepare_cached("UPDATE profile SET incarnation = ?1")?.execute([incarnation.0])?;
         Ok(())
     }
 }

@@ -212,7 +212,7 @@ fn welcome_by_openmls(bytes: &[u8]) -> Option<Vec<Digest>> {
 }
 
 /// Puts both signatures (RFC 9420 section 5.1.2) into a KeyPackage.
-fn signed_key_package(input: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn signed_key_package(input: &[u8]) -> Option<Vec<u8>> {
     let (extensions, package) = input.split_first()?;
     let end = package.len().checked_sub(usize::from(*extensions))?;
     let (package, extensions) = package.split_at(end);

@@ -1,5 +1,5 @@
-//! The handle that programs hold. Each call is a command or a query of the machine, or waits until the
-//! machine's state answers it; nothing is kept here.
+//! The handle that programs hold. Each call is a command or a query of the machine, or waits until
+//! the machine's state answers it; nothing is kept here.
 
 use std::sync::Arc;
 use std::time::Duration;

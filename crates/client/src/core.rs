@@ -1,5 +1,5 @@
-//! Store and machine: one input, one commit, and only then what comes of it. Synchronous, so that many
-//! clients and a server run in one thread under a seed.
+//! Store and machine: one input, one commit, and only then what comes of it. Synchronous, so that
+//! many clients and a server run in one thread under a seed.
 
 use qpc_proto::message::Cursor;
 use qpc_storage::{Outcome, Store};

@@ -1,5 +1,5 @@
-//! The asynchronous edge: one thread owns the core, one task owns the connection. Decides nothing; every
-//! input is a step of the machine, and what leaves is what a committed step said.
+//! The asynchronous edge: one thread owns the core, one task owns the connection. Decides nothing;
+//! every input is a step of the machine, and what leaves is what a committed step said.
 
 mod connection;
 mod host;

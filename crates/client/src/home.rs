@@ -1,7 +1,8 @@
 //! The home folder: one encrypted database, its lock, and how the key to it is kept.
 //!
-//! The database key is random and never changes; a passphrase seals it (Argon2id, XChaCha20-Poly1305), so
-//! that changing the passphrase replaces one small file and never rewrites the database.
+//! The database key is random and never changes; a passphrase seals it (Argon2id,
+//! XChaCha20-Poly1305), so that changing the passphrase replaces one small file and never rewrites
+//! the database.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,9 +1,9 @@
 //! The client without a screen: commands in, events out.
 //!
-//! [`Client`] is what a program uses: it owns the home folder, keeps a connection, reads and sends by
-//! itself, and works without a server. Beneath it, [`Core`] is the same client as a synchronous state
-//! machine without network, clock or randomness of its own, for simulations. No terminal, no format and
-//! no policy of presentation is in here.
+//! [`Client`] is what a program uses: it owns the home folder, keeps a connection, reads and sends
+//! by itself, and works without a server. Beneath it, [`Core`] is the same client as a synchronous
+//! state machine without network, clock or randomness of its own, for simulations. No terminal, no
+//! format and no policy of presentation is in here.
 
 mod client;
 mod clock;

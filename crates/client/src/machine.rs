@@ -1,15 +1,16 @@
-//! The client without a screen and without a network: commands, answers and log pages go in; requests
-//! and events come out, and leave only after the transaction is on disk.
+//! The client without a screen and without a network: commands, answers and log pages go in;
+//! requests and events come out, and leave only after the transaction is on disk.
 //!
 //! # How it works
-//! What is to be done is never kept in a queue in memory. [`Machine::requests`] derives it, after each
-//! input, from the database: a channel behind its known head is fetched, a sealed message is sent, a
-//! missing KeyPackage claimed. [`Work`] names such a piece of work; at most one request of each is in
-//! flight. A lost connection or a crash therefore needs no recovery: the same work is derived again
-//! with the same ids and bytes, which the server answers as it did before.
+//! What is to be done is never kept in a queue in memory. [`Machine::requests`] derives it, after
+//! each input, from the database: a channel behind its known head is fetched, a sealed message is
+//! sent, a missing KeyPackage claimed. [`Work`] names such a piece of work; at most one request of
+//! each is in flight. A lost connection or a crash therefore needs no recovery: the same work is
+//! derived again with the same ids and bytes, which the server answers as it did before.
 //!
 //! # Invariants
-//! * Only the ordered reader ([`inbox`]) moves a cursor, and never past an entry that may still succeed.
+//! * Only the ordered reader ([`inbox`]) moves a cursor, and never past an entry that may still
+//! succeed.
 //! * Sealed bytes are resent as they are until an answer or the log settles them.
 //! * An own Commit is put in force when the log reaches it, never at its answer.
 //! * Every MLS call runs in a SAVEPOINT of the transaction that stores what comes of it.
@@ -215,7 +216,8 @@ impl Machine {
     /// Takes one input.
     ///
     /// # Errors
-    /// [`ClientError`] when this device's database or keys refused: the transaction must not commit.
+    /// [`ClientError`] when this device's database or keys refused: the transaction must not
+    /// commit.
     pub fn handle(&mut self, step: &mut Step<'_>, input: Input) -> Result<(), ClientError> {
         match input {
             Input::Online(answer) => self.online(step, &answer),

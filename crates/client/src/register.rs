@@ -1,5 +1,5 @@
-//! Making an account: keys are on disk before the server hears of them, so that a lost answer is asked
-//! for again with the same request.
+//! Making an account: keys are on disk before the server hears of them, so that a lost answer is
+//! asked for again with the same request.
 
 use qpc_proto::binding::Purpose;
 use qpc_proto::message::{Login, Register, Request, Response};
@@ -125,7 +125,8 @@ pub(crate) async fn register(
     match ask(&account, &url).await {
         Ok(()) => account.registered(&mut store).map(|()| store),
         Err(error) => {
-            // A refusal for good leaves nothing behind; after a lost answer the same keys try again.
+            // A refusal for good leaves nothing behind; after a lost answer the same keys try
+            // again.
             let refused = matches!(&error, ClientError::Refused(body) if !body.code.retryable());
             if fresh && refused {
                 store.close()?;
@@ -136,8 +137,9 @@ pub(crate) async fn register(
     }
 }
 
-/// Registers; an account that is there already is this one if its device can log in: then an earlier
-/// answer was lost (a retry on another connection has another proof, so the server cannot tell).
+/// Registers; an account that is there already is this one if its device can log in: then an
+/// earlier answer was lost (a retry on another connection has another proof, so the server cannot
+/// tell).
 async fn ask(account: &Account, url: &ServerUrl) -> Result<(), ClientError> {
     let connection: Connection = connect(url, &ClientLimits::default()).await?;
     let (id, request) =

@@ -35,10 +35,7 @@ impl AccountKey {
     /// The signed statement; `sign` signs with the root key. The fields are taken as they are:
     /// [`Self::verify`] refuses generation 0 and weak keys.
     pub fn sign(&self, sign: impl FnOnce(&[u8]) -> Signature) -> Bytes {
-        let tbs = Writer::with_label(LABEL)
-            .fixed(self.root)
-            .u32(self.generation)
-            .fixed(self.key);
+        let tbs = Writer::with_label(LABEL).fixed(self.root).u32(self.generation).fixed(self.key);
         seal(tbs.finish(), sign)
     }
 
@@ -63,11 +60,8 @@ impl AccountKey {
     pub(crate) fn decode(tbs: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(tbs);
         r.label(LABEL)?;
-        let statement = Self {
-            root: PublicKey(r.array()?),
-            generation: r.u32()?,
-            key: PublicKey(r.array()?),
-        };
+        let statement =
+            Self { root: PublicKey(r.array()?), generation: r.u32()?, key: PublicKey(r.array()?) };
         r.finish()?;
         if statement.generation == 0 {
             return Err(Malformed("account key: generation 0"));

@@ -51,9 +51,7 @@ impl Certificate {
         body: &CertificateBody,
         sign: impl FnOnce(&[u8]) -> Signature,
     ) -> Bytes {
-        let head = Writer::with_label(LABEL)
-            .var(account_key_statement)
-            .u64(body.list_version);
+        let head = Writer::with_label(LABEL).var(account_key_statement).u64(body.list_version);
         seal(body.entry.write(head).var(&body.name).finish(), sign)
     }
 
@@ -103,10 +101,7 @@ impl Certificate {
 
     /// The certified device and its account.
     pub fn device(&self) -> DeviceRef {
-        DeviceRef {
-            account: self.account_key.account(),
-            device: self.entry.device,
-        }
+        DeviceRef { account: self.account_key.account(), device: self.entry.device }
     }
 }
 

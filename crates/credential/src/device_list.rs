@@ -31,10 +31,7 @@ pub struct DeviceEntry {
 impl DeviceEntry {
     /// Appends device (16), key (32), not-after u64.
     pub(crate) fn write(&self, writer: Writer) -> Writer {
-        writer
-            .fixed(self.device)
-            .fixed(self.key)
-            .u64(self.not_after_ms)
+        writer.fixed(self.device).fixed(self.key).u64(self.not_after_ms)
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -101,20 +98,14 @@ impl DeviceList {
             .map_err(|_| CredentialError::Identity("device list: wrong signature"))?;
         let list = Self::decode(tbs).map_err(invalid)?;
         if list.account != account_key.account() || list.generation != account_key.generation {
-            return Err(CredentialError::Identity(
-                "device list: other account or generation",
-            ));
+            return Err(CredentialError::Identity("device list: other account or generation"));
         }
         Ok(list)
     }
 
     /// Names this list by the hash of its signed `bytes`.
     pub fn digest(&self, bytes: &[u8]) -> DeviceListDigest {
-        DeviceListDigest {
-            generation: self.generation,
-            version: self.version,
-            hash: sha256(bytes),
-        }
+        DeviceListDigest { generation: self.generation, version: self.version, hash: sha256(bytes) }
     }
 
     /// The entry of a device.
@@ -132,9 +123,7 @@ impl DeviceList {
     pub fn holds(&self, certificate: &Certificate) -> bool {
         let entry = &certificate.entry;
         self.account == certificate.account_key.account()
-            && self
-                .get(&entry.device)
-                .is_some_and(|held| held.key == entry.key)
+            && self.get(&entry.device).is_some_and(|held| held.key == entry.key)
     }
 
     fn decode(tbs: &[u8]) -> Result<Self, Malformed> {
@@ -148,18 +137,11 @@ impl DeviceList {
         if !(1..=DEVICES_PER_ACCOUNT_MAX).contains(&count) {
             return Err(Malformed("device list: number of devices"));
         }
-        let devices: Vec<_> = (0..count)
-            .map(|_| DeviceEntry::read(&mut r))
-            .collect::<Result<_, _>>()?;
+        let devices: Vec<_> =
+            (0..count).map(|_| DeviceEntry::read(&mut r)).collect::<Result<_, _>>()?;
         r.finish()?;
         check_distinct(&devices)?;
-        Ok(Self {
-            account,
-            generation,
-            version,
-            name,
-            devices,
-        })
+        Ok(Self { account, generation, version, name, devices })
     }
 }
 

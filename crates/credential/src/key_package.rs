@@ -87,9 +87,9 @@ fn validate(bytes: &[u8]) -> Result<(), CredentialError> {
         .map_err(|_| CredentialError::KeyPackage("not understood"))?;
     match package.validate(&RustCrypto::default(), ProtocolVersion::Mls10) {
         Ok(_) | Err(KeyPackageVerifyError::LifetimeError(_)) => Ok(()),
-        Err(KeyPackageVerifyError::InitKeyEqualsEncryptionKey) => Err(CredentialError::KeyPackage(
-            "init key and encryption key are the same",
-        )),
+        Err(KeyPackageVerifyError::InitKeyEqualsEncryptionKey) => {
+            Err(CredentialError::KeyPackage("init key and encryption key are the same"))
+        }
         Err(_) => Err(CredentialError::KeyPackage("signature or extension")),
     }
 }

@@ -52,9 +52,7 @@ pub(crate) fn judge(
     };
     let begun = not_before <= (now_ms / 1_000).saturating_add(SKEW);
     let fresh = now_ms.saturating_sub(issued_at_ms) <= age_max * 1_000;
-    (begun && fresh)
-        .then_some(issued_at_ms)
-        .ok_or(CredentialError::Lifetime)
+    (begun && fresh).then_some(issued_at_ms).ok_or(CredentialError::Lifetime)
 }
 
 #[cfg(test)]

@@ -53,20 +53,12 @@ pub fn mls_header(payload: &[u8]) -> Result<MlsHeader, CredentialError> {
         3 => MlsContent::Commit,
         _ => return Err(CredentialError::InvalidMlsType),
     };
-    let group_id = message
-        .group_id
-        .try_into()
-        .map_err(|_| CredentialError::InvalidMlsType)?;
+    let group_id = message.group_id.try_into().map_err(|_| CredentialError::InvalidMlsType)?;
     let aad = Aad::decode(message.authenticated_data).map_err(|_| CredentialError::AadMismatch)?;
     if aad.commit.is_some() != (content == MlsContent::Commit) {
         return Err(CredentialError::AadMismatch);
     }
-    Ok(MlsHeader {
-        group_id,
-        epoch: message.epoch,
-        content,
-        aad,
-    })
+    Ok(MlsHeader { group_id, epoch: message.epoch, content, aad })
 }
 
 /// The KeyPackageRefs (RFC 9420 section 5.2) of the recipients of an `MLSMessage` that holds a

@@ -13,17 +13,12 @@ const GROUPS: usize = 12;
 /// number" and the two roots in ascending order, modulo 100,000: 60 digits, about 199 bits.
 pub fn safety_number(a: &PublicKey, b: &PublicKey) -> String {
     let (first, second) = if a <= b { (a, b) } else { (b, a) };
-    let input = Writer::with_label("qpc/v1 safety number")
-        .fixed(first)
-        .fixed(second)
-        .finish();
+    let input = Writer::with_label("qpc/v1 safety number").fixed(first).fixed(second).finish();
     let groups: Vec<String> = Sha512::digest(input)
         .chunks_exact(5)
         .take(GROUPS)
         .map(|bytes| {
-            let number = bytes
-                .iter()
-                .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+            let number = bytes.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
             format!("{:05}", number % 100_000)
         })
         .collect();

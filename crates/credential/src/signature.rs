@@ -58,8 +58,7 @@ pub(crate) fn split(bytes: &[u8], max: usize) -> Result<(&[u8], Signature), Malf
         return Err(Malformed("too long"));
     }
     let tbs = bytes.len().checked_sub(Signature::LEN);
-    let (tbs, signature) = tbs
-        .and_then(|at| bytes.split_at_checked(at))
-        .ok_or(Malformed("too short"))?;
+    let (tbs, signature) =
+        tbs.and_then(|at| bytes.split_at_checked(at)).ok_or(Malformed("too short"))?;
     Ok((tbs, Signature::try_from(signature)?))
 }

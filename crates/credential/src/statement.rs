@@ -74,12 +74,7 @@ impl Statement {
             .map_err(|_| CredentialError::Statement("the signer's certificate"))?;
         verify(&certificate.entry.key, tbs, &signature)
             .map_err(|_| CredentialError::Statement("wrong signature"))?;
-        Ok(Self {
-            channel,
-            certificate,
-            issued_at_ms,
-            body,
-        })
+        Ok(Self { channel, certificate, issued_at_ms, body })
     }
 }
 
@@ -87,10 +82,5 @@ type Fields<'a> = (ChannelId, u64, &'a [u8], StatementBody);
 
 fn read<'a>(r: &mut Reader<'a>) -> Result<Fields<'a>, Malformed> {
     r.label(LABEL)?;
-    Ok((
-        ChannelId(r.array()?),
-        r.u64()?,
-        r.var(IDENTITY_BYTES_MAX)?,
-        StatementBody::read(r)?,
-    ))
+    Ok((ChannelId(r.array()?), r.u64()?, r.var(IDENTITY_BYTES_MAX)?, StatementBody::read(r)?))
 }

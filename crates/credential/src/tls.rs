@@ -21,9 +21,7 @@ pub(crate) fn vector<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     let len = r
         .take(more)?
         .iter()
-        .fold(usize::from(first & 0x3f), |len, byte| {
-            (len << 8) | usize::from(*byte)
-        });
+        .fold(usize::from(first & 0x3f), |len, byte| (len << 8) | usize::from(*byte));
     if len < least {
         return Err(Malformed("vector: length not in shortest form"));
     }

@@ -1,4 +1,5 @@
-//! The GroupContext extension that binds a group to its channel, title and roles (RFC 9420 section 12.1.7).
+//! The GroupContext extension that binds a group to its channel, title and roles (RFC 9420 section
+//! 12.1.7).
 //!
 //! Every member computes the same verdicts from it. Never decides policy beyond what it states.
 

@@ -1,5 +1,6 @@
-//! One group operation at a time: bytes in, effects and verdicts out, inside a SAVEPOINT of the caller's
-//! transaction. A refusal leaves no trace. Holds nothing between calls, so a rollback needs no repair.
+//! One group operation at a time: bytes in, effects and verdicts out, inside a SAVEPOINT of the
+//! caller's transaction. A refusal leaves no trace. Holds nothing between calls, so a rollback
+//! needs no repair.
 //!
 //! Never sends, stores a message or reads a clock of its own; `now_ms` is an argument.
 

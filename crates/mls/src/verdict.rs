@@ -78,7 +78,8 @@ impl VoidReason {
 /// Why this device cannot tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unjudged {
-    /// The update path holds nothing that this device can open: the reader goes on from its own base.
+    /// The update path holds nothing that this device can open: the reader goes on from its own
+    /// base.
     Path,
     /// The library refused by this machine's clock: the reader stops.
     Clock,
@@ -102,8 +103,8 @@ impl From<Declined> for Verdict {
     }
 }
 
-/// Classifies OpenMLS's refusal of a Commit. What is not known to be computed alike by every member is
-/// never called void.
+/// Classifies OpenMLS's refusal of a Commit. What is not known to be computed alike by every member
+/// is never called void.
 pub(crate) fn classify<E>(error: &ProcessMessageError<E>) -> Declined {
     match error {
         ProcessMessageError::ValidationError(error) => validation(error),

@@ -1,8 +1,9 @@
-//! What every MLS PrivateMessage authenticates beside its content (RFC 9420 section 6.3.2), at fixed length.
+//! What every MLS PrivateMessage authenticates beside its content (RFC 9420 section 6.3.2), at
+//! fixed length.
 //!
-//! Version u8, kind u8, channel (16), base commit u64, head seq u64, head digest (16); a Commit adds the
-//! digest of its declared roster change (32) and of its statements (32). The server reads it, members
-//! compare it with what they were shown.
+//! Version u8, kind u8, channel (16), base commit u64, head seq u64, head digest (16); a Commit
+//! adds the digest of its declared roster change (32) and of its statements (32). The server reads
+//! it, members compare it with what they were shown.
 
 use crate::codec::{Reader, Writer};
 use crate::error::Malformed;

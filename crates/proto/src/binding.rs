@@ -27,8 +27,9 @@ pub struct ChannelBinding {
 }
 
 impl ChannelBinding {
-    /// The bytes to sign: a label no MLS signature can have (RFC 9420 section 5.1.2 labels all begin
-    /// with "MLS 1.0 "), exporter (32), fingerprint (32), account (16), device (16), purpose (1).
+    /// The bytes to sign: a label no MLS signature can have (RFC 9420 section 5.1.2 labels all
+    /// begin with "MLS 1.0 "), exporter (32), fingerprint (32), account (16), device (16), purpose
+    /// (1).
     pub fn to_be_signed(&self, device: &DeviceRef, purpose: Purpose) -> Vec<u8> {
         Writer::with_label("qpc/v1 channel binding")
             .fixed(self.exporter)

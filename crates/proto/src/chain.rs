@@ -1,4 +1,5 @@
-//! The hash chain over a channel's log: every accept returns its head, every fetch is checked against it.
+//! The hash chain over a channel's log: every accept returns its head, every fetch is checked
+//! against it.
 //!
 //! Both sides compute it with the same function; neither ever trusts a head it has not computed.
 
@@ -60,9 +61,9 @@ impl Log {
     }
 }
 
-/// Digest of all that a Commit carries beside its payload: the declared change, the statements relied
-/// on and the Welcome by its digest (zeros without one), so that members who never see the Welcome can
-/// check the chain.
+/// Digest of all that a Commit carries beside its payload: the declared change, the statements
+/// relied on and the Welcome by its digest (zeros without one), so that members who never see the
+/// Welcome can check the chain.
 pub fn bundle_digest(
     roster_change: &[u8],
     statements: &[bytes::Bytes],

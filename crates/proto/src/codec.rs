@@ -1,7 +1,8 @@
-//! Big-endian fields at fixed places: the encoding of everything that is signed, hashed or authenticated.
+//! Big-endian fields at fixed places: the encoding of everything that is signed, hashed or
+//! authenticated.
 //!
-//! Protobuf has no canonical form, so nothing signed depends on it. Never allocates from a length it has
-//! not checked against the input.
+//! Protobuf has no canonical form, so nothing signed depends on it. Never allocates from a length
+//! it has not checked against the input.
 
 use crate::error::Malformed;
 
@@ -43,8 +44,8 @@ impl Writer {
         self
     }
 
-    /// Appends a four-byte length and the bytes (at most 4 GiB; longer input is cut, which no caller
-    /// within [`crate::limits`] can reach).
+    /// Appends a four-byte length and the bytes (at most 4 GiB; longer input is cut, which no
+    /// caller within [`crate::limits`] can reach).
     pub fn var(self, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);

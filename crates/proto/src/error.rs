@@ -1,7 +1,7 @@
 //! What goes wrong on the wire: stable codes, their bodies, and malformed input.
 //!
-//! Codes are a contract: a number is never reused. Messages say what to do and hold no secret, key or
-//! address.
+//! Codes are a contract: a number is never reused. Messages say what to do and hold no secret, key
+//! or address.
 
 use bytes::Bytes;
 

@@ -1,7 +1,9 @@
-//! Frames on a stream: an 8-byte header, for requests a token and a request id, then a protobuf body.
+//! Frames on a stream: an 8-byte header, for requests a token and a request id, then a protobuf
+//! body.
 //!
-//! Header, big-endian: version u8, kind u8, method or status u16, length u32 of all that follows it. A
-//! length above [`limits::FRAME_BYTES_MAX`] is refused before anything is allocated. No I/O here.
+//! Header, big-endian: version u8, kind u8, method or status u16, length u32 of all that follows
+//! it. A length above [`limits::FRAME_BYTES_MAX`] is refused before anything is allocated. No I/O
+//! here.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

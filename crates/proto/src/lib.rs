@@ -1,9 +1,9 @@
-//! What travels between `qpc` and `qpc-server`: frames, messages, limits, error codes, the log's hash
-//! chain and the bytes that members sign or authenticate.
+//! What travels between `qpc` and `qpc-server`: frames, messages, limits, error codes, the log's
+//! hash chain and the bytes that members sign or authenticate.
 //!
 //! Generated protobuf types stay private; everything public has been validated, so the rest of the
-//! workspace never sees a wrong length or an unset field. This crate does no I/O, reads no clock and
-//! knows no policy beyond [`limits`].
+//! workspace never sees a wrong length or an unset field. This crate does no I/O, reads no clock
+//! and knows no policy beyond [`limits`].
 //!
 //! Where to look: [`frame`] for the bytes on a stream, [`message`] for requests and responses,
 //! [`chain`] for the log's hash chain, [`aad`] and [`roster`] for what a Commit binds.

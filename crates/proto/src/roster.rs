@@ -1,7 +1,7 @@
 //! The declared change of a channel's roster: what a Commit says it does to devices and roles.
 //!
-//! Its canonical bytes are hashed into the Commit's authenticated data; the server follows it, members
-//! void a Commit whose proposals differ. Never decides who may do what.
+//! Its canonical bytes are hashed into the Commit's authenticated data; the server follows it,
+//! members void a Commit whose proposals differ. Never decides who may do what.
 
 use std::collections::{BTreeMap, BTreeSet};
 

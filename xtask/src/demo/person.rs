@@ -53,7 +53,8 @@ impl Person {
         if !output.status.success() {
             bail!("{}: `qpc {}`: {}", self.name, typed(&words), text(&output.stderr));
         }
-        let objects = text(&output.stdout).lines().map(serde_json::from_str).collect();
+        let objects: serde_json::Result<Vec<Value>> =
+            text(&output.stdout).lines().map(serde_json::from_str).collect();
         objects.with_context(|| format!("`qpc {}` printed no JSON", typed(&words)))
     }
 

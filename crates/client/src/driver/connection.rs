@@ -1,5 +1,6 @@
-//! The task that owns the connection: dials, logs in, sends what is due, follows the logs, dials again
-//! with full jitter. Nothing is given up silently: every loss is an event, and the work is derived anew.
+//! The task that owns the connection: dials, logs in, sends what is due, follows the logs, dials
+//! again with full jitter. Nothing is given up silently: every loss is an event, and the work is
+//! derived anew.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -255,8 +256,8 @@ impl Session {
     }
 }
 
-/// One long stream for all that must keep its order: requests go out as they come, answers are taken in
-/// the same order.
+/// One long stream for all that must keep its order: requests go out as they come, answers are
+/// taken in the same order.
 async fn send_in_order(
     (connection, token): (Connection, Token),
     mut queue: mpsc::Receiver<Outgoing>,

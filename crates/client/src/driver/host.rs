@@ -1,5 +1,5 @@
-//! The thread that owns the core. Work comes as closures over a bounded channel; after each, what became
-//! due is put where the connection's task takes it.
+//! The thread that owns the core. Work comes as closures over a bounded channel; after each, what
+//! became due is put where the connection's task takes it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +23,8 @@ const STACK_BYTES: usize = 8 * 1024 * 1024;
 /// Gives what is to leave, and whether others who wait for a state should look again.
 type Task = Box<dyn FnOnce(&mut Core) -> (Output, bool) + Send>;
 
-/// What committed steps want sent. Bounded by the machine: each piece of work once, one subscription.
+/// What committed steps want sent. Bounded by the machine: each piece of work once, one
+/// subscription.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     inner: Mutex<(Vec<Outgoing>, Option<Vec<Cursor>>)>,
@@ -64,8 +65,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts the thread. It ends, and closes the database, when the last handle is gone; the receiver
-    /// then gets how that went.
+    /// Starts the thread. It ends, and closes the database, when the last handle is gone; the
+    /// receiver then gets how that went.
     pub(crate) fn spawn(core: Core) -> Result<(Self, oneshot::Receiver<()>), ClientError> {
         let (tasks, queue) = mpsc::channel(TASKS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);

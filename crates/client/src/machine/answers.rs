@@ -1,4 +1,5 @@
-//! What the server's answers mean. A refusal for good is shown; one that may pass makes the work wait.
+//! What the server's answers mean. A refusal for good is shown; one that may pass makes the work
+//! wait.
 
 use qpc_proto::message::{Accepted, ChannelState, Identity, Response};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorCode, ErrorDetail};
@@ -303,7 +304,8 @@ impl Machine {
         self.fail_intent(step, (intent.id, &reason))
     }
 
-    /// The pair has a direct channel already: what was written moves there once this device is in it.
+    /// The pair has a direct channel already: what was written moves there once this device is in
+    /// it.
     fn adopt(
         &mut self,
         step: &mut Step<'_>,

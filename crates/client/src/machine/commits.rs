@@ -1,5 +1,5 @@
-//! Commits in log order: own ones are put in force when the log reaches them, others' are judged; what a
-//! member's device makes of them shows in the base of what it sends next.
+//! Commits in log order: own ones are put in force when the log reaches them, others' are judged;
+//! what a member's device makes of them shows in the base of what it sends next.
 
 use qpc_credential::mls_header;
 use qpc_mls::engine::CommitEntry;
@@ -117,7 +117,8 @@ impl Machine {
         }
     }
 
-    /// Passes over a Commit that is not in force here; an own one that waits is sealed anew behind it.
+    /// Passes over a Commit that is not in force here; an own one that waits is sealed anew behind
+    /// it.
     fn skip(
         &mut self,
         step: &mut Step<'_>,

@@ -1,7 +1,8 @@
-//! The ordered reader: checks the hash chain, moves the cursor entry by entry, keeps what it cannot read.
+//! The ordered reader: checks the hash chain, moves the cursor entry by entry, keeps what it cannot
+//! read.
 //!
-//! Nothing else moves a cursor. An entry that may still succeed stops the reader; one that never will is
-//! kept with its reason and shown.
+//! Nothing else moves a cursor. An entry that may still succeed stops the reader; one that never
+//! will is kept with its reason and shown.
 
 use qpc_credential::{MlsContent, MlsHeader, Statement, StatementBody, mls_header};
 use qpc_mls::MlsError;
@@ -179,8 +180,8 @@ impl Machine {
         self.show(step, row, line)
     }
 
-    /// Writes a line and says so; a line that is there already (same device, same content id) is not
-    /// shown twice.
+    /// Writes a line and says so; a line that is there already (same device, same content id) is
+    /// not shown twice.
     fn show(
         &self,
         step: &mut Step<'_>,
@@ -242,8 +243,8 @@ impl Machine {
         Ok(Progress::Advance)
     }
 
-    /// Settles an own message that the log shows; a place that the server gave to an own message but
-    /// shows another entry in is a lie, and the message is sent again.
+    /// Settles an own message that the log shows; a place that the server gave to an own message
+    /// but shows another entry in is a lie, and the message is sent again.
     fn own_message(
         &self,
         step: &mut Step<'_>,

@@ -1,4 +1,5 @@
-//! Own messages: sealed under the epoch in force, sent in batches, resent as they are until settled.
+//! Own messages: sealed under the epoch in force, sent in batches, resent as they are until
+//! settled.
 
 use qpc_mls::engine::Place;
 use qpc_proto::content::{Body, Content, DeviceListDigest};
@@ -23,8 +24,8 @@ impl Machine {
         may_seal: bool,
     ) -> Result<Option<Request>, ClientError> {
         let pending = step.db.outbox(&row.channel, BATCH_MAX)?;
-        // What is sealed goes first, wherever it stands: it may be at the server already, and sealing it
-        // anew would send it twice.
+        // What is sealed goes first, wherever it stands: it may be at the server already, and
+        // sealing it anew would send it twice.
         let mut rows: Vec<OutboxRow> =
             pending.iter().filter(|row| row.sealed.is_some()).cloned().collect();
         if rows.is_empty() {
@@ -92,8 +93,8 @@ impl Machine {
         })
     }
 
-    /// What became of a batch: the accepted prefix has its place; the first refused is sealed anew or
-    /// set aside; those behind it go again.
+    /// What became of a batch: the accepted prefix has its place; the first refused is sealed anew
+    /// or set aside; those behind it go again.
     pub(super) fn enqueued(
         &mut self,
         step: &mut Step<'_>,

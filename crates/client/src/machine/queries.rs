@@ -40,7 +40,8 @@ impl Machine {
         }
     }
 
-    /// Finds what a target stands for: a group's title, a contact's name, a channel id or its start.
+    /// Finds what a target stands for: a group's title, a contact's name, a channel id or its
+    /// start.
     ///
     /// # Errors
     /// [`ClientError::Usage`] when it stands for more than one thing.

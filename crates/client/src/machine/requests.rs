@@ -1,5 +1,5 @@
-//! What is to be asked of the server now, derived from the database. Sealing happens here, so that sealed
-//! bytes are on disk before they leave.
+//! What is to be asked of the server now, derived from the database. Sealing happens here, so that
+//! sealed bytes are on disk before they leave.
 
 use qpc_proto::RequestId;
 use qpc_proto::message::{
@@ -18,7 +18,8 @@ impl Machine {
     /// Everything that is due, each piece of work once at a time.
     ///
     /// # Errors
-    /// [`ClientError`] when this device's database or keys refused: the transaction must not commit.
+    /// [`ClientError`] when this device's database or keys refused: the transaction must not
+    /// commit.
     pub fn requests(&mut self, step: &mut Step<'_>) -> Result<Vec<Outgoing>, ClientError> {
         let mut out = Vec::new();
         if !self.online {
@@ -196,7 +197,8 @@ impl Machine {
         Ok(Outgoing { work: Work::Commit(channel), request_id, request })
     }
 
-    /// Acknowledges what is durably read: in batches while busy, all of it when nothing else goes on.
+    /// Acknowledges what is durably read: in batches while busy, all of it when nothing else goes
+    /// on.
     fn ack_request(&mut self, step: &Step<'_>, out: &mut Vec<Outgoing>) -> Result<(), ClientError> {
         if !self.is_due(&Work::Ack, step.now_ms) {
             return Ok(());

@@ -46,12 +46,7 @@ impl<'a> Outline<'a> {
         let identity = vector(&mut r).map_err(invalid)?;
         check_capabilities(&mut r, suite).map_err(invalid)?;
         let (lifetime, last_resort) = read_rest(r).map_err(invalid)?;
-        Ok(Self {
-            signature_key,
-            identity,
-            lifetime,
-            last_resort,
-        })
+        Ok(Self { signature_key, identity, lifetime, last_resort })
     }
 }
 

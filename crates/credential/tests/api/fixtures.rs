@@ -64,11 +64,7 @@ impl Account {
     }
 
     pub(crate) fn account_key(&self) -> AccountKey {
-        AccountKey {
-            root: self.root.public(),
-            generation: 1,
-            key: self.primary.public(),
-        }
+        AccountKey { root: self.root.public(), generation: 1, key: self.primary.public() }
     }
 
     pub(crate) fn id(&self) -> AccountId {
@@ -76,10 +72,7 @@ impl Account {
     }
 
     pub(crate) fn device(&self) -> DeviceRef {
-        DeviceRef {
-            account: self.id(),
-            device: self.entry.device,
-        }
+        DeviceRef { account: self.id(), device: self.entry.device }
     }
 
     pub(crate) fn statement(&self) -> Bytes {
@@ -109,11 +102,7 @@ impl Account {
     }
 
     pub(crate) fn body(&self) -> CertificateBody {
-        CertificateBody {
-            list_version: 1,
-            entry: self.entry,
-            name: "ada".to_owned(),
-        }
+        CertificateBody { list_version: 1, entry: self.entry, name: "ada".to_owned() }
     }
 
     pub(crate) fn certificate(&self) -> Bytes {

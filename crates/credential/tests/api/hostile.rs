@@ -51,12 +51,7 @@ proptest! {
 fn hostile_lengths_never_panic() {
     let package = Account::of(1).key_package();
     for at in 0..package.len() {
-        for length in [
-            [0xff; 4],
-            [0xbf, 0xff, 0xff, 0xff],
-            [0xc0, 0, 0, 0],
-            [0x7f; 4],
-        ] {
+        for length in [[0xff; 4], [0xbf, 0xff, 0xff, 0xff], [0xc0, 0, 0, 0], [0x7f; 4]] {
             let bytes = [&package[..at], &length].concat();
             assert!(admit_key_package(&bytes, NOW_MS).is_err());
         }

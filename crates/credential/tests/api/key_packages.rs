@@ -55,10 +55,7 @@ fn only_now_ms_judges_the_lifetime() {
         let bytes = account.build(package_at(now_ms), account.credential());
         let parsed = KeyPackageIn::tls_deserialize_exact(&bytes).unwrap();
         let verdict = parsed.validate(&RustCrypto::default(), ProtocolVersion::Mls10);
-        assert!(matches!(
-            verdict,
-            Err(KeyPackageVerifyError::LifetimeError(_))
-        ));
+        assert!(matches!(verdict, Err(KeyPackageVerifyError::LifetimeError(_))));
         assert!(admit_key_package(&bytes, now_ms).is_ok());
         let forged = flipped(&bytes, bytes.len() - 1);
         assert!(admit_key_package(&forged, now_ms).is_err());
@@ -92,14 +89,8 @@ fn case_081_every_flipped_byte_and_cut_is_refused() {
     let bytes = Account::of(1).key_package();
     for at in 0..bytes.len() {
         let other = flipped(&bytes, at);
-        assert!(
-            admit_key_package(&other, NOW_MS).is_err(),
-            "flipped at {at}"
-        );
-        assert!(
-            admit_key_package(&bytes[..at], NOW_MS).is_err(),
-            "cut at {at}"
-        );
+        assert!(admit_key_package(&other, NOW_MS).is_err(), "flipped at {at}");
+        assert!(admit_key_package(&bytes[..at], NOW_MS).is_err(), "cut at {at}");
     }
     assert!(admit_key_package(&[bytes.as_slice(), &[0]].concat(), NOW_MS).is_err());
     assert_eq!(code(&vec![0; 8 * 1024 + 1]), ErrorCode::KeyPackageInvalid);
@@ -108,19 +99,12 @@ fn case_081_every_flipped_byte_and_cut_is_refused() {
 #[test]
 fn case_081_foreign_key() {
     let (account, thief) = (Account::of(1), Account::of(11));
-    let stolen = CredentialWithKey {
-        credential: account.credential().credential,
-        ..thief.credential()
-    };
+    let stolen =
+        CredentialWithKey { credential: account.credential().credential, ..thief.credential() };
     let bytes = thief.build(package_at(NOW_MS), stolen);
     assert_eq!(code(&bytes), ErrorCode::CredentialMismatch);
     // The certified key stands in the leaf, but the thief signed.
-    let bytes = build(
-        package_at(NOW_MS),
-        SUITE,
-        &thief.device_key,
-        account.credential(),
-    );
+    let bytes = build(package_at(NOW_MS), SUITE, &thief.device_key, account.credential());
     assert_eq!(code(&bytes), ErrorCode::KeyPackageInvalid);
 }
 
@@ -160,9 +144,7 @@ fn case_081_init_key_equals_encryption_key() {
     resign(&mut bytes, &account.device_key);
     assert_eq!(
         admit_key_package(&bytes, NOW_MS),
-        Err(CredentialError::KeyPackage(
-            "init key and encryption key are the same"
-        ))
+        Err(CredentialError::KeyPackage("init key and encryption key are the same"))
     );
 }
 

@@ -2,6 +2,8 @@
 //! The `cfg(test)` tells Clippy that the helpers between the tests are tests too.
 
 #[cfg(test)]
+mod corpora;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod hostile;
@@ -11,5 +13,7 @@ mod key_packages;
 mod mls_messages;
 #[cfg(test)]
 mod objects;
+#[cfg(test)]
+mod seeds;
 #[cfg(test)]
 mod vectors;

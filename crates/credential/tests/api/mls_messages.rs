@@ -61,11 +61,7 @@ impl Group {
             GroupId::from_slice(&GROUP),
             account.credential(),
         );
-        Self {
-            provider,
-            group: group.unwrap(),
-            account,
-        }
+        Self { provider, group: group.unwrap(), account }
     }
 
     /// Commits an Add of the given account and returns Commit, Welcome and the KeyPackage.
@@ -78,11 +74,7 @@ impl Group {
             .clone();
         let (commit, welcome, _) = self
             .group
-            .add_members(
-                &self.provider,
-                &self.account.device_key,
-                std::slice::from_ref(&package),
-            )
+            .add_members(&self.provider, &self.account.device_key, std::slice::from_ref(&package))
             .unwrap();
         self.group.merge_pending_commit(&self.provider).unwrap();
         (commit, welcome, package)
@@ -99,24 +91,16 @@ fn headers_of_real_messages_are_read() {
     made.group.set_aad(aad(true).encode());
     let (commit, _, _) = made.add(&Account::of(11));
     made.group.set_aad(aad(false).encode());
-    let application = made
-        .group
-        .create_message(&made.provider, &made.account.device_key, b"hi")
-        .unwrap();
+    let application =
+        made.group.create_message(&made.provider, &made.account.device_key, b"hi").unwrap();
     let header = |epoch, content| MlsHeader {
         group_id: GROUP,
         epoch,
         content,
         aad: aad(content == MlsContent::Commit),
     };
-    assert_eq!(
-        mls_header(&bytes(&commit)),
-        Ok(header(0, MlsContent::Commit))
-    );
-    assert_eq!(
-        mls_header(&bytes(&application)),
-        Ok(header(1, MlsContent::Application))
-    );
+    assert_eq!(mls_header(&bytes(&commit)), Ok(header(0, MlsContent::Commit)));
+    assert_eq!(mls_header(&bytes(&application)), Ok(header(1, MlsContent::Application)));
 }
 
 #[test]
@@ -134,20 +118,10 @@ fn case_042_messages_of_the_wrong_kind() {
     let mut public = Group::new(PURE_PLAINTEXT_WIRE_FORMAT_POLICY);
     public.group.set_aad(aad(true).encode());
     let (plain, _, _) = public.add(&Account::of(11));
-    let wrong = [
-        &welcome,
-        &MlsMessageOut::from(package),
-        &info,
-        &proposal,
-        &plain,
-    ];
+    let wrong = [&welcome, &MlsMessageOut::from(package), &info, &proposal, &plain];
     for (at, message) in wrong.into_iter().enumerate() {
         let refused = mls_header(&bytes(message));
-        assert_eq!(
-            refused,
-            Err(CredentialError::InvalidMlsType),
-            "message {at}"
-        );
+        assert_eq!(refused, Err(CredentialError::InvalidMlsType), "message {at}");
     }
     for message in [&commit, &info, &proposal, &plain] {
         let refused = welcome_references(&bytes(message));
@@ -178,12 +152,7 @@ fn authenticated_data_must_fit_the_content() {
     let read = |content: u8, aad: &[u8]| mls_header(&private_message(content, &GROUP, aad));
     assert!(read(1, &plain).is_ok());
     assert!(read(3, &commit).is_ok());
-    for (content, aad) in [
-        (1, commit.as_slice()),
-        (3, plain.as_slice()),
-        (1, &[]),
-        (3, &[1; 50]),
-    ] {
+    for (content, aad) in [(1, commit.as_slice()), (3, plain.as_slice()), (1, &[]), (3, &[1; 50])] {
         assert_eq!(read(content, aad), Err(CredentialError::AadMismatch));
     }
     for content in [0, 2, 4, 255] {
@@ -191,11 +160,7 @@ fn authenticated_data_must_fit_the_content() {
     }
     for len in [0, 16, 31, 33] {
         let refused = mls_header(&private_message(1, &vec![6; len], &plain));
-        assert_eq!(
-            refused,
-            Err(CredentialError::InvalidMlsType),
-            "group id of {len}"
-        );
+        assert_eq!(refused, Err(CredentialError::InvalidMlsType), "group id of {len}");
     }
 }
 
@@ -216,12 +181,7 @@ fn by_openmls(bytes: &[u8]) -> Option<MlsHeader> {
     let fits = aad.commit.is_some() == (content == MlsContent::Commit);
     let group_id = message.group_id().as_slice().try_into().ok()?;
     let epoch = message.epoch().as_u64();
-    fits.then_some(MlsHeader {
-        group_id,
-        epoch,
-        content,
-        aad,
-    })
+    fits.then_some(MlsHeader { group_id, epoch, content, aad })
 }
 
 proptest! {

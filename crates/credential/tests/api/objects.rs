@@ -60,10 +60,7 @@ fn what_was_signed_comes_back() {
     let certificate = Certificate::verify(&account.certificate()).unwrap();
     assert_eq!(certificate.account_key, key);
     assert_eq!(certificate.entry, account.entry);
-    assert_eq!(
-        (certificate.list_version, certificate.name.as_str()),
-        (1, "ada")
-    );
+    assert_eq!((certificate.list_version, certificate.name.as_str()), (1, "ada"));
     assert_eq!(certificate.device(), account.device());
     assert_eq!(certificate.as_bytes(), &account.certificate());
     let leave = statement(&account);
@@ -74,15 +71,9 @@ fn what_was_signed_comes_back() {
 #[test]
 fn a_kept_certificate_is_read_as_it_was_verified() {
     let bytes = Account::of(1).certificate();
-    assert_eq!(
-        Certificate::read_verified(&bytes),
-        Certificate::verify(&bytes)
-    );
+    assert_eq!(Certificate::read_verified(&bytes), Certificate::verify(&bytes));
     for cut in 0..bytes.len() {
-        assert!(
-            Certificate::read_verified(&bytes[..cut]).is_err(),
-            "cut at {cut}"
-        );
+        assert!(Certificate::read_verified(&bytes[..cut]).is_err(), "cut at {cut}");
     }
 }
 
@@ -134,22 +125,13 @@ fn one_object_is_never_another() {
 fn an_account_key_has_a_generation_and_strength() {
     let account = Account::of(1);
     for bad in [
-        AccountKey {
-            generation: 0,
-            ..account.account_key()
-        },
-        AccountKey {
-            key: WEAK,
-            ..account.account_key()
-        },
+        AccountKey { generation: 0, ..account.account_key() },
+        AccountKey { key: WEAK, ..account.account_key() },
     ] {
         let bytes = bad.sign(|tbs| account.root.sign(tbs));
         assert!(AccountKey::verify(&bytes).is_err());
     }
-    let weak_root = AccountKey {
-        root: WEAK,
-        ..account.account_key()
-    };
+    let weak_root = AccountKey { root: WEAK, ..account.account_key() };
     let forged = weak_root.sign(|_| weak_signature());
     assert!(AccountKey::verify(&forged).is_err());
 }
@@ -186,20 +168,11 @@ fn a_device_list_keeps_its_rules() {
     assert!(verify(&|list| list.devices = devices(11)).is_err());
     assert!(verify(&|list| list.devices.clear()).is_err());
     assert!(verify(&|list| list.devices = vec![entry(2), entry(1)]).is_err());
-    let same_id = DeviceEntry {
-        device: entry(1).device,
-        ..entry(2)
-    };
+    let same_id = DeviceEntry { device: entry(1).device, ..entry(2) };
     assert!(verify(&|list| list.devices = vec![entry(1), same_id]).is_err());
-    let same_key = DeviceEntry {
-        key: entry(1).key,
-        ..entry(2)
-    };
+    let same_key = DeviceEntry { key: entry(1).key, ..entry(2) };
     assert!(verify(&|list| list.devices = vec![entry(1), same_key]).is_err());
-    let weak = DeviceEntry {
-        key: WEAK,
-        ..entry(1)
-    };
+    let weak = DeviceEntry { key: WEAK, ..entry(1) };
     assert!(verify(&|list| list.devices = vec![weak]).is_err());
     assert!(verify(&|list| list.name = "é".repeat(64)).is_ok());
     assert!(verify(&|list| list.name = "é".repeat(64) + "x").is_err());
@@ -211,11 +184,8 @@ fn a_device_list_keeps_its_rules() {
 
 #[test]
 fn the_newer_list_is_of_the_higher_generation_then_version() {
-    let numbered = |generation, version| DeviceList {
-        generation,
-        version,
-        ..Account::of(1).list()
-    };
+    let numbered =
+        |generation, version| DeviceList { generation, version, ..Account::of(1).list() };
     assert!(numbered(2, 1).is_newer_than(&numbered(1, 9)));
     assert!(numbered(1, 2).is_newer_than(&numbered(1, 1)));
     assert!(!numbered(1, 1).is_newer_than(&numbered(1, 1)));
@@ -231,15 +201,9 @@ fn a_certificate_counts_while_the_list_holds_its_device_and_key() {
     assert!(list.holds(&certificate));
     list.devices[0].key = Key::of(50).public();
     assert!(!list.holds(&certificate));
-    list.devices = vec![DeviceEntry {
-        device: DeviceId([50; 16]),
-        ..account.entry
-    }];
+    list.devices = vec![DeviceEntry { device: DeviceId([50; 16]), ..account.entry }];
     assert!(!list.holds(&certificate));
-    let other = DeviceList {
-        account: AccountId([0; 16]),
-        ..account.list()
-    };
+    let other = DeviceList { account: AccountId([0; 16]), ..account.list() };
     assert!(!other.holds(&certificate));
 }
 
@@ -248,31 +212,16 @@ fn an_identity_belongs_together() {
     let (account, other) = (Account::of(1), Account::of(11));
     let identity = PublicIdentity::verify(&account.identity()).unwrap();
     assert_eq!(identity.account(), account.id());
-    assert_eq!(
-        identity.list.get(&account.entry.device),
-        Some(&account.entry)
-    );
+    assert_eq!(identity.list.get(&account.entry.device), Some(&account.entry));
     assert_eq!(identity.list.get(&other.entry.device), None);
     assert_eq!(identity.to_message(), account.identity());
     let digest = identity.digest();
     assert_eq!((digest.generation, digest.version), (1, 1));
-    assert_eq!(
-        digest,
-        account.list().digest(&account.identity().device_list)
-    );
+    assert_eq!(digest, account.list().digest(&account.identity().device_list));
     for mixed in [
-        Identity {
-            account: other.id(),
-            ..account.identity()
-        },
-        Identity {
-            account_key: other.statement(),
-            ..account.identity()
-        },
-        Identity {
-            device_list: other.identity().device_list,
-            ..account.identity()
-        },
+        Identity { account: other.id(), ..account.identity() },
+        Identity { account_key: other.statement(), ..account.identity() },
+        Identity { device_list: other.identity().device_list, ..account.identity() },
     ] {
         let error = PublicIdentity::verify(&mixed).unwrap_err();
         assert_eq!(error.code(), ErrorCode::IdentityInvalid);
@@ -283,32 +232,18 @@ fn an_identity_belongs_together() {
 fn a_proof_is_for_one_connection_device_and_purpose() {
     let account = Account::of(1);
     let (key, device) = (account.entry.key, account.device());
-    let binding = ChannelBinding {
-        exporter: [1; 32],
-        fingerprint: [2; 32],
-    };
-    let proof = account
-        .device_key
-        .sign(&binding.to_be_signed(&device, Purpose::Login));
+    let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
+    let proof = account.device_key.sign(&binding.to_be_signed(&device, Purpose::Login));
     let check = |binding: ChannelBinding, device: DeviceRef, purpose| {
         verify_binding(&key, &binding, (&device, purpose), &proof)
     };
     assert_eq!(check(binding, device, Purpose::Login), Ok(()));
     let refused = Err(CredentialError::Proof);
     assert_eq!(check(binding, device, Purpose::Register), refused);
-    let elsewhere = ChannelBinding {
-        exporter: [3; 32],
-        ..binding
-    };
+    let elsewhere = ChannelBinding { exporter: [3; 32], ..binding };
     assert_eq!(check(elsewhere, device, Purpose::Login), refused);
-    let server = ChannelBinding {
-        fingerprint: [3; 32],
-        ..binding
-    };
+    let server = ChannelBinding { fingerprint: [3; 32], ..binding };
     assert_eq!(check(server, device, Purpose::Login), refused);
-    let sibling = DeviceRef {
-        device: DeviceId([3; 16]),
-        ..device
-    };
+    let sibling = DeviceRef { device: DeviceId([3; 16]), ..device };
     assert_eq!(check(binding, sibling, Purpose::Login), refused);
 }

@@ -31,19 +31,10 @@ fn identity_objects_have_their_published_bytes() {
         format!("account_key {}", hex(&account.statement())),
         format!("device_list {}", hex(&account.signed_list(&account.list()))),
         format!("certificate {}", hex(&certificate)),
-        format!(
-            "leave {}",
-            hex(&leave.sign(|tbs| account.device_key.sign(tbs)))
-        ),
-        format!(
-            "safety_number {}",
-            safety_number(&account.root.public(), &other)
-        ),
+        format!("leave {}", hex(&leave.sign(|tbs| account.device_key.sign(tbs)))),
+        format!("safety_number {}", safety_number(&account.root.public(), &other)),
     ];
     let published = include_str!("../../../../docs/protocol/vectors/identity.txt");
-    let published: Vec<_> = published
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .collect();
+    let published: Vec<_> = published.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(published, lines);
 }

@@ -44,8 +44,8 @@ impl Engine {
     /// Seals a Commit and leaves it pending.
     ///
     /// # Errors
-    /// [`MlsError::CommitPending`] when one is; [`MlsError::Refused`] for a KeyPackage that is no good
-    /// or a device that is not there; nothing is kept.
+    /// [`MlsError::CommitPending`] when one is; [`MlsError::Refused`] for a KeyPackage that is no
+    /// good or a device that is not there; nothing is kept.
     pub fn commit(
         &self,
         tx: &Tx<'_>,

@@ -1,5 +1,5 @@
-//! Judging a Commit in log order: the verdict uses only group state, the entry's bytes and its accept
-//! time, so that all undamaged members of the epoch agree (RFC 9750 section 5.3).
+//! Judging a Commit in log order: the verdict uses only group state, the entry's bytes and its
+//! accept time, so that all undamaged members of the epoch agree (RFC 9750 section 5.3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,8 +52,8 @@ impl From<qpc_storage::sql::Error> for Stop {
 }
 
 impl Engine {
-    /// Judges another member's Commit and, if it is good, puts it in force. A pending Commit of this
-    /// device is dropped with it. Unless applied, the group is as it was.
+    /// Judges another member's Commit and, if it is good, puts it in force. A pending Commit of
+    /// this device is dropped with it. Unless applied, the group is as it was.
     ///
     /// # Errors
     /// [`MlsError`] when this device's database refused: try again, hold the cursor.

@@ -27,8 +27,8 @@ impl std::fmt::Debug for Opened {
 }
 
 impl Engine {
-    /// Seals a message; the bytes may leave only after the transaction is on disk, and a retry repeats
-    /// them (RFC 9420 section 6.3.1: a generation is used once).
+    /// Seals a message; the bytes may leave only after the transaction is on disk, and a retry
+    /// repeats them (RFC 9420 section 6.3.1: a generation is used once).
     ///
     /// # Errors
     /// [`MlsError`]; nothing is kept.
@@ -85,8 +85,8 @@ pub(super) fn private_message(payload: &[u8]) -> Result<ProtocolMessage, MlsErro
     Ok(message.into())
 }
 
-/// Only the database may do better another time: a message that the library itself stumbles over must
-/// not stop the reader for ever.
+/// Only the database may do better another time: a message that the library itself stumbles over
+/// must not stop the reader for ever.
 fn open_error(error: ProcessMessageError<ProviderError>) -> MlsError {
     if let ProcessMessageError::StorageError(error) = error {
         error.into()

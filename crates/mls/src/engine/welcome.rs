@@ -68,8 +68,8 @@ impl Engine {
         })
     }
 
-    /// Joins the group of a Welcome: every leaf's certificate is verified, the context must name the
-    /// pointer's channel and kind. A refusal keeps the init key.
+    /// Joins the group of a Welcome: every leaf's certificate is verified, the context must name
+    /// the pointer's channel and kind. A refusal keeps the init key.
     ///
     /// # Errors
     /// [`MlsError::Refused`] when the Welcome is no good; [`MlsError::Provider`] for the database.

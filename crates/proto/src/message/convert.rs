@@ -1,4 +1,5 @@
-//! Conversions between validated types and generated ones. Checks lengths and required choices, no policy.
+//! Conversions between validated types and generated ones. Checks lengths and required choices, no
+//! policy.
 
 use bytes::Bytes;
 

@@ -159,7 +159,8 @@ impl Db<'_> {
         Ok(())
     }
 
-    /// The server answered for a place: nothing is resent, the bytes are kept until the log shows them.
+    /// The server answered for a place: nothing is resent, the bytes are kept until the log shows
+    /// them.
     pub(crate) fn accept(&self, id: u64, (seq, accepted_at_ms): (u64, u64)) -> sql::Result<()> {
         self.0
             .prepare_cached(

@@ -34,8 +34,8 @@ struct Stage {
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    let start = now();
     let programs = build(root, options)?;
+    let start = now();
     let folder = tempfile::Builder::new().prefix("qpc-demo-").tempdir()?;
     let played = play(&programs, folder.path(), options);
     if played.is_err() {
@@ -87,7 +87,8 @@ fn play(programs: &Path, folder: &Path, options: &Options) -> Result<story::Timi
 
 fn sum_up(timing: &story::Timing, start: Instant) {
     heading("What you saw");
-    println!("  First message, typed to read, with both programs starting: {:?}", timing.first);
+    let first = timing.first.as_millis();
+    println!("  First message: {first} ms from alice's command line to bob's screen.");
     println!("  Three people, a direct channel, a group; a server killed and started again;");
     println!("  nothing lost, nothing doubled, nothing readable on the server.");
     println!("  All of it took {:.1} s.", start.elapsed().as_secs_f64());

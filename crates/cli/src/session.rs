@@ -133,6 +133,30 @@ impl Session {
     }
 }
 
+/// Whether the connection stands, as last told to a person. Starts as standing, so that only a loss
+/// is news.
+pub(crate) struct Standing(bool);
+
+impl Standing {
+    pub(crate) fn new() -> Self {
+        Self(true)
+    }
+
+    /// Whether `event` is about the connection and says something new.
+    pub(crate) fn is_news(&mut self, event: &Event) -> bool {
+        let online = match event {
+            Event::Online => true,
+            Event::Offline { .. } => false,
+            Event::Message(_)
+            | Event::Outbox(_)
+            | Event::Channel(_)
+            | Event::CaughtUp
+            | Event::Alarm { .. } => return false,
+        };
+        std::mem::replace(&mut self.0, online) != online
+    }
+}
+
 /// What opens `home`.
 pub(crate) fn unlock(home: &Home, passphrase_file: Option<&Path>) -> Result<Unlock, CliError> {
     if !home.needs_passphrase()? {
@@ -143,4 +167,19 @@ pub(crate) fn unlock(home: &Home, passphrase_file: Option<&Path>) -> Result<Unlo
         None => passphrase::asked()?,
     };
     Ok(Unlock::Passphrase(passphrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_is_news_once_a_change() {
+        let offline = || Event::Offline { reason: "timed out".to_owned() };
+        let mut standing = Standing::new();
+        let events =
+            [Event::Online, offline(), offline(), Event::CaughtUp, Event::Online, Event::Online];
+        let news = events.map(|event| standing.is_news(&event));
+        assert_eq!(news, [false, true, false, false, true, false]);
+    }
 }

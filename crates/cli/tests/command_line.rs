@@ -1,5 +1,9 @@
 //! The `qpc` program as a script sees it, as far as that goes without a server.
-#![allow(clippy::unwrap_used, reason = "a test that cannot start is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot start is a failed test"
+)]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use qpc_mls::{Device, Engine};
 use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::message::{Cursor, Login, LoginAnswer, Page, Request, Response};
-use qpc_proto::{AccountId, ChannelId, ErrorBody, RequestId};
+use qpc_proto::{AccountId, ChannelId, ErrorBody, MessageId, RequestId};
 use qpc_storage::{Schema, Tx};
 use rand_core::CryptoRngCore;
 
@@ -166,9 +166,15 @@ pub struct Machine {
     lookups: BTreeMap<String, Option<ErrorBody>>,
     /// Message rows of the batch in flight, by channel.
     batches: BTreeMap<ChannelId, Vec<u64>>,
+    /// The Commit in flight, by channel: its answer must not be taken for a later one's.
+    committing: BTreeMap<ChannelId, MessageId>,
     /// Commits that the server answered for; the log will show them.
-    accepted_commits: BTreeSet<u64>,
+    accepted_commits: BTreeSet<MessageId>,
     acked: BTreeMap<ChannelId, u64>,
+    /// What the acknowledgement in flight says.
+    acking: Vec<Cursor>,
+    /// Channels that the server must know when it answers what is asked now.
+    listing: BTreeSet<ChannelId>,
     list_due: bool,
     status_due: bool,
     caught_up: bool,
@@ -199,8 +205,11 @@ impl Machine {
             pauses: BTreeMap::new(),
             lookups: BTreeMap::new(),
             batches: BTreeMap::new(),
+            committing: BTreeMap::new(),
             accepted_commits: BTreeSet::new(),
             acked: BTreeMap::new(),
+            acking: Vec::new(),
+            listing: BTreeSet::new(),
             list_due: false,
             status_due: false,
             caught_up: false,

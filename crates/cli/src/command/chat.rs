@@ -15,7 +15,7 @@ use crate::input::Lines;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::plain::{Plain as _, in_channel};
-use crate::session::{ANSWER, Session};
+use crate::session::{ANSWER, Session, Standing};
 use crate::target::resolve;
 
 /// Older messages shown at the start.
@@ -29,7 +29,7 @@ pub(super) async fn run(
     target: &str,
 ) -> Result<(), CliError> {
     let channel = resolve(session, target).await?;
-    let mut chat = Chat { channel, shown: BTreeSet::new(), online: None };
+    let mut chat = Chat { channel, shown: BTreeSet::new(), standing: Standing::new() };
     chat.greet(session, output).await?;
     let mut interrupt = Interrupt::listen()?;
     let mut lines = Lines::of_standard_input();
@@ -61,7 +61,7 @@ struct Chat {
     channel: Channel,
     /// Local numbers of messages shown at the start, which events may bring again.
     shown: BTreeSet<u64>,
-    online: Option<bool>,
+    standing: Standing,
 }
 
 impl Chat {
@@ -144,9 +144,10 @@ impl Chat {
             Event::Message(message) => elsewhere(message, output),
             Event::Outbox(message) => self.refused(message, output),
             Event::Channel(channel) => self.changed(channel, output),
-            Event::Online => self.connection(true, event, output),
-            Event::Offline { .. } => self.connection(false, event, output),
-            Event::CaughtUp => Ok(()),
+            Event::Online | Event::Offline { .. } if self.standing.is_news(event) => {
+                output.line(&event.plain())
+            }
+            Event::Online | Event::Offline { .. } | Event::CaughtUp => Ok(()),
             Event::Alarm { .. } => output.line(&event.plain()),
         }
     }
@@ -166,19 +167,6 @@ impl Chat {
         }
         self.channel = channel.clone();
         output.line(&format!("* {}", channel.plain()))
-    }
-
-    /// Said once a change, however many attempts to connect it takes.
-    fn connection(
-        &mut self,
-        online: bool,
-        event: &Event,
-        output: &mut Output,
-    ) -> Result<(), CliError> {
-        if self.online.replace(online) == Some(online) {
-            return Ok(());
-        }
-        output.line(&event.plain())
     }
 }
 
@@ -207,7 +195,7 @@ mod tests {
     use crate::plain::samples::{channel, message};
 
     fn chat() -> Chat {
-        Chat { channel: channel(), shown: BTreeSet::from([1]), online: None }
+        Chat { channel: channel(), shown: BTreeSet::from([1]), standing: Standing::new() }
     }
 
     fn heard(events: &[Event]) -> String {
@@ -234,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_is_told_once_a_change() {
+    fn a_lost_connection_is_told_once_and_so_is_its_return() {
         let offline = || Event::Offline { reason: "timed out".to_owned() };
-        let events = [offline(), offline(), Event::Online, Event::Online, offline()];
-        assert_eq!(heard(&events), "* offline: timed out\n* online\n* offline: timed out\n");
+        let events = [Event::Online, offline(), offline(), Event::Online];
+        assert_eq!(heard(&events), "* offline: timed out\n* online\n");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::args::Recv;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::session::Session;
+use crate::session::{Session, Standing};
 
 /// Messages printed between two marks.
 const PAGE: u64 = 50;
@@ -41,6 +41,7 @@ async fn follow(session: &mut Session, output: &mut Output, recv: &Recv) -> Resu
     let mut limit_reached = pin!(expired(limit));
     let mut interrupt = Interrupt::listen()?;
     let mut left = recv.count;
+    let mut standing = Standing::new();
     loop {
         print_unseen(session, output, &mut left).await?;
         if left == Some(0) {
@@ -49,12 +50,12 @@ async fn follow(session: &mut Session, output: &mut Output, recv: &Recv) -> Resu
         tokio::select! {
             biased;
             () = interrupt.arrived() => return Ok(()),
-            event = session.next_event() => tell(&event?, output),
+            event = session.next_event() => tell(&event?, output, &mut standing),
             () = &mut limit_reached => return short_of(left, session),
         }
         // One look into the database serves all events that are already here.
         while let Some(event) = session.ready_event().await {
-            tell(&event, output);
+            tell(&event, output, &mut standing);
         }
     }
 }
@@ -78,10 +79,9 @@ fn short_of(left: Option<u64>, session: &Session) -> Result<(), CliError> {
 }
 
 /// Messages themselves are read from the database, where each has its mark.
-fn tell(event: &Event, output: &mut Output) {
-    match event {
-        Event::Online | Event::Offline { .. } | Event::Alarm { .. } => output.event(event),
-        Event::Message(_) | Event::Outbox(_) | Event::Channel(_) | Event::CaughtUp => {}
+fn tell(event: &Event, output: &mut Output, standing: &mut Standing) {
+    if standing.is_news(event) || matches!(event, Event::Alarm { .. }) {
+        output.event(event);
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn run(
     let client = registered.await.map_err(|_| {
         CliError::Unreachable(format!("no answer within {} s", REGISTER.as_secs()))
     })??;
-    let mut session = Session::of(client);
+    let session = Session::of(client);
     let shown = introduce(&session, output).await;
     let closed = session.close(output).await;
     shown.and(closed)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use qpc_proto::binding::Purpose;
 use qpc_proto::frame::Frame;
 use qpc_proto::message::{Cursor, Login, LoginAnswer, Method, Request, Response};
-use qpc_proto::{RequestId, Token};
+use qpc_proto::{ErrorCode, RequestId, Token};
 use qpc_transport::{
     Backoff, BackoffPolicy, ClientLimits, Connection, FrameReceiver, ServerUrl, TransportError,
     connect,
@@ -187,11 +187,16 @@ fn refresh_at(tokens: &LoginAnswer) -> u64 {
     now_ms().saturating_add(lasts.saturating_sub(REFRESH_MS).max(lasts / 2))
 }
 
-/// A refusal is an answer; anything else ends the connection, and the work is derived anew.
+/// A refusal is an answer; anything else ends the connection, and the work is derived anew. So does a
+/// token that does not count any more: a new connection logs in again.
 fn settle(result: Result<Response, ClientError>) -> Result<Result<Response, Failure>, ClientError> {
     match result {
         Ok(response) => Ok(Ok(response)),
-        Err(ClientError::Refused(body)) => Ok(Err(Failure::Refused(body))),
+        Err(ClientError::Refused(body))
+            if !matches!(body.code, ErrorCode::TokenExpired | ErrorCode::Unauthenticated) =>
+        {
+            Ok(Err(Failure::Refused(body)))
+        }
         Err(error) => Err(error),
     }
 }

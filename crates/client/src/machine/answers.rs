@@ -18,6 +18,7 @@ impl Machine {
         let response = match result {
             Ok(response) => response,
             Err(Failure::Lost) => {
+                self.list_due |= work == Work::ListChannels;
                 if let Work::Outbox(channel) = &work {
                     self.batches.remove(channel);
                 }
@@ -50,7 +51,10 @@ impl Machine {
             (Work::Statement(intent), Response::Accepted(accepted)) => {
                 self.stated(step, (intent, &accepted))
             }
-            (Work::Ack, Response::Done) => self.note_acked(step),
+            (Work::Ack, Response::Done) => {
+                self.note_acked();
+                Ok(())
+            }
             (work, _) => {
                 let text = "the server answered something else than was asked";
                 self.alarm(step, None, text.to_owned());
@@ -60,13 +64,10 @@ impl Machine {
         }
     }
 
-    fn note_acked(&mut self, step: &Step<'_>) -> Result<(), ClientError> {
-        // Entries read since the request left are acknowledged with the next one: the server takes
-        // the highest, so that counting too few costs a repetition at most.
-        for row in step.db.channels()? {
-            self.acked.insert(row.channel, row.cursor);
+    fn note_acked(&mut self) {
+        for cursor in std::mem::take(&mut self.acking) {
+            self.acked.insert(cursor.channel, cursor.seq);
         }
-        Ok(())
     }
 
     /// Compares what the server knows of this device's channels with what this device knows.
@@ -75,10 +76,10 @@ impl Machine {
         step: &mut Step<'_>,
         channels: &[ChannelState],
     ) -> Result<(), ClientError> {
-        self.list_due = false;
+        let asked = std::mem::take(&mut self.listing);
         for mut row in step.db.channels()? {
             let Some(state) = channels.iter().find(|state| state.channel == row.channel) else {
-                if row.status.reads() && row.known_head > 0 && row.status != Status::Creating {
+                if row.status.reads() && asked.contains(&row.channel) {
                     row.status = Status::NeedsRepair;
                     row.reason = Some("the server does not know this channel".to_owned());
                     step.db.put_channel(&row)?;
@@ -143,8 +144,10 @@ impl Machine {
         step: &mut Step<'_>,
         (channel, accepted): (&ChannelId, &Accepted),
     ) -> Result<(), ClientError> {
-        if let Some(sealed) = step.db.sealed_commit(channel)? {
-            self.accepted_commits.insert(sealed.intent);
+        // The log may have shown it before the answer came.
+        let sealed = step.db.sealed_commit(channel)?.map(|sealed| sealed.bundle.message_id);
+        if let Some(sent) = self.committing.remove(channel).filter(|sent| Some(*sent) == sealed) {
+            self.accepted_commits.insert(sent);
         }
         if let Some(mut row) = step.db.channel(channel)? {
             self.subscribe |= row.known_head == 0;
@@ -204,6 +207,7 @@ impl Machine {
             | Work::Outbox(_)
             | Work::Statement(_)
             | Work::Ack => {
+                self.list_due |= work == Work::ListChannels;
                 if let Work::Outbox(channel) = &work {
                     self.batches.remove(channel);
                 }
@@ -279,7 +283,11 @@ impl Machine {
         body: ErrorBody,
     ) -> Result<(), ClientError> {
         let Some(mut row) = step.db.channel(&channel)? else { return Ok(()) };
-        let Some(sealed) = step.db.sealed_commit(&channel)? else { return Ok(()) };
+        let sent = self.committing.remove(&channel);
+        let sealed = step.db.sealed_commit(&channel)?;
+        let Some(sealed) = sealed.filter(|sealed| Some(sealed.bundle.message_id) == sent) else {
+            return Ok(());
+        };
         let Some(intent) = step.db.intent(sealed.intent)? else { return Ok(()) };
         if body.code == ErrorCode::StaleCommit && intent.attempts < super::intents::ATTEMPTS_MAX {
             if let Some(ErrorDetail::LastCommit(seq)) = body.detail {

@@ -58,7 +58,7 @@ impl Machine {
     ) -> Result<Progress, ClientError> {
         let verdict = self.engine.judge_pending(step.db.0, &row.group, &of(entry))?;
         step.db.drop_sealed_commit(&row.channel)?;
-        self.accepted_commits.remove(&sealed.intent);
+        self.accepted_commits.remove(&sealed.bundle.message_id);
         match verdict {
             Verdict::Applied(applied) => {
                 self.engine.merge_pending(step.db.0, &row.group)?;
@@ -138,7 +138,7 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let Some(sealed) = step.db.sealed_commit(&row.channel)? else { return Ok(()) };
         step.db.drop_sealed_commit(&row.channel)?;
-        self.accepted_commits.remove(&sealed.intent);
+        self.accepted_commits.remove(&sealed.bundle.message_id);
         match self.engine.clear_pending(step.db.0, &row.group) {
             Ok(()) | Err(MlsError::UnknownGroup) => {}
             Err(error) => return Err(error.into()),

@@ -52,6 +52,9 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let request_id = RequestId::ZERO;
         if self.list_due && self.is_due(&Work::ListChannels, step.now_ms) {
+            let known = step.db.channels()?.into_iter().filter(|row| row.known_head > 0);
+            self.listing = known.map(|row| row.channel).collect();
+            self.list_due = false;
             let (work, request) = (Work::ListChannels, Request::ListChannels);
             self.send(out, Outgoing { work, request_id, request });
         }
@@ -150,16 +153,18 @@ impl Machine {
                 let can = row.status.seals()
                     || intent.kind == IntentKind::Create
                     || (removal && row.status == Status::Leaving);
-                if quiet || blocked || !can || self.paused(&work, step.now_ms) {
+                if quiet || blocked || !can || !self.is_due(&work, step.now_ms) {
                     return Ok(removal);
                 }
                 self.seal_commit(step, (&intent, row))?
             }
         };
         let Some(sealed) = sealed else { return Ok(false) };
-        let answered = self.accepted_commits.contains(&sealed.intent);
+        let message_id = sealed.bundle.message_id;
+        let answered = self.accepted_commits.contains(&message_id);
         if !answered && self.is_due(&work, step.now_ms) {
             let outgoing = self.bundle_request(step, row, sealed)?;
+            self.committing.insert(row.channel, message_id);
             self.send(out, outgoing);
         }
         Ok(true)
@@ -206,6 +211,7 @@ impl Machine {
         let busy = !out.is_empty() || !self.in_flight.is_empty();
         let cursors = self.unacked(step, if busy { ACK_EVERY } else { 1 })?;
         if !cursors.is_empty() {
+            self.acking.clone_from(&cursors);
             let (work, request) = (Work::Ack, Request::Ack(cursors));
             self.send(out, Outgoing { work, request_id: RequestId::ZERO, request });
         }
@@ -226,7 +232,11 @@ impl Machine {
 
     /// Says once a connection that everything the server had at login has been read.
     fn note_caught_up(&mut self, step: &mut Step<'_>, out: &[Outgoing]) -> Result<(), ClientError> {
-        if self.caught_up || self.list_due || out.iter().any(|o| matches!(o.work, Work::Fetch(_))) {
+        if self.caught_up
+            || self.list_due
+            || self.in_flight.contains(&Work::ListChannels)
+            || out.iter().any(|o| matches!(o.work, Work::Fetch(_)))
+        {
             return Ok(());
         }
         let inbox = inbox_channel(&self.profile.identity.device.device);

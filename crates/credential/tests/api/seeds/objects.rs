@@ -87,7 +87,7 @@ fn key_packages() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("key-package", package(&[], &[])),
         ("key-package-last-resort", package(&[10], &[0, 10, 0])),
-        ("key-package-unknown-extension", package(&[0x0a0a], &[0x0a, 0x0a, 2, 1, 2])),
+        ("key-package-unknown-extension", package(&[0xf001], &[0xf0, 1, 2, 1, 2])),
     ]
 }
 

@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qpc_mls::{Device, Engine};
 use qpc_proto::binding::{ChannelBinding, Purpose};
-use qpc_proto::message::{Cursor, Login, LoginAnswer, Page, Request, Response};
+use qpc_proto::message::{ChannelKind, Cursor, Login, LoginAnswer, Page, Request, Response};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, MessageId, RequestId};
 use qpc_storage::{Schema, Tx};
 use rand_core::CryptoRngCore;
@@ -283,14 +283,14 @@ impl Machine {
         let known = self.profile.incarnation;
         if known.is_some_and(|known| known != answer.incarnation) {
             let text = "the server was restored from a backup: its channels need repair";
-            self.alarm(step, None, text.to_owned());
+            self.alarm(step, None, text.to_owned())?;
             self.hold_all(step, text)?;
         }
         step.db.set_incarnation(&answer.incarnation)?;
         self.profile.incarnation = Some(answer.incarnation);
         if answer.now_ms.abs_diff(step.now_ms) > 3_600_000 {
             let text = "this machine's clock is more than an hour off the server's: set it";
-            self.alarm(step, None, text.to_owned());
+            self.alarm(step, None, text.to_owned())?;
         }
         self.open_inbox(step)
     }
@@ -311,13 +311,27 @@ impl Machine {
         self.subscribe |= self.online;
     }
 
-    /// Says something that a person should look at.
-    pub(crate) fn alarm(&self, step: &mut Step<'_>, place: Option<(ChannelId, u64)>, text: String) {
+    /// Says something that a person should look at; what concerns a channel stays in its history, for
+    /// nobody may be watching now.
+    pub(crate) fn alarm(
+        &self,
+        step: &mut Step<'_>,
+        place: Option<(ChannelId, u64)>,
+        text: String,
+    ) -> Result<(), ClientError> {
+        if let Some((channel, seq)) = place
+            && let Some(row) = step.db.channel(&channel)?
+            && row.kind != ChannelKind::Inbox
+        {
+            let own = self.profile.identity.device;
+            self.notice(step, &row, (own, seq, format!("ALARM: {text}")))?;
+        }
         step.events.push(Event::Alarm {
             channel: place.map(|(channel, _)| channel.to_string()),
             seq: place.map(|(_, seq)| seq),
             text,
         });
+        Ok(())
     }
 
     /// Makes work wait, longer each time, with full jitter, at least as long as the server asked.

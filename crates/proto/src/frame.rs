@@ -153,7 +153,7 @@ impl Decoder {
         frame(kind, code, body).map(Some)
     }
 
-    /// Whether bytes of an unfinished frame are held.
+    /// Whether no byte of an unfinished frame is held.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }

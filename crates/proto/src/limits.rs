@@ -40,3 +40,7 @@ pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
 pub const COMMIT_STATEMENTS_MAX: usize = 64;
 /// Bytes of an invite's code.
 pub const INVITE_BYTES: usize = 16;
+/// Protobuf fields of a request's body, those of its Commit bundle included.
+pub const REQUEST_FIELDS_MAX: usize = 2_048;
+/// Protobuf fields of a response's body, those of a page's entries included.
+pub const RESPONSE_FIELDS_MAX: usize = 64 * 1024;

@@ -5,6 +5,7 @@
 mod auth;
 mod convert;
 mod delivery;
+mod fields;
 mod request;
 mod response;
 

@@ -57,7 +57,7 @@ impl Machine {
             }
             (work, _) => {
                 let text = "the server answered something else than was asked";
-                self.alarm(step, None, text.to_owned());
+                self.alarm(step, None, text.to_owned())?;
                 self.pause(step, (work, None));
                 Ok(())
             }
@@ -92,7 +92,7 @@ impl Machine {
                 row.status = Status::NeedsRepair;
                 row.reason = Some("this home was restored from an older copy".to_owned());
                 let text = "this home was restored from an older copy: nothing is sent from it";
-                self.alarm(step, Some((row.channel, state.acked_seq)), text.to_owned());
+                self.alarm(step, Some((row.channel, state.acked_seq)), text.to_owned())?;
             }
             self.acked.insert(row.channel, state.acked_seq);
             step.db.put_channel(&row)?;
@@ -122,21 +122,21 @@ impl Machine {
             Ok(verified) if verified.list.name == name => Ok(()),
             Ok(_) => {
                 let text = format!("the server answered for {name} with somebody else");
-                self.lookup_failed(step, (name, text));
-                Ok(())
+                self.lookup_failed(step, (name, text))
             }
-            Err(ClientError::Alarm(text)) => {
-                self.lookup_failed(step, (name, text));
-                Ok(())
-            }
+            Err(ClientError::Alarm(text)) => self.lookup_failed(step, (name, text)),
             Err(error) => Err(error),
         }
     }
 
-    fn lookup_failed(&mut self, step: &mut Step<'_>, (name, text): (&str, String)) {
+    fn lookup_failed(
+        &mut self,
+        step: &mut Step<'_>,
+        (name, text): (&str, String),
+    ) -> Result<(), ClientError> {
         let body = ErrorBody::new(ErrorCode::IdentityInvalid, text.clone());
         self.lookups.insert(name.to_owned(), Some(body));
-        self.alarm(step, None, text);
+        self.alarm(step, None, text)
     }
 
     fn committed(

@@ -32,7 +32,7 @@ impl Machine {
     ) -> Result<Progress, ClientError> {
         if entry.after_commit != row.last_commit {
             let text = "the log holds a Commit that does not follow the one before it";
-            self.alarm(step, Some((row.channel, entry.seq)), text.to_owned());
+            self.alarm(step, Some((row.channel, entry.seq)), text.to_owned())?;
             row.status = Status::Alarm;
             return Ok(Progress::Hold(text.to_owned()));
         }

@@ -87,7 +87,7 @@ impl Machine {
         if log.next(&row.head, &Link::of(entry)) != entry.head {
             row.status = Status::Alarm;
             row.reason = Some(format!("the server's log breaks its own chain at {}", entry.seq));
-            self.alarm(step, Some((row.channel, entry.seq)), "the log breaks its chain".into());
+            self.alarm(step, Some((row.channel, entry.seq)), "the log breaks its chain".into())?;
             return Ok(false);
         }
         let progress = match (row.kind, entry.kind) {
@@ -134,7 +134,7 @@ impl Machine {
             payload: &entry.payload,
         })?;
         if row.kind == ChannelKind::Inbox {
-            self.alarm(step, Some((row.channel, entry.seq)), reason.to_owned());
+            self.alarm(step, Some((row.channel, entry.seq)), reason.to_owned())?;
             return Ok(());
         }
         let nobody = DeviceRef { account: AccountId::ZERO, device: DeviceId::ZERO };
@@ -260,7 +260,7 @@ impl Machine {
         if let Some(id) = step.db.misplaced(&row.channel, entry.seq)? {
             step.db.unaccept(id)?;
             let text = "the server gave this place to a message of mine, but shows another";
-            self.alarm(step, Some((row.channel, entry.seq)), text.to_owned());
+            self.alarm(step, Some((row.channel, entry.seq)), text.to_owned())?;
         }
         Ok(false)
     }
@@ -287,7 +287,7 @@ impl Machine {
         let differs = shown.is_some_and(|head| head.short() != aad.head);
         if differs || aad.head_seq >= entry.seq {
             let text = "a member was shown another log than this device: the server may be lying";
-            self.alarm(step, Some((row.channel, aad.head_seq)), text.to_owned());
+            self.alarm(step, Some((row.channel, aad.head_seq)), text.to_owned())?;
         }
         Ok(())
     }

@@ -90,7 +90,7 @@ impl Machine {
         let identity = match self.check_identity(step, &account, &claims.identity) {
             Ok(identity) => identity,
             Err(ClientError::Alarm(reason)) => {
-                self.alarm(step, None, reason.clone());
+                self.alarm(step, None, reason.clone())?;
                 return self.fail_intent(step, (intent, &reason));
             }
             Err(error) => return Err(error),
@@ -103,7 +103,7 @@ impl Machine {
             });
             if !good {
                 let reason = "the server handed out a KeyPackage that does not belong there";
-                self.alarm(step, None, reason.to_owned());
+                self.alarm(step, None, reason.to_owned())?;
                 return self.fail_intent(step, (intent, reason));
             }
             step.db.put_key_package(intent, (&claimed.device, &claimed.key_package))?;

@@ -24,7 +24,7 @@ impl Machine {
         let (Ok(pointer), Some(welcome)) =
             (WelcomePointer::decode(&entry.payload), entry.welcome.as_ref())
         else {
-            self.alarm(step, place, "an invitation that does not parse".to_owned());
+            self.alarm(step, place, "an invitation that does not parse".to_owned())?;
             return Ok(Progress::Advance);
         };
         if let Some(old) = step.db.channel(&pointer.channel)? {
@@ -39,10 +39,10 @@ impl Machine {
         match self.engine.join(step.db.0, &pointer, welcome) {
             Ok(joined) => self.joined(step, (&pointer, &joined))?,
             Err(MlsError::Refused(reason)) => {
-                self.alarm(step, place, format!("an invitation was refused: {reason}"));
+                self.alarm(step, place, format!("an invitation was refused: {reason}"))?;
             }
             Err(MlsError::Credential(error)) => {
-                self.alarm(step, place, format!("an invitation was refused: {error}"));
+                self.alarm(step, place, format!("an invitation was refused: {error}"))?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -128,7 +128,7 @@ impl Machine {
                 "the name {name} now belongs to another key: compare the safety number before \
                  you write"
             );
-            self.alarm(step, None, text);
+            self.alarm(step, None, text)?;
         }
         Ok(())
     }

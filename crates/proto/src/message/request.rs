@@ -6,7 +6,7 @@ use prost::Message as _;
 use super::convert::{account_id, channel_id, device_id, raw, required};
 use super::{
     ChannelKind, CommitBundle, CommitRequest, CreateChannel, Cursor, DeviceRef, Enqueue, Fetch,
-    Login, Method, NewEntry, Register, Statement, UploadKeyPackages,
+    Login, Method, NewEntry, Register, Statement, UploadKeyPackages, fields,
 };
 use crate::error::Malformed;
 use crate::ids::{AccountId, Signature, Token};
@@ -164,6 +164,7 @@ impl Request {
     /// # Errors
     /// [`Malformed`] for anything the contract does not allow.
     pub fn decode(method: Method, body: Bytes) -> Result<Self, Malformed> {
+        fields::check(&body, limits::REQUEST_FIELDS_MAX, bundle_path(method))?;
         match method {
             Method::ServerInfo => parse::<wire::ServerInfoRequest>(body).map(|_| Self::ServerInfo),
             Method::Register => register_from_wire(parse(body)?).map(Self::Register),
@@ -197,6 +198,17 @@ impl Request {
             }
             Method::Ack => from_cursors(parse::<wire::AckRequest>(body)?.cursors).map(Self::Ack),
         }
+    }
+}
+
+/// Where a request has a Commit bundle, whose statements repeat.
+fn bundle_path(method: Method) -> &'static [u32] {
+    if method == Method::CreateChannel {
+        &[3]
+    } else if method == Method::Commit {
+        &[2]
+    } else {
+        &[]
     }
 }
 

@@ -7,11 +7,11 @@ use super::convert::{account_id, device_id, raw, required};
 use super::request::parse;
 use super::{
     Accepted, ChannelState, ClaimedKeyPackage, Claims, EnqueueAnswer, Identity, KeyPackageStatus,
-    LoginAnswer, Method, Page, RegistrationMode, ServerInfo,
+    LoginAnswer, Method, Page, RegistrationMode, ServerInfo, fields,
 };
 use crate::error::{ErrorBody, Malformed, UNSUPPORTED_VALUE};
 use crate::ids::{AccountId, Incarnation, Token};
-use crate::wire;
+use crate::{limits, wire};
 
 /// A validated response.
 #[derive(Debug, Clone)]
@@ -81,6 +81,7 @@ impl Response {
     /// # Errors
     /// [`Malformed`] for anything the contract does not allow.
     pub fn decode(method: Method, body: Bytes) -> Result<Self, Malformed> {
+        fields::check(&body, limits::RESPONSE_FIELDS_MAX, entries_path(method))?;
         match method {
             Method::ServerInfo => server_info_from_wire(parse(body)?).map(Self::ServerInfo),
             Method::Register => {
@@ -118,6 +119,11 @@ impl Response {
             Method::Logout | Method::Ack => parse::<wire::AckResponse>(body).map(|_| Self::Done),
         }
     }
+}
+
+/// Where a response has a page's entries, whose statements repeat.
+fn entries_path(method: Method) -> &'static [u32] {
+    if method == Method::Fetch || method == Method::Subscribe { &[2] } else { &[] }
 }
 
 impl RegistrationMode {

@@ -9,7 +9,7 @@ use qpc_client::view::Event;
 use qpc_client::{Account, ClientError, Core, Output};
 use qpc_proto::binding::ChannelBinding;
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{Page, Response};
+use qpc_proto::message::{Method, Page, Response};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, Token};
 use qpc_server::{Call, Peer};
 use qpc_storage::{Durability, Key, Options, Store};
@@ -26,6 +26,54 @@ pub(crate) struct Link {
     pub(crate) down: VecDeque<Down>,
     /// The followed logs and how far each was pushed.
     pub(crate) followed: BTreeMap<ChannelId, u64>,
+}
+
+/// What shares a stream, and so keeps its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Lane {
+    /// Sends of one client.
+    Sends,
+    /// Pages of the followed logs.
+    Pages,
+    /// A call on a stream of its own.
+    Own,
+}
+
+fn lane(outgoing: &Outgoing) -> Lane {
+    match outgoing.request.method() {
+        Method::Enqueue | Method::Commit | Method::CreateChannel => Lane::Sends,
+        _ => Lane::Own,
+    }
+}
+
+impl Link {
+    /// A request that may arrive next: the first of its lane.
+    pub(crate) fn next_up(&mut self, choice: usize) -> Option<Outgoing> {
+        take_next(&mut self.up, choice, lane)
+    }
+
+    /// What may arrive next at the client: the first of its lane.
+    pub(crate) fn next_down(&mut self, choice: usize) -> Option<Down> {
+        take_next(&mut self.down, choice, |down| match down {
+            Down::Answer(outgoing, _) => lane(outgoing),
+            Down::Page(_) => Lane::Pages,
+        })
+    }
+}
+
+/// Takes one of those that nothing of their lane stands before.
+fn take_next<T>(
+    queue: &mut VecDeque<T>,
+    choice: usize,
+    lane: impl Fn(&T) -> Lane,
+) -> Option<T> {
+    let lanes: Vec<Lane> = queue.iter().map(lane).collect();
+    let first = |(at, of): &(usize, &Lane)| {
+        **of == Lane::Own || lanes.iter().position(|other| other == *of) == Some(*at)
+    };
+    let ready: Vec<usize> = lanes.iter().enumerate().filter(first).map(|(at, _)| at).collect();
+    let pick = choice.checked_rem(ready.len())?;
+    queue.remove(*ready.get(pick)?)
 }
 
 /// On its way to a client.

@@ -70,8 +70,9 @@ impl World {
                 .collect();
             let pick = self.below(ready.len());
             let Some(index) = ready.get(pick).copied() else { break };
+            let choice = self.below(1 << 16);
             let link = self.client(index)?.link.as_mut().context("no link")?;
-            let Some(outgoing) = link.up.pop_front() else { break };
+            let Some(outgoing) = link.next_up(choice) else { break };
             let (frame, peer) = (frame(&outgoing, &link.token), link.peer);
             batch.push((index, outgoing, frame, peer));
         }
@@ -114,10 +115,11 @@ impl World {
 
     /// Delivers what waits first on a client's connection.
     pub(crate) fn deliver_down(&mut self, index: usize) -> Result<bool> {
+        let choice = self.below(1 << 16);
         let (now_ms, rng) = (self.now_ms, &mut self.rng);
         let client = self.clients.get_mut(index).context("no such client")?;
         let Some(link) = client.link.as_mut() else { return Ok(false) };
-        let Some(down) = link.down.pop_front() else { return Ok(false) };
+        let Some(down) = link.next_down(choice) else { return Ok(false) };
         let input = match down {
             Down::Page(page) => Input::Page(page),
             Down::Answer(outgoing, frame) => {

@@ -1,5 +1,5 @@
-//! A real server and three real clients on this machine: a conversation, a crash, a look at what the
-//! server kept, then a chat to try. Never leaves anything behind outside the build folder.
+//! A real server and three real clients on this machine: a conversation, a crash, a look at what
+//! the server kept, then a chat to try. Leaves nothing behind outside the build folder.
 
 mod partner;
 mod person;

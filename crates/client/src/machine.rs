@@ -9,8 +9,7 @@
 //! derived again with the same ids and bytes, which the server answers as it did before.
 //!
 //! # Invariants
-//! * Only the ordered reader ([`inbox`]) moves a cursor, and never past an entry that may still
-//! succeed.
+//! * Only the ordered reader (`inbox`) moves a cursor, and never past one that may succeed.
 //! * Sealed bytes are resent as they are until an answer or the log settles them.
 //! * An own Commit is put in force when the log reaches it, never at its answer.
 //! * Every MLS call runs in a SAVEPOINT of the transaction that stores what comes of it.
@@ -178,7 +177,8 @@ pub struct Machine {
     list_due: bool,
     status_due: bool,
     caught_up: bool,
-    subscribe: bool,
+    /// The logs followed on this connection; `None` when it follows none yet.
+    followed: Option<BTreeSet<ChannelId>>,
 }
 
 /// The longest wait after repeated refusals, in milliseconds.
@@ -213,7 +213,7 @@ impl Machine {
             list_due: false,
             status_due: false,
             caught_up: false,
-            subscribe: false,
+            followed: None,
         })
     }
 
@@ -255,22 +255,30 @@ impl Machine {
         Login { device, proof: self.profile.keys.prove(binding, &device, Purpose::Login) }
     }
 
-    /// Whether the set of followed channels changed; then the cursors to follow from.
+    /// Where to follow from, when the logs to be followed are not those that are.
     ///
     /// # Errors
     /// The database.
     pub fn subscription(&mut self, step: &Step<'_>) -> Result<Option<Vec<Cursor>>, ClientError> {
-        if !self.online || !std::mem::take(&mut self.subscribe) {
+        if !self.online {
             return Ok(None);
         }
-        let followed = |row: &store::ChannelRow| row.status.reads() && row.known_head > 0;
-        let cursors = step.db.channels()?.into_iter().filter(followed);
-        Ok(Some(cursors.map(|row| Cursor { channel: row.channel, seq: row.cursor }).collect()))
+        let wanted = |row: &store::ChannelRow| row.status.reads() && row.known_head > 0;
+        let inbox = |row: &store::ChannelRow| row.kind == ChannelKind::Inbox;
+        let rows = step.db.channels()?.into_iter().filter(|row| wanted(row) || inbox(row));
+        let cursors: Vec<_> =
+            rows.map(|row| Cursor { channel: row.channel, seq: row.cursor }).collect();
+        let channels = Some(cursors.iter().map(|cursor| cursor.channel).collect());
+        if self.followed == channels {
+            return Ok(None);
+        }
+        self.followed = channels;
+        Ok(Some(cursors))
     }
 
     /// The subscription ended: ask for another, and for what the server knows.
     pub fn resubscribe(&mut self) {
-        self.subscribe = true;
+        self.followed = None;
         self.list_due = true;
     }
 
@@ -278,7 +286,7 @@ impl Machine {
         self.offline();
         self.online = true;
         self.caught_up = false;
-        (self.list_due, self.status_due, self.subscribe) = (true, true, true);
+        (self.list_due, self.status_due) = (true, true);
         step.events.push(Event::Online);
         let known = self.profile.incarnation;
         if known.is_some_and(|known| known != answer.incarnation) {
@@ -300,6 +308,7 @@ impl Machine {
         self.in_flight.clear();
         self.batches.clear();
         self.accepted_commits.clear();
+        self.followed = None;
     }
 
     /// What was counted as sent did not leave.
@@ -308,7 +317,7 @@ impl Machine {
         self.batches.clear();
         self.list_due |= self.online;
         self.status_due |= self.online;
-        self.subscribe |= self.online;
+        self.followed = None;
     }
 
     /// Says something that a person should look at; what concerns a channel stays in its history, for

@@ -121,7 +121,8 @@ fn tick(world: &mut World, most_ms: usize) -> Result<()> {
     for client in &mut world.clients {
         client.step((now_ms, rng), Input::Tick)?;
     }
-    Ok(())
+    // A step may have asked to follow other logs: the server begins with what is there.
+    (0..CLIENTS).try_for_each(|index| world.push(index))
 }
 
 /// A random command of the user.

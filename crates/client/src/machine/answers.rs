@@ -150,7 +150,6 @@ impl Machine {
             self.accepted_commits.insert(sent);
         }
         if let Some(mut row) = step.db.channel(channel)? {
-            self.subscribe |= row.known_head == 0;
             row.known_head = row.known_head.max(accepted.seq);
             step.db.put_channel(&row)?;
         }

@@ -161,7 +161,6 @@ impl Machine {
         if applied.self_removed {
             row.status = Status::Left;
             row.reason = None;
-            self.subscribe = true;
             self.refuse_outbox(step, row, "this device is no longer a member")?;
             self.notice(step, row, (applied.committer, entry.seq, "you are out".into()))?;
             return Ok(());
@@ -209,7 +208,6 @@ impl Machine {
         let alone = view.members.iter().all(|m| m.certificate.device().account == own);
         if alone {
             row.status = Status::Left;
-            self.subscribe = true;
         }
         Ok(alone)
     }

@@ -94,7 +94,7 @@ impl Machine {
         step.db.put_channel(&row)?;
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;
         // What came after the join is not known yet: the server tells.
-        (self.subscribe, self.list_due) = (true, true);
+        self.list_due = true;
         let text = format!("{} added you", joined.inviter.name);
         self.notice(step, &row, (inviter, row.cursor, text))?;
         let view = self.channel_view(step, &row)?;

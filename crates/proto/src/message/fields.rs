@@ -42,10 +42,12 @@ fn count(mut body: &[u8], mut left: usize, path: &[u32]) -> Result<usize, Malfor
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use prost::encoding::encode_varint;
 
     use super::*;
-    use crate::limits::{REQUEST_FIELDS_MAX, RESPONSE_FIELDS_MAX};
-    use crate::message::{Method, Request, Response};
+    use crate::ids::{ChannelId, Digest, MessageId};
+    use crate::limits::{self, REQUEST_FIELDS_MAX, RESPONSE_FIELDS_MAX};
+    use crate::message::{Cursor, Entry, EntryKind, Method, Page, Request, Response};
 
     const TOO_MANY: Malformed = Malformed("the body has too many fields");
 
@@ -68,9 +70,9 @@ mod tests {
     fn bodies_of_many_empty_fields_are_refused() {
         let nested = |outer: u8, inner: &[u8]| {
             let fields = inner.repeat(REQUEST_FIELDS_MAX);
-            let len = u16::try_from(fields.len()).unwrap();
-            let varint = [(len & 0x7f) as u8 | 0x80, (len >> 7) as u8];
-            [&[outer], &varint[..], &fields].concat()
+            let mut body = vec![outer];
+            encode_varint(u64::try_from(fields.len()).unwrap(), &mut body);
+            [body, fields].concat()
         };
         let flat = |field: &[u8]| field.repeat(REQUEST_FIELDS_MAX + 1);
         for (method, body) in [
@@ -95,5 +97,29 @@ mod tests {
         let statements = [0x42, 0].repeat(RESPONSE_FIELDS_MAX);
         let page = [&[0x12, 0x80, 0x80, 0x08], statements.as_slice()].concat();
         assert_eq!(Response::decode(Method::Fetch, page.into()).unwrap_err(), TOO_MANY);
+    }
+
+    #[test]
+    fn the_longest_lists_have_room() {
+        let channel = ChannelId([1; 16]);
+        let cursors = vec![Cursor { channel, seq: 2 }; limits::CURSORS_MAX];
+        assert!(Request::decode(Method::Ack, Request::Ack(cursors).encode()).is_ok());
+        let filled = Bytes::from_static(b"x");
+        let entry = Entry {
+            seq: 1,
+            kind: EntryKind::Commit,
+            after_commit: 2,
+            accepted_at_ms: 3,
+            message_id: MessageId([4; 16]),
+            payload: filled.clone(),
+            roster_change: filled.clone(),
+            statements: vec![filled.clone(); limits::COMMIT_STATEMENTS_MAX],
+            welcome_hash: Digest([5; 32]),
+            head: Digest([6; 32]),
+            welcome: Some(filled),
+        };
+        let entries = vec![entry; limits::PAGE_ENTRIES_MAX];
+        let page = Response::Page(Page { channel, entries, head_seq: 1 });
+        assert!(Response::decode(Method::Fetch, page.encode()).is_ok());
     }
 }

@@ -40,10 +40,9 @@ enum Lane {
 }
 
 fn lane(outgoing: &Outgoing) -> Lane {
-    match outgoing.request.method() {
-        Method::Enqueue | Method::Commit | Method::CreateChannel => Lane::Sends,
-        _ => Lane::Own,
-    }
+    let method = outgoing.request.method();
+    let ordered = matches!(method, Method::Enqueue | Method::Commit | Method::CreateChannel);
+    if ordered { Lane::Sends } else { Lane::Own }
 }
 
 impl Link {
@@ -78,8 +77,8 @@ fn take_next<T>(
 
 /// On its way to a client.
 pub(crate) enum Down {
-    Answer(Outgoing, Frame),
-    Page(Page),
+    Answer(Box<Outgoing>, Frame),
+    Page(Box<Page>),
 }
 
 /// A client process.

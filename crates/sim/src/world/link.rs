@@ -106,7 +106,7 @@ impl World {
                 self.trace.fault(format!("{index} loses the answer to {name}"));
                 self.disconnect(index)?;
             } else if let Some(link) = self.client(index)?.link.as_mut() {
-                link.down.push_back(Down::Answer(outgoing, output.frame));
+                link.down.push_back(Down::Answer(Box::new(outgoing), output.frame));
             }
         }
         self.wake(&wakes)?;
@@ -121,7 +121,7 @@ impl World {
         let Some(link) = client.link.as_mut() else { return Ok(false) };
         let Some(down) = link.next_down(choice) else { return Ok(false) };
         let input = match down {
-            Down::Page(page) => Input::Page(page),
+            Down::Page(page) => Input::Page(*page),
             Down::Answer(outgoing, frame) => {
                 let result = decode(&outgoing, frame)?.map_err(Failure::Refused);
                 Input::Answer(outgoing.work, result)
@@ -175,7 +175,7 @@ impl World {
         let Some(last) = page.entries.last().map(|entry| entry.seq) else { return Ok(()) };
         if let Some(link) = self.client(index)?.link.as_mut() {
             link.followed.insert(*channel, last);
-            link.down.push_back(Down::Page(page));
+            link.down.push_back(Down::Page(Box::new(page)));
         }
         Ok(())
     }

@@ -9,16 +9,18 @@ usage() {
 usage: deploy/testnet.sh [--release] [COMMAND]
   (none)  up, talk, down; takes everything down again however it ends
   up      build, start a new server, register alice and bob (an older testnet is removed first)
-  talk    let both send, crash the server in between, check that every message came once, in order
+  talk    let both send, kill the server in between, check that every message came once, in order
   down    remove containers, volumes, network and image
 END
 }
 
 LINES_EACH=20
-PATIENCE=120
+# Seconds. Clients notice a server that died without a word by its silence, after up to 80 s.
+PATIENCE=150
 SECRET_WORD=samphire
 WORK=target/testnet
 LOG=$WORK/log
+flawless=true
 
 say() { printf 'testnet: %s\n' "$*"; }
 
@@ -51,20 +53,21 @@ check_tools() {
 
 # The image is the programs, what `ldd` says they load, and an empty folder for data.
 lay_out_image() {
-    local image=$WORK/image program library
+    local image=$WORK/image built=${CARGO_TARGET_DIR:-target}/$profile program library
     rm -rf "$image"
     mkdir -p "$image/root/bin" "$image/owned"
     mkdir -m 700 "$image/owned/data"
     for program in qpc-server qpc; do
-        strip -o "$image/root/bin/$program" "target/$profile/$program"
-        ldd "target/$profile/$program"
-    done | grep -o '/[^ ]*' | grep -v ':$' | sort -u | while read -r library; do
+        strip -o "$image/root/bin/$program" "$built/$program"
+        ldd "$built/$program"
+    done | grep -o '/[^ ]*' | sort -u | while read -r library; do
         install -D "$library" "$image/root$library"
-        # Before glibc 2.34 name look-up is a plug-in, which `ldd` does not see.
-        for plugin in "${library%/*}"/libnss_{dns,files}.so.2; do
-            [ "${library##*/}" != libc.so.6 ] || [ ! -e "$plugin" ] ||
-                install -D "$plugin" "$image/root$plugin"
-        done
+        # Before glibc 2.34 these plug-ins look names up, which `ldd` cannot know.
+        if [ "${library##*/}" = libc.so.6 ]; then
+            for library in "${library%/*}"/libnss_{dns,files}.so.2; do
+                [ ! -e "$library" ] || install -D "$library" "$image/root$library"
+            done
+        fi
     done
 }
 
@@ -95,7 +98,7 @@ start_server() {
 up() {
     say "building ($profile)"
     build
-    down_quietly
+    remove
     say "starting the server, registering alice and bob by invite"
     compose run --rm -T --no-deps server init --data-dir /data --host server >>"$LOG"
     start_server 1
@@ -110,6 +113,7 @@ up() {
 crash_server() {
     local starts
     starts=$(compose logs --no-color server | grep -c 'ready qpc://')
+    say "the server is killed and started again; its clients notice within 80 s"
     compose kill -s KILL server
     start_server $((starts + 1))
 }
@@ -126,9 +130,10 @@ read_accepted() {
     done
 }
 
-# exchange FROM TO: one sender and one listening receiver; the server dies half way.
+# exchange FROM TO HALF_WAY: a sender and a listening receiver; after half of the messages are
+# accepted, HALF_WAY is run while both go on.
 exchange() {
-    local from=$1 to=$2 half=$((LINES_EACH / 2)) dir=$WORK/$1-$2 input output i receiver sender
+    local from=$1 to=$2 half_way=$3 half=$((LINES_EACH / 2)) dir=$WORK/$1-$2 input output i receiver sender
     rm -rf "$dir"
     mkdir "$dir"
     for ((i = 1; i <= LINES_EACH; i++)); do
@@ -137,7 +142,7 @@ exchange() {
     head -n "$half" "$dir/sent" >"$dir/first"
     tail -n +$((half + 1)) "$dir/sent" >"$dir/second"
     mkfifo "$dir/input" "$dir/output"
-    say "$from sends $LINES_EACH messages to $to; after $half the server is killed and started again"
+    say "$from sends $LINES_EACH messages to $to"
     client "$to" recv --count "$LINES_EACH" --timeout "$PATIENCE" \
         </dev/null >"$dir/received.json" &
     receiver=$!
@@ -146,14 +151,14 @@ exchange() {
     exec {input}>"$dir/input" {output}<"$dir/output"
     write_lines "$input" "$dir/first"
     read_accepted "$output" "$half"
-    crash_server
+    "$half_way"
     write_lines "$input" "$dir/second"
     exec {input}>&-
     read_accepted "$output" $((LINES_EACH - half))
     exec {output}<&-
     wait "$sender" || die "$from's send failed"
-    wait "$receiver" || say "$to's recv ended early"
-    # What comes after the last one asked for would be a double.
+    wait "$receiver" || flawless=false
+    # What comes after the last one asked for is a double.
     client "$to" recv </dev/null >>"$dir/received.json"
     grep '"state":"received"' "$dir/received.json" |
         sed 's/.*"text":"\([^"]*\)".*/\1/' >"$dir/received" || true
@@ -170,10 +175,16 @@ check_opaque() {
 }
 
 talk() {
-    exchange alice bob
-    exchange bob alice
+    [ -n "$(compose ps -q server)" ] || die "none is up: deploy/testnet.sh up"
+    exchange alice bob crash_server
+    exchange bob alice true
     check_opaque
-    local sent=0 received=0 lost=0 doubled=0 ordered=true pair dir distinct
+    count
+}
+
+# What arrived against what was sent, as figures.
+count() {
+    local sent=0 received=0 lost=0 doubled=0 pair dir distinct
     for pair in alice-bob bob-alice; do
         dir=$WORK/$pair
         distinct=$(sort -u "$dir/received" | wc -l)
@@ -181,16 +192,17 @@ talk() {
         received=$((received + $(wc -l <"$dir/received")))
         lost=$((lost + $(comm -23 <(sort "$dir/sent") <(sort "$dir/received") | wc -l)))
         doubled=$((doubled + $(wc -l <"$dir/received") - distinct))
-        cmp -s "$dir/sent" "$dir/received" || ordered=false
+        cmp -s "$dir/sent" "$dir/received" || flawless=false
     done
     say "$sent sent, $received received, $lost lost, $doubled doubled"
-    "$ordered" || die "FAILED: not exactly what was sent, in order; see $WORK and $LOG"
+    "$flawless" || die "FAILED: not exactly what was sent, in order and in time; see $WORK"
 }
 
-down_quietly() { compose down --volumes --remove-orphans --timeout 5 >>"$LOG"; }
+# remove FLAG...: containers, also of clients that still run, volumes and network.
+remove() { compose down --volumes --remove-orphans --timeout 5 "$@" >>"$LOG"; }
 
 down() {
-    compose down --volumes --remove-orphans --rmi all --timeout 5 >>"$LOG"
+    remove --rmi all
     rm -rf "$WORK/image"
 }
 
@@ -198,16 +210,15 @@ down() {
 finish() {
     local status=$?
     trap - EXIT
+    jobs -p | xargs -r kill 2>/dev/null || true
     if [ "$status" -ne 0 ]; then
         compose logs --no-color --tail 20 server >>"$LOG" || true
         printf 'testnet: failed; the end of %s:\n' "$LOG" >&2
         tail -n 40 "$LOG" >&2
     fi
-    if [ "$command" = all ]; then
-        down || true
+    if [ "$command" = all ] || { [ "$command" = up ] && [ "$status" -ne 0 ]; }; then
+        down || say "something is left: see $LOG"
     fi
-    # Clients that still wait belong to this run alone.
-    jobs -p | xargs -r kill 2>/dev/null || true
     exit "$status"
 }
 

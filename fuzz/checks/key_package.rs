@@ -71,7 +71,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
         KEY_PACKAGE => {
             signed_key_package(object).is_some_and(|package| check_key_package(&package))
         }
-        _ => check_raw(object),
+        RAW | 6..=u8::MAX => check_raw(object),
     }
 }
 

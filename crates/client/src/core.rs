@@ -58,6 +58,7 @@ impl Core {
         (now_ms, rng): (u64, &mut R),
         work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
     ) -> Result<(T, Output), ClientError> {
+        let before = self.machine.sent();
         let machine = &mut self.machine;
         let outcome = self.store.transact(|tx| {
             let mut step = Step::new(tx, now_ms, rng);
@@ -68,8 +69,7 @@ impl Core {
         });
         let result = outcome.map_err(ClientError::from).and_then(done);
         if result.is_err() {
-            // What was counted as sent did not leave: it is derived anew.
-            self.machine.forget_in_flight();
+            self.machine.unsend(before);
         }
         result
     }

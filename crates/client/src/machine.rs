@@ -181,6 +181,13 @@ pub struct Machine {
     followed: Option<BTreeSet<ChannelId>>,
 }
 
+/// What a machine counts as sent and followed.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    in_flight: BTreeSet<Work>,
+    followed: Option<BTreeSet<ChannelId>>,
+}
+
 /// The longest wait after repeated refusals, in milliseconds.
 const PAUSE_MS_MAX: u64 = 60_000;
 
@@ -311,13 +318,18 @@ impl Machine {
         self.followed = None;
     }
 
-    /// What was counted as sent did not leave.
-    pub(crate) fn forget_in_flight(&mut self) {
-        self.in_flight.clear();
-        self.batches.clear();
-        self.list_due |= self.online;
-        self.status_due |= self.online;
-        self.followed = None;
+    /// What is counted as sent and followed, to go back to if a step is not kept.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent { in_flight: self.in_flight.clone(), followed: self.followed.clone() }
+    }
+
+    /// A step was not kept: what it would have sent did not leave.
+    pub(crate) fn unsend(&mut self, before: Sent) {
+        let Sent { in_flight, followed } = before;
+        self.list_due |= self.in_flight.contains(&Work::ListChannels)
+            && !in_flight.contains(&Work::ListChannels);
+        self.in_flight.retain(|work| in_flight.contains(work));
+        self.followed = followed;
     }
 
     /// Says something that a person should look at; what concerns a channel stays in its history, for

@@ -80,11 +80,15 @@ fn the_limits_are_those_of_the_code() {
         IDENTITY_BYTES_MAX,
         STATEMENT_BYTES_MAX,
         COMMIT_STATEMENTS_MAX,
-        INVITE_BYTES
+        INVITE_BYTES,
+        REQUEST_FIELDS_MAX,
+        RESPONSE_FIELDS_MAX
     ];
     let code: Vec<_> = code.iter().map(|(name, value)| format!("`{name}` {value}")).collect();
-    let written: Vec<_> =
-        rows(NUMBERS, |row| row.starts_with('`')).iter().map(|cells| cells[..2].join(" ")).collect();
+    let written: Vec<_> = rows(NUMBERS, |row| row.starts_with('`'))
+        .iter()
+        .map(|cells| cells[..2].join(" "))
+        .collect();
     assert_eq!(written, code);
     let declared = include_str!("../src/limits.rs");
     let numbers = declared.lines().filter(|line| line.starts_with("pub const")).count();

@@ -15,6 +15,7 @@ mod limits;
 mod listener;
 pub mod memory;
 mod pin;
+mod reset;
 mod stream;
 mod tls;
 

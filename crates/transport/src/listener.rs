@@ -1,17 +1,18 @@
 //! The server's end: a UDP socket that takes QUIC connections under one identity.
 //! Handshakes run in the caller's tasks; it never spawns and never limits who may connect.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use quinn::TokioRuntime;
 use tokio::time::timeout;
 
 use crate::connection::{self, Connection};
 use crate::error::TransportError;
 use crate::identity::ServerIdentity;
 use crate::limits::Limits;
-use crate::tls;
+use crate::{reset, tls};
 
 /// What new connections are taken with.
 #[derive(Debug, Clone)]
@@ -40,8 +41,12 @@ impl Listener {
         limits: Limits,
     ) -> Result<Self, TransportError> {
         let config = tls::server(identity, &limits)?;
-        let endpoint =
-            quinn::Endpoint::server(config.clone(), addr).map_err(TransportError::Socket)?;
+        let endpoint = UdpSocket::bind(addr)
+            .and_then(|socket| {
+                let (ours, runtime) = (reset::endpoint(identity), Arc::new(TokioRuntime));
+                quinn::Endpoint::new(ours, Some(config.clone()), socket, runtime)
+            })
+            .map_err(TransportError::Socket)?;
         Ok(Self {
             endpoint,
             terms: RwLock::new(Terms {

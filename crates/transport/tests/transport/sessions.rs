@@ -205,3 +205,44 @@ async fn a_name_is_resolved() {
     });
     assert_eq!(client.unwrap().binding(), server.unwrap().binding());
 }
+
+/// A listener whose process dies: no end of its connections is told to anybody.
+fn crash(identity: &qpc_transport::ServerIdentity, address: SocketAddr) -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (identity, serving) = (identity.clone(), runtime.handle().clone());
+    let listener = {
+        let _inside = serving.enter();
+        Listener::bind(address, &identity, Limits::default()).unwrap()
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn_on(
+        async move {
+            let connection = listener.accept().await.unwrap().establish().await.unwrap();
+            std::future::pending::<()>().await;
+            drop((connection, listener));
+        },
+        &serving,
+    );
+    tasks.detach_all();
+    runtime
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_ends_the_connections_of_its_past_life() {
+    let identity = identity();
+    let address = {
+        let free = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        free.local_addr().unwrap()
+    };
+    let first_life = crash(&identity, address);
+    let limits = ClientLimits {
+        idle_timeout: std::time::Duration::from_secs(10),
+        ..ClientLimits::default()
+    };
+    let client = connect(&url(address, &identity), &limits).await.unwrap();
+    tokio::task::spawn_blocking(|| drop(first_life)).await.unwrap();
+    let _second_life = Listener::bind(address, &identity, Limits::default()).unwrap();
+    let (mut send, _receive) = client.open_stream().await.unwrap();
+    send.send(&reply(10, 1)).await.unwrap();
+    assert!(matches!(client.closed().await, CloseReason::Lost(_)), "it waited for the timeout");
+}

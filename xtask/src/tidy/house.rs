@@ -168,6 +168,21 @@ mod tests {
     }
 
     #[test]
+    fn the_architecture_page_has_the_same_table() {
+        let page = include_str!("../../../ARCHITECTURE.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `")).map(|line| {
+            let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+            (cells[0].trim_matches('`'), cells[2])
+        });
+        let table = TABLE.map(|(name, uses)| match uses {
+            [] => (name, "–".to_owned()),
+            uses => (name, uses.join(", ")),
+        });
+        let table = table.iter().map(|(name, uses)| (*name, uses.as_str()));
+        assert_eq!(rows.collect::<Vec<_>>(), table.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn services_never_import_each_other() {
         assert_eq!(
             imported("crates/auth/src/a.rs", "use qpc_delivery::log;"),

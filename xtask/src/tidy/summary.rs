@@ -1,4 +1,4 @@
-//! The book's table of contents names only pages that exist.
+//! The book's table of contents names every page, and only pages that exist.
 //! Never checks what a page says.
 
 use super::Finding;
@@ -26,7 +26,16 @@ pub(crate) fn check(texts: &[Text]) -> Vec<Finding> {
             ));
         }
     }
+    findings.extend(texts.iter().filter_map(|text| unlisted(text, &summary.text)));
     findings
+}
+
+/// A page of the book that its table of contents leaves out.
+fn unlisted(text: &Text, summary: &str) -> Option<Finding> {
+    let page = text.path.strip_prefix("docs/")?;
+    let listed = text.path == SUMMARY || summary.contains(&format!("]({page})"));
+    (page.ends_with(".md") && !listed)
+        .then(|| Finding::new(&text.path, 1, format!("{SUMMARY} does not list this page")))
 }
 
 #[cfg(test)]
@@ -48,5 +57,15 @@ mod tests {
         assert_eq!(lines, [3]);
         texts.push(text("docs/b/README.md", ""));
         assert_eq!(check(&texts), []);
+    }
+
+    #[test]
+    fn a_page_that_is_not_listed_is_found() {
+        let text = |path: &str, text: &str| Text { path: path.into(), text: text.into() };
+        let mut texts = vec![text(SUMMARY, "- [A](a.md)\n"), text("docs/a.md", "")];
+        texts.extend([text("README.md", ""), text("docs/cases.toml", "")]);
+        assert_eq!(check(&texts), []);
+        texts.push(text("docs/b/a.md", ""));
+        assert_eq!(check(&texts).len(), 1);
     }
 }

@@ -39,22 +39,27 @@ pub(super) async fn run(
             () = interrupt.arrived() => break,
             event = session.next_event() => chat.hear(&event?, output)?,
             line = lines.next() => match line {
-                Some(line) => match Typed::from(line?.as_str()) {
-                    Typed::Quit => break,
-                    typed => chat.obey(session, output, typed).await?,
-                },
+                Some(line) => {
+                    let line = line?;
+                    let typed = Typed::from(line.as_str());
+                    if typed == Typed::Quit {
+                        break;
+                    }
+                    chat.obey(session, output, typed).await?;
+                }
                 None => break,
             },
         }
     }
     let client = session.client();
-    session.answer(FAREWELL, client.settled()).await.map_err(|error| match error {
-        CliError::Waiting(_) | CliError::Unreachable(_) => CliError::Waiting(
+    let settled = session.answer(FAREWELL, client.settled()).await;
+    if matches!(settled, Err(CliError::Waiting(_) | CliError::Unreachable(_))) {
+        return Err(CliError::Waiting(
             "some messages are queued: will be sent by the next qpc command that connects"
                 .to_owned(),
-        ),
-        other => other,
-    })
+        ));
+    }
+    settled
 }
 
 struct Chat {

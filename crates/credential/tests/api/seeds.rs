@@ -1,5 +1,5 @@
-//! The files that fuzzing starts from: real frames, bodies, signed objects and MLS messages, the same
-//! bytes at every run.
+//! The files that fuzzing starts from: real frames, bodies, signed objects and MLS messages.
+//! Nothing in them is random.
 
 use std::collections::BTreeMap;
 

@@ -206,8 +206,8 @@ async fn a_name_is_resolved() {
     assert_eq!(client.unwrap().binding(), server.unwrap().binding());
 }
 
-/// A listener whose process dies: no end of its connections is told to anybody.
-fn crash(identity: &qpc_transport::ServerIdentity, address: SocketAddr) -> tokio::runtime::Runtime {
+/// A listener that takes one connection; dropping the runtime ends it as a crash does, with no word.
+fn life(identity: &qpc_transport::ServerIdentity, address: SocketAddr) -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (identity, serving) = (identity.clone(), runtime.handle().clone());
     let listener = {
@@ -234,7 +234,7 @@ async fn a_server_that_comes_back_ends_the_connections_of_its_past_life() {
         let free = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
         free.local_addr().unwrap()
     };
-    let first_life = crash(&identity, address);
+    let first_life = life(&identity, address);
     let limits = ClientLimits {
         idle_timeout: std::time::Duration::from_secs(10),
         ..ClientLimits::default()

@@ -1,0 +1,336 @@
+//! Members with a database each, and the entries that pass between them. Every step loads the group
+//! anew from the database; nothing here knows what a verdict should be.
+
+use bytes::Bytes;
+use ed25519_dalek::{Signer as _, SigningKey};
+use openmls_rust_crypto::RustCrypto;
+use qpc_credential::{AccountKey, Certificate, CertificateBody, DeviceEntry};
+use qpc_credential::{Statement, StatementBody};
+use qpc_mls::context::{ChannelContext, POLICY_VERSION};
+use qpc_mls::engine::{
+    CommitEntry, CommitPlan, GroupView, Joined, MlsGroupId, NewKeyPackage, Opened, Place,
+    SealedCommit,
+};
+use qpc_mls::{Applied, Device, Engine, MlsError, Verdict, schema};
+use qpc_proto::aad::{Aad, CommitBinding};
+use qpc_proto::chain::{sha256, statements_digest};
+use qpc_proto::message::{ChannelKind, DeviceRef, WelcomePointer};
+use qpc_proto::roster::RosterChange;
+use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, PublicKey, Signature};
+use qpc_storage::{Durability, Key, Options, Outcome, Store, Tx, sql};
+use tempfile::TempDir;
+
+pub(crate) const SUITE: openmls::prelude::Ciphersuite =
+    openmls::prelude::Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+pub(crate) const GROUP: MlsGroupId = [7; 32];
+pub(crate) const CHANNEL: ChannelId = ChannelId([9; 16]);
+pub(crate) const HEAD: Digest = Digest([5; 32]);
+const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+
+const TABLES: [&str; 8] = [
+    "mls_group",
+    "mls_own_leaf_node",
+    "mls_proposal",
+    "mls_epoch_key_pairs",
+    "mls_signature_key_pair",
+    "mls_encryption_key_pair",
+    "mls_key_package",
+    "mls_psk",
+];
+
+/// OpenMLS compares lifetimes with this clock, so the tests must live in its time.
+#[expect(clippy::disallowed_methods, reason = "OpenMLS reads it too; only used as a base")]
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// A Commit as the log would hold it.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) change: Vec<u8>,
+    pub(crate) statements: Vec<Bytes>,
+    pub(crate) accepted_at_ms: u64,
+    pub(crate) welcome: Option<Vec<u8>>,
+}
+
+impl Entry {
+    pub(crate) fn read(&self) -> CommitEntry<'_> {
+        CommitEntry {
+            payload: &self.payload,
+            roster_change: &self.change,
+            statements: &self.statements,
+            accepted_at_ms: self.accepted_at_ms,
+        }
+    }
+}
+
+/// A device of an account of its own (or of `Party::sibling`'s account).
+pub(crate) struct Party {
+    pub(crate) engine: Engine,
+    pub(crate) certificate: Certificate,
+    primary: u8,
+    key: SigningKey,
+    store: Option<Store>,
+    dir: TempDir,
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey(key.verifying_key().to_bytes())
+}
+
+pub(crate) fn sign(key: &SigningKey) -> impl Fn(&[u8]) -> Signature + '_ {
+    |tbs| Signature(key.sign(tbs).to_bytes())
+}
+
+/// The certificate of device `device` (with the key of that seed) of account `account`.
+pub(crate) fn certificate((account, device): (u8, u8), not_after_ms: u64) -> Certificate {
+    let (root, primary) = (key(account), key(account + 1));
+    let statement =
+        AccountKey { root: public(&root), generation: 1, key: public(&primary) }.sign(sign(&root));
+    let entry =
+        DeviceEntry { device: DeviceId([device; 16]), key: public(&key(device)), not_after_ms };
+    let body = CertificateBody { list_version: 1, entry, name: format!("user{account}") };
+    let bytes = Certificate::sign(&statement, &body, sign(&primary));
+    Certificate::verify(&bytes).unwrap()
+}
+
+fn open(dir: &TempDir) -> Store {
+    let options =
+        Options::new(Key::from_bytes([3; 32]), vec![schema()]).with_durability(Durability::Process);
+    Store::open(&dir.path().join("member.db"), &options).unwrap()
+}
+
+impl Party {
+    /// Seeds `account` and `account + 1` are root and account key, `account + 2` the device's.
+    pub(crate) fn new(account: u8) -> Self {
+        Self::device_of(account, account + 2)
+    }
+
+    pub(crate) fn device_of(account: u8, device: u8) -> Self {
+        Self::until((account, device), now_ms() + YEAR_MS)
+    }
+
+    pub(crate) fn until((account, device): (u8, u8), not_after_ms: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let certificate = certificate((account, device), not_after_ms);
+        let key = key(device);
+        let bytes = certificate.as_bytes().to_vec();
+        let engine = Engine::new(Device::new(certificate.device(), bytes, key.clone()));
+        Self { engine, certificate, primary: account, key, store: Some(open(&dir)), dir }
+    }
+
+    pub(crate) fn id(&self) -> DeviceRef {
+        self.certificate.device()
+    }
+
+    pub(crate) fn account(&self) -> AccountId {
+        self.id().account
+    }
+
+    pub(crate) fn seed(&self) -> u8 {
+        self.primary
+    }
+
+    /// Closes the database and opens it again.
+    pub(crate) fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(open(&self.dir));
+    }
+
+    /// One transaction.
+    pub(crate) fn run<T: Send>(
+        &mut self,
+        work: impl FnOnce(&Engine, &Tx<'_>) -> Result<T, MlsError> + Send,
+    ) -> Result<T, MlsError> {
+        let engine = &self.engine;
+        match self.store.as_mut().unwrap().transact(|tx| work(engine, tx)).unwrap() {
+            Outcome::Done(value) => Ok(value),
+            Outcome::Refused(error) => Err(error),
+            Outcome::Panicked => panic!("a step panicked"),
+        }
+    }
+
+    pub(crate) fn create(&mut self, context: &ChannelContext) {
+        self.run(|engine, tx| engine.create(tx, &GROUP, (context, now_ms()))).unwrap();
+    }
+
+    pub(crate) fn key_package(&mut self) -> NewKeyPackage {
+        self.run(|engine, tx| engine.key_package(tx, false, now_ms())).unwrap()
+    }
+
+    pub(crate) fn try_commit(&mut self, base: u64, plan: &CommitPlan) -> Result<Entry, MlsError> {
+        let sealed: SealedCommit =
+            self.run(|engine, tx| engine.commit(tx, &GROUP, (&place(base), plan)))?;
+        Ok(Entry {
+            payload: sealed.payload,
+            change: sealed.change.encode(),
+            statements: plan.statements.clone(),
+            accepted_at_ms: now_ms(),
+            welcome: sealed.welcome,
+        })
+    }
+
+    pub(crate) fn commit(&mut self, base: u64, plan: &CommitPlan) -> Entry {
+        self.try_commit(base, plan).unwrap()
+    }
+
+    pub(crate) fn judge(&mut self, entry: &Entry) -> Verdict {
+        self.run(|engine, tx| engine.judge(tx, &GROUP, &entry.read())).unwrap()
+    }
+
+    pub(crate) fn judge_pending(&mut self, entry: &Entry) -> Verdict {
+        self.run(|engine, tx| engine.judge_pending(tx, &GROUP, &entry.read())).unwrap()
+    }
+
+    /// The log reached the own Commit.
+    pub(crate) fn merge(&mut self, entry: &Entry) -> Applied {
+        let Verdict::Applied(applied) = self.judge_pending(entry) else {
+            panic!("the own Commit is not in force")
+        };
+        self.run(|engine, tx| engine.merge_pending(tx, &GROUP)).unwrap();
+        applied
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.run(|engine, tx| engine.clear_pending(tx, &GROUP)).unwrap();
+    }
+
+    pub(crate) fn try_join(&mut self, pointer: &WelcomePointer, welcome: &[u8]) -> JoinResult {
+        self.run(|engine, tx| engine.join(tx, pointer, welcome))
+    }
+
+    pub(crate) fn join(&mut self, entry: &Entry) -> Joined {
+        let welcome = entry.welcome.as_deref().expect("the Commit adds nobody");
+        self.try_join(&pointer(welcome), welcome).unwrap()
+    }
+
+    pub(crate) fn seal(&mut self, base: u64, text: &[u8]) -> Vec<u8> {
+        self.run(|engine, tx| engine.seal(tx, &GROUP, (&place(base), text))).unwrap()
+    }
+
+    pub(crate) fn open(&mut self, payload: &[u8]) -> Result<Opened, MlsError> {
+        self.run(|engine, tx| engine.open(tx, &GROUP, payload))
+    }
+
+    pub(crate) fn reads(&mut self, payload: &[u8], text: &[u8]) {
+        assert_eq!(self.open(payload).unwrap().plaintext.as_slice(), text);
+    }
+
+    pub(crate) fn view(&mut self) -> GroupView {
+        self.run(|engine, tx| engine.view(tx, &GROUP)).unwrap()
+    }
+
+    /// Everything that the engine keeps, byte for byte.
+    pub(crate) fn state(&mut self) -> Vec<String> {
+        self.run(|_, tx| Ok(TABLES.iter().flat_map(|table| rows(tx, table)).collect())).unwrap()
+    }
+
+    pub(crate) fn leave_statement(&self, channel: ChannelId) -> Bytes {
+        let statement = Statement {
+            channel,
+            certificate: self.certificate.clone(),
+            issued_at_ms: now_ms(),
+            body: StatementBody::Leave,
+        };
+        statement.sign(sign(&self.key))
+    }
+}
+
+pub(crate) type JoinResult = Result<Joined, MlsError>;
+
+fn rows(tx: &Tx<'_>, table: &str) -> Vec<String> {
+    let mut statement = tx.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
+    let columns = statement.column_count();
+    let line = |row: &sql::Row<'_>| {
+        let values: Vec<_> = (0..columns).map(|at| row.get_ref(at).unwrap()).collect();
+        Ok(format!("{table} {values:?}"))
+    };
+    statement.query_map([], line).unwrap().map(Result::unwrap).collect()
+}
+
+pub(crate) fn place(base: u64) -> Place {
+    Place { channel: CHANNEL, base_commit: base, head_seq: base, head: HEAD }
+}
+
+/// The authenticated data that goes with a declared change.
+pub(crate) fn aad(base: u64, change: &RosterChange, statements: &[Bytes]) -> Aad {
+    Aad {
+        channel: CHANNEL,
+        base_commit: base,
+        head_seq: base,
+        head: HEAD.short(),
+        commit: Some(CommitBinding {
+            roster_change: change.digest(),
+            statements: statements_digest(statements),
+        }),
+    }
+}
+
+pub(crate) fn pointer(welcome: &[u8]) -> WelcomePointer {
+    WelcomePointer {
+        channel: CHANNEL,
+        kind: ChannelKind::Group,
+        join_seq: 1,
+        head: HEAD,
+        welcome_hash: sha256(welcome),
+        inviter: AccountId([0; 16]),
+    }
+}
+
+pub(crate) fn context(admins: &[&Party]) -> ChannelContext {
+    ChannelContext {
+        channel: CHANNEL,
+        kind: ChannelKind::Group,
+        title: "Fishing".to_owned(),
+        admins: admins.iter().map(|party| party.account()).collect(),
+        policy_version: POLICY_VERSION,
+    }
+}
+
+pub(crate) fn adding(packages: &[&NewKeyPackage]) -> CommitPlan {
+    let adds = packages.iter().map(|package| package.bytes.clone()).collect();
+    CommitPlan { adds, ..CommitPlan::default() }
+}
+
+pub(crate) fn removing(devices: &[&Party]) -> CommitPlan {
+    let removes = devices.iter().map(|party| party.id()).collect();
+    CommitPlan { removes, ..CommitPlan::default() }
+}
+
+/// Alice (admin), Bob and Carol in one group, at base 1.
+pub(crate) fn trio() -> [Party; 3] {
+    let (mut alice, mut bob, mut carol) = (Party::new(10), Party::new(20), Party::new(30));
+    let context = context(&[&alice]);
+    alice.create(&context);
+    let plan = adding(&[&bob.key_package(), &carol.key_package()]);
+    let entry = alice.commit(0, &plan);
+    alice.merge(&entry);
+    bob.join(&entry);
+    carol.join(&entry);
+    [alice, bob, carol]
+}
+
+/// All stand in the same epoch with the same keys.
+pub(crate) fn assert_in_step(parties: &mut [&mut Party]) {
+    let views: Vec<GroupView> = parties.iter_mut().map(|party| party.view()).collect();
+    for view in &views {
+        assert_eq!(view.epoch, views[0].epoch);
+        assert_eq!(view.epoch_authenticator, views[0].epoch_authenticator);
+        assert_eq!(view.context, views[0].context);
+        let devices = |view: &GroupView| -> Vec<_> {
+            view.members.iter().map(|m| (m.index, m.certificate.device())).collect()
+        };
+        assert_eq!(devices(view), devices(&views[0]));
+    }
+}
+
+/// The crypto of honest members.
+pub(crate) fn crypto() -> RustCrypto {
+    RustCrypto::default()
+}

@@ -1,0 +1,99 @@
+//! Joining: a refused Welcome costs nothing, a tampered one never joins.
+
+use qpc_mls::MlsError;
+use qpc_mls::engine::CommitPlan;
+use qpc_proto::ChannelId;
+use qpc_proto::message::{ChannelKind, WelcomePointer};
+
+use super::support::{Entry, Party, adding, assert_in_step, context, pointer};
+
+/// Alice has added Bob; Bob has not joined yet.
+fn invited() -> (Party, Party, Entry) {
+    let (mut alice, mut bob) = (Party::new(10), Party::new(20));
+    let context = context(&[&alice]);
+    alice.create(&context);
+    let plan = adding(&[&bob.key_package()]);
+    let entry = alice.commit(0, &plan);
+    alice.merge(&entry);
+    (alice, bob, entry)
+}
+
+fn refused(party: &mut Party, pointer: &WelcomePointer, welcome: &[u8]) {
+    let before = party.state();
+    let joined = party.try_join(pointer, welcome);
+    assert!(matches!(joined, Err(MlsError::Refused(_))), "{joined:?}");
+    assert_eq!(party.state(), before, "a refused Welcome left a trace");
+}
+
+#[test]
+fn a_refused_welcome_keeps_the_init_key() {
+    let (mut alice, mut bob, entry) = invited();
+    let welcome = entry.welcome.clone().unwrap();
+    let named = pointer(&welcome);
+    refused(&mut bob, &WelcomePointer { channel: ChannelId([1; 16]), ..named }, &welcome);
+    refused(&mut bob, &WelcomePointer { kind: ChannelKind::Direct, ..named }, &welcome);
+    let mut other = welcome.clone();
+    other[10] ^= 1;
+    refused(&mut bob, &named, &other);
+    bob.reopen();
+    assert_eq!(bob.join(&entry).inviter.device(), alice.id());
+    assert_in_step(&mut [&mut alice, &mut bob]);
+}
+
+#[test]
+fn case_119_a_tampered_welcome_does_not_join_and_stores_nothing() {
+    let (mut alice, mut bob, entry) = invited();
+    let welcome = entry.welcome.clone().unwrap();
+    let last = welcome.len() - 1;
+    for at in (0..welcome.len()).step_by(17).chain([last]) {
+        let mut flipped = welcome.clone();
+        flipped[at] ^= 0x20;
+        refused(&mut bob, &pointer(&flipped), &flipped);
+        refused(&mut bob, &pointer(&welcome[..at]), &welcome[..at]);
+    }
+    bob.join(&entry);
+    assert_in_step(&mut [&mut alice, &mut bob]);
+}
+
+#[test]
+fn a_welcome_joins_once() {
+    let (_, mut bob, entry) = invited();
+    bob.join(&entry);
+    let welcome = entry.welcome.unwrap();
+    refused(&mut bob, &pointer(&welcome), &welcome);
+}
+
+#[test]
+fn a_last_resort_key_package_joins_more_than_once() {
+    let (mut alice, mut bob) = (Party::new(10), Party::new(20));
+    let context = context(&[&alice]);
+    let package =
+        bob.run(|engine, tx| engine.key_package(tx, true, super::support::now_ms())).unwrap();
+    alice.create(&context);
+    let entry = alice.commit(0, &adding(&[&package]));
+    alice.merge(&entry);
+    bob.join(&entry);
+    let out = alice.commit(1, &super::support::removing(&[&bob]));
+    alice.merge(&out);
+    bob.judge(&out);
+    let entry = alice.commit(2, &adding(&[&package]));
+    alice.merge(&entry);
+    bob.join(&entry);
+    assert_in_step(&mut [&mut alice, &mut bob]);
+}
+
+#[test]
+fn a_welcome_of_a_member_that_was_removed_replaces_the_old_group() {
+    let (mut alice, mut bob, entry) = invited();
+    bob.join(&entry);
+    let out = alice.commit(1, &super::support::removing(&[&bob]));
+    alice.merge(&out);
+    bob.judge(&out);
+    let again = alice.commit(2, &adding(&[&bob.key_package()]));
+    alice.merge(&again);
+    bob.join(&again);
+    assert_in_step(&mut [&mut alice, &mut bob]);
+    let entry = bob.commit(3, &CommitPlan::default());
+    bob.merge(&entry);
+    assert!(matches!(alice.judge(&entry), qpc_mls::Verdict::Applied(_)));
+}

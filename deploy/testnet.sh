@@ -14,6 +14,8 @@ usage: deploy/testnet.sh [--release] [COMMAND]
 END
 }
 
+# The user of the containers is a stranger to these files.
+umask 022
 LINES_EACH=20
 # Seconds. A client hears from the restarted server that its connection is gone when it next sends,
 # within 20 s; should that get lost, silence tells it after 80 s.
@@ -60,6 +62,7 @@ lay_out_image() {
     mkdir -m 700 "$image/owned/data"
     for program in qpc-server qpc; do
         strip -o "$image/root/bin/$program" "$built/$program"
+        chmod 755 "$image/root/bin/$program"
         ldd "$built/$program"
     done | grep -o '/[^ ]*' | sort -u | while read -r library; do
         install -D "$library" "$image/root$library"

@@ -86,7 +86,10 @@ fn check_client(seen: &Seen) -> Result<()> {
     ensure!(
         matches!(
             channel.status,
-            ChannelStatus::Active | ChannelStatus::Unconfirmed | ChannelStatus::Left | ChannelStatus::Failed
+            ChannelStatus::Active
+                | ChannelStatus::Unconfirmed
+                | ChannelStatus::Left
+                | ChannelStatus::Failed
         ),
         "client {} is stuck in {channel:?}",
         seen.client

@@ -137,18 +137,28 @@ fn command(world: &mut World, index: usize) -> Result<()> {
     let channels = client.with((now_ms, &mut *rng), |machine, step| machine.channels(step))?;
     let writable: Vec<_> = channels
         .iter()
-        .filter(|c| !matches!(c.status, ChannelStatus::Left | ChannelStatus::Failed | ChannelStatus::Leaving))
+        .filter(|c| {
+            !matches!(
+                c.status,
+                ChannelStatus::Left | ChannelStatus::Failed | ChannelStatus::Leaving
+            )
+        })
         .filter_map(|c| qpc_proto::ChannelId::from_hex(&c.channel).ok().map(|id| (id, c)))
         .collect();
     let groups: Vec<_> = writable
         .iter()
-        .filter(|(_, c)| c.kind == "group" && matches!(c.status, ChannelStatus::Active | ChannelStatus::Unconfirmed))
+        .filter(|(_, c)| {
+            c.kind == "group"
+                && matches!(c.status, ChannelStatus::Active | ChannelStatus::Unconfirmed)
+        })
         .map(|(id, _)| *id)
         .collect();
     let group = groups.get(pick % groups.len().max(1)).copied();
     let line = match choice {
         0..=69 => {
-            let Some((channel, _)) = writable.get(pick % writable.len().max(1)) else { return Ok(()) };
+            let Some((channel, _)) = writable.get(pick % writable.len().max(1)) else {
+                return Ok(());
+            };
             let (channel, text) = (*channel, format!("text {number} of {index}"));
             let sent = text.clone();
             client.with((now_ms, rng), move |m, s| m.queue(s, &channel, &sent).map(drop))?;
@@ -166,7 +176,8 @@ fn command(world: &mut World, index: usize) -> Result<()> {
         }
         83..=92 => {
             let Some(group) = group else { return Ok(()) };
-            let add = move |m: &mut qpc_client::machine::Machine, s: &mut qpc_client::machine::Step<'_>| {
+            let add = move |m: &mut qpc_client::machine::Machine,
+                            s: &mut qpc_client::machine::Step<'_>| {
                 m.change_members(s, &group, (true, &[account]))
             };
             // Only an admin may: others are told so.
@@ -175,7 +186,8 @@ fn command(world: &mut World, index: usize) -> Result<()> {
         }
         93..=95 => {
             let Some(group) = group else { return Ok(()) };
-            let remove = move |m: &mut qpc_client::machine::Machine, s: &mut qpc_client::machine::Step<'_>| {
+            let remove = move |m: &mut qpc_client::machine::Machine,
+                               s: &mut qpc_client::machine::Step<'_>| {
                 m.change_members(s, &group, (false, &[account]))
             };
             let allowed = client.with((now_ms, rng), remove).is_ok();

@@ -29,8 +29,8 @@ impl SimServer {
     /// Drops everything in memory and opens the file again.
     pub(crate) fn restart(&mut self, rng: &mut ChaCha8Rng) -> Result<()> {
         self.running = None;
-        let options = Options::new(Key::from_bytes([7; 32]), schemas())
-            .with_durability(Durability::Process);
+        let options =
+            Options::new(Key::from_bytes([7; 32]), schemas()).with_durability(Durability::Process);
         let mut store = Store::open(&self.path, &options)?;
         let node = Node::open(&mut store, policy(), rng)?;
         self.running = Some((store, node));

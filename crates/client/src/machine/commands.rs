@@ -2,7 +2,7 @@
 
 use qpc_proto::message::ChannelKind;
 use qpc_proto::roster::Role;
-use qpc_proto::{AccountId, ChannelId, Digest, limits};
+use qpc_proto::{AccountId, ChannelId, limits};
 
 use super::store::{ChannelRow, IntentKind, IntentState, State, Status};
 use super::{Machine, Step};
@@ -206,20 +206,7 @@ impl Machine {
 }
 
 fn new_channel(step: &mut Step<'_>, kind: ChannelKind, title: String) -> ChannelRow {
-    ChannelRow {
-        channel: ChannelId(step.random()),
-        kind,
-        title,
-        peer: None,
-        group: step.random(),
-        status: Status::Creating,
-        reason: None,
-        cursor: 0,
-        head: Digest::ZERO,
-        known_head: 0,
-        base_commit: 0,
-        last_commit: 0,
-        inviter: None,
-        quiet_until_ms: 0,
-    }
+    let mut row = ChannelRow::new(ChannelId(step.random()), kind, Status::Creating);
+    (row.title, row.group) = (title, step.random());
+    row
 }

@@ -10,7 +10,7 @@ use qpc_proto::aad::Aad;
 use qpc_proto::chain::{Link, Log};
 use qpc_proto::content::{Body, Content};
 use qpc_proto::message::{ChannelKind, DeviceRef, Entry, EntryKind, Page, inbox_channel};
-use qpc_proto::{AccountId, DeviceId, Digest};
+use qpc_proto::{AccountId, DeviceId};
 
 use super::store::{ChannelRow, KeptEntry, MessageRow, State, Status};
 use super::{Machine, Step, Work};
@@ -32,22 +32,8 @@ impl Machine {
         if step.db.channel(&channel)?.is_some() {
             return Ok(());
         }
-        Ok(step.db.put_channel(&ChannelRow {
-            channel,
-            kind: ChannelKind::Inbox,
-            title: String::new(),
-            peer: None,
-            group: [0; 32],
-            status: Status::Active,
-            reason: None,
-            cursor: 0,
-            head: Digest::ZERO,
-            known_head: 0,
-            base_commit: 0,
-            last_commit: 0,
-            inviter: None,
-            quiet_until_ms: 0,
-        })?)
+        let row = ChannelRow::new(channel, ChannelKind::Inbox, Status::Active);
+        Ok(step.db.put_channel(&row)?)
     }
 
     /// Reads a page of a followed log.
@@ -253,8 +239,11 @@ impl Machine {
     ) -> Result<bool, ClientError> {
         let found = step.db.sealed_message(&row.channel, (&entry.message_id, &entry.payload))?;
         if let Some(id) = found {
+            let told = step.db.message(id)?.is_some_and(|line| line.state == State::Accepted);
             step.db.settle(id, (entry.seq, entry.accepted_at_ms))?;
-            self.show_own(step, id)?;
+            if !told {
+                self.show_own(step, id)?;
+            }
             return Ok(true);
         }
         if let Some(id) = step.db.misplaced(&row.channel, entry.seq)? {

@@ -72,25 +72,21 @@ impl Machine {
         let inviter = joined.inviter.device();
         let provisional = accounts.len() > 2;
         let direct = pointer.kind == ChannelKind::Direct;
-        let row = ChannelRow {
-            channel: pointer.channel,
-            kind: pointer.kind,
-            title: match (&peer, direct) {
-                (Some((_, name)), true) => name.clone(),
-                _ => joined.view.context.title.clone(),
-            },
-            peer: peer.filter(|_| direct).map(|(account, _)| account),
-            group: joined.group,
-            status: if provisional { Status::Unconfirmed } else { Status::Active },
-            reason: None,
-            cursor: pointer.join_seq,
-            head: pointer.head,
-            known_head: pointer.join_seq,
-            base_commit: pointer.join_seq,
-            last_commit: pointer.join_seq,
-            inviter: provisional.then_some(inviter.account),
-            quiet_until_ms: 0,
+        let status = if provisional { Status::Unconfirmed } else { Status::Active };
+        let mut row = ChannelRow::new(pointer.channel, pointer.kind, status);
+        row.title = match (&peer, direct) {
+            (Some((_, name)), true) => name.clone(),
+            _ => joined.view.context.title.clone(),
         };
+        row.peer = peer.filter(|_| direct).map(|(account, _)| account);
+        row.group = joined.group;
+        row.head = pointer.head;
+        row.inviter = provisional.then_some(inviter.account);
+        for place in
+            [&mut row.cursor, &mut row.known_head, &mut row.base_commit, &mut row.last_commit]
+        {
+            *place = pointer.join_seq;
+        }
         step.db.put_channel(&row)?;
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;
         // What came after the join is not known yet: the server tells.

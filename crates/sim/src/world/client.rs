@@ -61,11 +61,7 @@ impl Link {
 }
 
 /// Takes one of those that nothing of their lane stands before.
-fn take_next<T>(
-    queue: &mut VecDeque<T>,
-    choice: usize,
-    lane: impl Fn(&T) -> Lane,
-) -> Option<T> {
+fn take_next<T>(queue: &mut VecDeque<T>, choice: usize, lane: impl Fn(&T) -> Lane) -> Option<T> {
     let lanes: Vec<Lane> = queue.iter().map(lane).collect();
     let first = |(at, of): &(usize, &Lane)| {
         **of == Lane::Own || lanes.iter().position(|other| other == *of) == Some(*at)
@@ -91,8 +87,7 @@ pub(crate) struct SimClient {
 }
 
 fn options() -> Options {
-    Options::new(Key::from_bytes([9; 32]), Machine::schemas())
-        .with_durability(Durability::Process)
+    Options::new(Key::from_bytes([9; 32]), Machine::schemas()).with_durability(Durability::Process)
 }
 
 const POOL: Pool = Pool { full: 8, refill: 4 };
@@ -124,7 +119,11 @@ impl SimClient {
         Ok(value)
     }
 
-    pub(crate) fn step(&mut self, (now_ms, rng): (u64, &mut ChaCha8Rng), input: Input) -> Result<()> {
+    pub(crate) fn step(
+        &mut self,
+        (now_ms, rng): (u64, &mut ChaCha8Rng),
+        input: Input,
+    ) -> Result<()> {
         let core = self.core.as_mut().context("the client is down")?;
         let output = core.step((now_ms, rng), input)?;
         self.take(output);
@@ -179,8 +178,7 @@ impl World {
         let name = format!("user{index}");
         let mut store = Store::open(&path, &options())?;
         let clock = (self.now_ms, &mut self.rng);
-        let account =
-            Account::prepare(&mut store, (&name, "qpc://sim:1/#00"), clock)?;
+        let account = Account::prepare(&mut store, (&name, "qpc://sim:1/#00"), clock)?;
         let binding = self.binding();
         let (request_id, request) = account.request(&binding, None);
         let frame = RequestFrame {

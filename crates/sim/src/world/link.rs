@@ -64,9 +64,11 @@ impl World {
         let mut batch = Vec::new();
         for _ in 0..count {
             let ready: Vec<usize> = (0..self.clients.len())
-                .filter(|i| self.clients.get(*i).is_some_and(|c| {
-                    c.link.as_ref().is_some_and(|link| !link.up.is_empty())
-                }))
+                .filter(|i| {
+                    self.clients
+                        .get(*i)
+                        .is_some_and(|c| c.link.as_ref().is_some_and(|link| !link.up.is_empty()))
+                })
                 .collect();
             let pick = self.below(ready.len());
             let Some(index) = ready.get(pick).copied() else { break };
@@ -169,9 +171,7 @@ impl World {
         let Some(Frame::Reply(body)) = outputs.into_iter().next().map(|output| output.frame) else {
             return Ok(());
         };
-        let Response::Page(page) = Response::decode(Method::Fetch, body)? else {
-            bail!("no page")
-        };
+        let Response::Page(page) = Response::decode(Method::Fetch, body)? else { bail!("no page") };
         let Some(last) = page.entries.last().map(|entry| entry.seq) else { return Ok(()) };
         if let Some(link) = self.client(index)?.link.as_mut() {
             link.followed.insert(*channel, last);

@@ -105,6 +105,26 @@ pub(crate) struct ChannelRow {
 }
 
 impl ChannelRow {
+    /// A channel of which nothing has been read.
+    pub(crate) fn new(channel: ChannelId, kind: ChannelKind, status: Status) -> Self {
+        Self {
+            channel,
+            kind,
+            title: String::new(),
+            peer: None,
+            group: [0; 32],
+            status,
+            reason: None,
+            cursor: 0,
+            head: Digest::ZERO,
+            known_head: 0,
+            base_commit: 0,
+            last_commit: 0,
+            inviter: None,
+            quiet_until_ms: 0,
+        }
+    }
+
     /// Everything the server spoke of has been read.
     pub(crate) fn in_step(&self) -> bool {
         self.cursor >= self.known_head

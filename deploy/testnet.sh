@@ -136,7 +136,8 @@ read_accepted() {
 # exchange FROM TO HALF_WAY: a sender and a listening receiver; after half of the messages are
 # accepted, HALF_WAY is run while both go on.
 exchange() {
-    local from=$1 to=$2 half_way=$3 half=$((LINES_EACH / 2)) dir=$WORK/$1-$2 input output i receiver sender
+    local from=$1 to=$2 half_way=$3 half=$((LINES_EACH / 2)) dir=$WORK/$1-$2
+    local input output i receiver sender
     rm -rf "$dir"
     mkdir "$dir"
     for ((i = 1; i <= LINES_EACH; i++)); do

@@ -332,8 +332,8 @@ impl Machine {
         self.followed = followed;
     }
 
-    /// Says something that a person should look at; what concerns a channel stays in its history, for
-    /// nobody may be watching now.
+    /// Says something that a person should look at; what concerns a channel stays in its history,
+    /// for nobody may be watching now.
     pub(crate) fn alarm(
         &self,
         step: &mut Step<'_>,

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use openmls::prelude::{Extension, ExtensionType, Extensions, GroupContext, UnknownExtension};
+use openmls::prelude::{
+    Extension, ExtensionType, Extensions, GroupContext, RequiredCapabilitiesExtension,
+    UnknownExtension,
+};
 use qpc_proto::codec::{Reader, Writer};
 use qpc_proto::message::ChannelKind;
 use qpc_proto::roster::Role;
@@ -88,21 +91,27 @@ impl ChannelContext {
         Ok(Self { channel, kind, title, admins, policy_version })
     }
 
-    /// The extensions of a group with this context.
+    /// The extensions of a group with this context: itself, and that every member must know it
+    /// (RFC 9420 section 11.1), without which OpenMLS lets nobody change it.
     pub(crate) fn extensions(&self) -> Result<Extensions<GroupContext>, Malformed> {
-        let extension = Extension::Unknown(CHANNEL_EXTENSION, UnknownExtension(self.encode()));
-        Extensions::single(extension).map_err(|_| Malformed("channel context"))
+        let own = Extension::Unknown(CHANNEL_EXTENSION, UnknownExtension(self.encode()));
+        Extensions::from_vec(vec![Extension::RequiredCapabilities(required()), own])
+            .map_err(|_| Malformed("channel context"))
     }
 
     /// Reads the context from a group's extensions, which must hold nothing else.
     pub(crate) fn from_extensions(all: &Extensions<GroupContext>) -> Result<Self, Malformed> {
-        let only = ExtensionType::Unknown(CHANNEL_EXTENSION);
-        if all.iter().any(|extension| extension.extension_type() != only) {
-            return Err(Malformed("an extension that this profile does not allow"));
+        if all.iter().count() != 2 || all.required_capabilities() != Some(&required()) {
+            return Err(Malformed("extensions that this profile does not allow"));
         }
         let extension = all.unknown(CHANNEL_EXTENSION).ok_or(Malformed("no channel context"))?;
         Self::decode(&extension.0)
     }
+}
+
+/// What every leaf of this profile must be able to do.
+fn required() -> RequiredCapabilitiesExtension {
+    RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(CHANNEL_EXTENSION)], &[], &[])
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Only classifies; the group engine acts on it.
 
-use openmls::framing::errors::MessageDecryptionError;
+use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
 use openmls::group::{ProcessMessageError, StageCommitError};
 use openmls::prelude::ValidationError;
 use openmls::treesync::errors::{ApplyUpdatePathError, LeafNodeValidationError};
@@ -149,16 +149,24 @@ fn validation(error: &ValidationError) -> Declined {
     })
 }
 
-/// Handshake messages have their own ratchet; a secret of it that is gone is this device's matter.
+/// A ratchet of handshakes stands at its start in every member until a Commit is in force, for all
+/// else is rolled back: a place outside it is outside for all. Secrets gone are this device's
+/// matter.
 fn decryption(error: &MessageDecryptionError) -> Declined {
     match error {
-        MessageDecryptionError::AeadError => Declined::Void(VoidReason::Aead),
+        MessageDecryptionError::AeadError
+        | MessageDecryptionError::GenerationOutOfBound
+        | MessageDecryptionError::SecretTreeError(
+            SecretTreeError::TooDistantInTheFuture
+            | SecretTreeError::IndexOutOfBounds
+            | SecretTreeError::RatchetTooLong,
+        ) => Declined::Void(VoidReason::Aead),
         MessageDecryptionError::MalformedContent | MessageDecryptionError::WrongWireFormat => {
             Declined::Void(VoidReason::Parse)
         }
-        MessageDecryptionError::LibraryError(_)
-        | MessageDecryptionError::GenerationOutOfBound
-        | MessageDecryptionError::SecretTreeError(_) => Declined::Unjudged(Unjudged::Local),
+        MessageDecryptionError::LibraryError(_) | MessageDecryptionError::SecretTreeError(_) => {
+            Declined::Unjudged(Unjudged::Local)
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! A seeded simulation of the whole system: the real server node, real client machines, real OpenMLS and
-//! SQLCipher in one thread; one seed decides the order of everything, the faults, our clock and our
-//! randomness.
+//! A seeded simulation of the whole system: the real server node, real client machines, real
+//! OpenMLS and SQLCipher in one thread; one seed decides the order of everything, the faults, our
+//! clock and our randomness.
 //!
-//! OpenMLS reads the system's clock and randomness, so a replay repeats the events, not the ciphertext;
-//! the trace leaves bytes out. Development only: never linked into what ships.
+//! OpenMLS reads the system's clock and randomness, so a replay repeats the events, not the
+//! ciphertext; the trace leaves bytes out. Development only: never linked into what ships.
 
 mod invariants;
 mod scenario;

@@ -1,5 +1,5 @@
-//! `cargo sim`: runs seeds and prints what they did; a failing seed prints its trace and the command that
-//! repeats it.
+//! `cargo sim`: runs seeds and prints what they did; a failing seed prints its trace and the
+//! command that repeats it.
 
 use std::process::ExitCode;
 

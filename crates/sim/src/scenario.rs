@@ -1,8 +1,10 @@
 //! One seeded run: random commands and faults for a while, then peace, then the invariants.
 
 use anyhow::{Context as _, Result};
-use qpc_client::machine::Input;
+use qpc_client::ClientError;
+use qpc_client::machine::{Input, Machine, Step};
 use qpc_client::view::ChannelStatus;
+use qpc_proto::ChannelId;
 
 use crate::invariants::check;
 use crate::world::World;
@@ -125,82 +127,92 @@ fn tick(world: &mut World, most_ms: usize) -> Result<()> {
     (0..CLIENTS).try_for_each(|index| world.push(index))
 }
 
+/// What a client may do something with now.
+struct Open {
+    /// Channels that take messages.
+    writable: Vec<ChannelId>,
+    /// Groups that may change.
+    groups: Vec<ChannelId>,
+}
+
+fn open_channels(world: &mut World, index: usize) -> Result<Open> {
+    let (now_ms, rng) = (world.now_ms, &mut world.rng);
+    let client = world.clients.get_mut(index).context("no such client")?;
+    let channels = client.with((now_ms, rng), |machine, step| machine.channels(step))?;
+    let over = [ChannelStatus::Left, ChannelStatus::Failed, ChannelStatus::Leaving];
+    let live = [ChannelStatus::Active, ChannelStatus::Unconfirmed];
+    let mut open = Open { writable: Vec::new(), groups: Vec::new() };
+    for channel in &channels {
+        let id = ChannelId::from_hex(&channel.channel)?;
+        if !over.contains(&channel.status) {
+            open.writable.push(id);
+        }
+        if channel.kind == "group" && live.contains(&channel.status) {
+            open.groups.push(id);
+        }
+    }
+    Ok(open)
+}
+
 /// A random command of the user.
 fn command(world: &mut World, index: usize) -> Result<()> {
-    let (now_ms, choice) = (world.now_ms, world.below(100));
+    let choice = world.below(100);
     let other = (index + 1 + world.below(CLIENTS - 1)) % CLIENTS;
-    let account = world.client(other)?.account()?;
-    let number = world.written.len();
     let pick = world.below(8);
-    let rng = &mut world.rng;
-    let client = world.clients.get_mut(index).context("no such client")?;
-    let channels = client.with((now_ms, &mut *rng), |machine, step| machine.channels(step))?;
-    let writable: Vec<_> = channels
-        .iter()
-        .filter(|c| {
-            !matches!(
-                c.status,
-                ChannelStatus::Left | ChannelStatus::Failed | ChannelStatus::Leaving
-            )
-        })
-        .filter_map(|c| qpc_proto::ChannelId::from_hex(&c.channel).ok().map(|id| (id, c)))
-        .collect();
-    let groups: Vec<_> = writable
-        .iter()
-        .filter(|(_, c)| {
-            c.kind == "group"
-                && matches!(c.status, ChannelStatus::Active | ChannelStatus::Unconfirmed)
-        })
-        .map(|(id, _)| *id)
-        .collect();
-    let group = groups.get(pick % groups.len().max(1)).copied();
-    let line = match choice {
-        0..=69 => {
-            let Some((channel, _)) = writable.get(pick % writable.len().max(1)) else {
-                return Ok(());
-            };
-            let (channel, text) = (*channel, format!("text {number} of {index}"));
-            let sent = text.clone();
-            client.with((now_ms, rng), move |m, s| m.queue(s, &channel, &sent).map(drop))?;
-            world.written.insert(text, (index, channel));
-            format!("{index} writes {number}")
+    let open = open_channels(world, index)?;
+    let group = open.groups.get(pick % open.groups.len().max(1)).copied();
+    let line = match (choice, group) {
+        (0..=69, _) => {
+            let channel = open.writable.get(pick % open.writable.len().max(1)).copied();
+            let Some(channel) = channel else { return Ok(()) };
+            write(world, index, channel)?
         }
-        70..=77 => {
-            client.with((now_ms, rng), move |m, s| m.direct(s, &account))?;
+        (70..=77, _) => {
+            let account = world.client(other)?.account()?;
+            user(world, index, move |m, s| m.direct(s, &account))?;
             format!("{index} opens a direct channel with {other}")
         }
-        78..=82 => {
-            let title = format!("group of {index} {number}");
-            client.with((now_ms, rng), move |m, s| m.create_group_channel(s, &title))?;
+        (78..=82, _) => {
+            let title = format!("group of {index} {}", world.written.len());
+            user(world, index, move |m, s| m.create_group_channel(s, &title))?;
             format!("{index} creates a group")
         }
-        83..=92 => {
-            let Some(group) = group else { return Ok(()) };
-            let add = move |m: &mut qpc_client::machine::Machine,
-                            s: &mut qpc_client::machine::Step<'_>| {
-                m.change_members(s, &group, (true, &[account]))
-            };
+        (83..=95, Some(group)) => {
+            let add = choice <= 92;
+            let account = world.client(other)?.account()?;
             // Only an admin may: others are told so.
-            let allowed = client.with((now_ms, rng), add).is_ok();
-            format!("{index} adds {other}: {allowed}")
+            let allowed =
+                user(world, index, move |m, s| m.change_members(s, &group, (add, &[account])));
+            format!("{index} {} {other}: {}", if add { "adds" } else { "removes" }, allowed.is_ok())
         }
-        93..=95 => {
-            let Some(group) = group else { return Ok(()) };
-            let remove = move |m: &mut qpc_client::machine::Machine,
-                               s: &mut qpc_client::machine::Step<'_>| {
-                m.change_members(s, &group, (false, &[account]))
-            };
-            let allowed = client.with((now_ms, rng), remove).is_ok();
-            format!("{index} removes {other}: {allowed}")
-        }
-        _ => {
-            let Some(group) = group else { return Ok(()) };
-            client.with((now_ms, rng), move |m, s| m.leave(s, &group))?;
+        (_, Some(group)) => {
+            user(world, index, move |m, s| m.leave(s, &group))?;
             format!("{index} leaves")
         }
+        (_, None) => return Ok(()),
     };
     world.trace.note(line);
     Ok(())
+}
+
+/// One command of a client's user.
+fn user<T>(
+    world: &mut World,
+    index: usize,
+    command: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
+) -> Result<T> {
+    let (now_ms, rng) = (world.now_ms, &mut world.rng);
+    let client = world.clients.get_mut(index).context("no such client")?;
+    client.with((now_ms, rng), command)
+}
+
+fn write(world: &mut World, index: usize, channel: ChannelId) -> Result<String> {
+    let number = world.written.len();
+    let text = format!("text {number} of {index}");
+    let sent = text.clone();
+    user(world, index, move |m, s| m.queue(s, &channel, &sent).map(drop))?;
+    world.written.insert(text, (index, channel));
+    Ok(format!("{index} writes {number}"))
 }
 
 /// Peace: everybody connected, nothing lost, until nothing is on its way and nothing waits.

@@ -1,4 +1,5 @@
-//! The server of a simulated world: the real node over a real database file, restarted by reopening it.
+//! The server of a simulated world: the real node over a real database file, restarted by reopening
+//! it.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! A world of one server and some clients, joined by connections that lose, repeat and delay.
 //!
-//! Every message between them is a frame of the real protocol. A connection keeps order and breaks as a
-//! whole, as QUIC's streams do; a request may arrive twice, as a retry would.
+//! Every message between them is a frame of the real protocol. A connection keeps order and breaks
+//! as a whole, as QUIC's streams do; a request may arrive twice, as a retry would.
 
 mod client;
 mod link;

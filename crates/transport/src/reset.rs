@@ -1,6 +1,6 @@
-//! Stateless resets (RFC 9000 section 10.3) that outlive the process: a server that crashed and came
-//! back tells the clients of its past life at once, instead of letting them wait for the idle timeout.
-//! Keeps no state: everything follows from the server's private key.
+//! Stateless resets (RFC 9000 section 10.3) that outlive the process: a server that crashed and
+//! came back tells the clients of its past life at once, instead of letting them wait for the idle
+//! timeout. Keeps no state: everything follows from the server's private key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub(crate) fn endpoint(identity: &ServerIdentity) -> EndpointConfig {
     config
 }
 
-/// Random connection ids of 8 bytes. It takes every id for one of its own: the default one recognises
-/// only those of this process, and would answer no other.
+/// Random connection ids of 8 bytes. It takes every id for one of its own: the default one
+/// recognises only those of this process, and would answer no other.
 #[derive(Debug)]
 struct AnyId;
 

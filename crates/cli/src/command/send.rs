@@ -13,6 +13,8 @@ use crate::input::Lines;
 use crate::output::Output;
 use crate::session::Session;
 
+/// What the disk here may take to keep one message, however short the wait for the server is.
+const KEEP: Duration = Duration::from_secs(10);
 /// Newest messages looked through for states that no event told.
 const LOOK_BACK: u64 = 1_000;
 
@@ -91,7 +93,7 @@ impl Sending {
         limit: Duration,
     ) -> Result<(), CliError> {
         let client = session.client();
-        let message = session.answer(limit, client.queue(&self.target, text)).await?;
+        let message = session.answer(limit.max(KEEP), client.queue(&self.target, text)).await?;
         // A name may come to mean another channel while lines are still read.
         self.target.clone_from(&message.channel);
         self.pending.insert(message.id, message);

@@ -187,8 +187,8 @@ fn refresh_at(tokens: &LoginAnswer) -> u64 {
     now_ms().saturating_add(lasts.saturating_sub(REFRESH_MS).max(lasts / 2))
 }
 
-/// A refusal is an answer; anything else ends the connection, and the work is derived anew. So does a
-/// token that does not count any more: a new connection logs in again.
+/// A refusal is an answer; anything else ends the connection, and the work is derived anew. So does
+/// a token that does not count any more: a new connection logs in again.
 fn settle(result: Result<Response, ClientError>) -> Result<Result<Response, Failure>, ClientError> {
     match result {
         Ok(response) => Ok(Ok(response)),

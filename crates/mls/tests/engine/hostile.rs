@@ -38,7 +38,7 @@ pub(crate) enum Lie {
 pub(crate) struct Attack {
     pub(crate) adds: Vec<KeyPackage>,
     pub(crate) removes: Vec<u32>,
-    pub(crate) proposals: Vec<Proposal>,
+    pub(crate) context: Option<Extensions<GroupContext>>,
     pub(crate) leaf: Option<LeafNodeParameters>,
     pub(crate) lie: Lie,
 }
@@ -105,8 +105,10 @@ impl Party {
                 .consume_proposal_store(true)
                 .force_self_update(true)
                 .propose_adds(attack.adds)
-                .propose_removals(attack.removes.into_iter().map(LeafNodeIndex::new))
-                .add_proposals(attack.proposals);
+                .propose_removals(attack.removes.into_iter().map(LeafNodeIndex::new));
+            if let Some(context) = attack.context {
+                builder = builder.propose_group_context_extensions(context).unwrap();
+            }
             if let Some(leaf) = attack.leaf {
                 builder = builder.leaf_node_parameters(leaf);
             }

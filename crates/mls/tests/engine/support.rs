@@ -46,7 +46,7 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 /// A Commit as the log would hold it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) payload: Vec<u8>,
     pub(crate) change: Vec<u8>,
@@ -70,7 +70,6 @@ impl Entry {
 pub(crate) struct Party {
     pub(crate) engine: Engine,
     pub(crate) certificate: Certificate,
-    primary: u8,
     key: SigningKey,
     store: Option<Store>,
     dir: TempDir,
@@ -90,11 +89,15 @@ pub(crate) fn sign(key: &SigningKey) -> impl Fn(&[u8]) -> Signature + '_ {
 
 /// The certificate of device `device` (with the key of that seed) of account `account`.
 pub(crate) fn certificate((account, device): (u8, u8), not_after_ms: u64) -> Certificate {
+    certificate_over((account, device, device), not_after_ms)
+}
+
+fn certificate_over((account, device, device_key): (u8, u8, u8), not_after_ms: u64) -> Certificate {
     let (root, primary) = (key(account), key(account + 1));
     let statement =
         AccountKey { root: public(&root), generation: 1, key: public(&primary) }.sign(sign(&root));
     let entry =
-        DeviceEntry { device: DeviceId([device; 16]), key: public(&key(device)), not_after_ms };
+        DeviceEntry { device: DeviceId([device; 16]), key: public(&key(device_key)), not_after_ms };
     let body = CertificateBody { list_version: 1, entry, name: format!("user{account}") };
     let bytes = Certificate::sign(&statement, &body, sign(&primary));
     Certificate::verify(&bytes).unwrap()
@@ -117,12 +120,21 @@ impl Party {
     }
 
     pub(crate) fn until((account, device): (u8, u8), not_after_ms: u64) -> Self {
+        Self::made((account, device, device), not_after_ms)
+    }
+
+    /// Seeds of account, device id and device key.
+    pub(crate) fn with_key(seeds: (u8, u8, u8)) -> Self {
+        Self::made(seeds, now_ms() + YEAR_MS)
+    }
+
+    fn made((account, device, device_key): (u8, u8, u8), not_after_ms: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let certificate = certificate((account, device), not_after_ms);
-        let key = key(device);
+        let certificate = certificate_over((account, device, device_key), not_after_ms);
+        let key = key(device_key);
         let bytes = certificate.as_bytes().to_vec();
         let engine = Engine::new(Device::new(certificate.device(), bytes, key.clone()));
-        Self { engine, certificate, primary: account, key, store: Some(open(&dir)), dir }
+        Self { engine, certificate, key, store: Some(open(&dir)), dir }
     }
 
     pub(crate) fn id(&self) -> DeviceRef {
@@ -131,10 +143,6 @@ impl Party {
 
     pub(crate) fn account(&self) -> AccountId {
         self.id().account
-    }
-
-    pub(crate) fn seed(&self) -> u8 {
-        self.primary
     }
 
     /// Closes the database and opens it again.

@@ -1,13 +1,11 @@
 //! Commits that every undamaged member skips alike, each made for real by a hostile member: all
 //! give the same reason, nothing of the group changes by a byte, and the next good Commit applies.
 
-use std::collections::BTreeSet;
-
 use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
-    BasicCredential, Capabilities, CredentialWithKey, Extension, Extensions,
-    GroupContextExtensionProposal, KeyPackage, KeyPackageIn, LeafNodeParameters, Proposal,
-    ProtocolVersion, UnknownExtension,
+    BasicCredential, Capabilities, CredentialWithKey, Extension, ExtensionType, Extensions,
+    KeyPackage, KeyPackageIn, LeafNodeParameters, ProtocolVersion, RequiredCapabilitiesExtension,
+    UnknownExtension,
 };
 use openmls_traits::OpenMlsProvider as _;
 use qpc_mls::context::{CHANNEL_EXTENSION, ChannelContext};
@@ -19,8 +17,8 @@ use qpc_proto::roster::{Role, RosterChange};
 
 use super::hostile::{Attack, Lie, last_byte};
 use super::support::{
-    CHANNEL, Entry, Party, aad, assert_in_step, certificate, context, crypto, now_ms, place,
-    removing, trio,
+    CHANNEL, Entry, Party, aad, assert_in_step, certificate, context, crypto, now_ms, removing,
+    trio,
 };
 
 fn entry(payload: Vec<u8>, change: &RosterChange) -> Entry {
@@ -153,10 +151,10 @@ fn a_member_who_removes_adds_or_renames_is_void() {
                 let adds_dave = Attack { adds: vec![package.clone()], ..Attack::default() };
                 (adds(&[dave.id()]), adds_dave)
             }
-            2 => (RosterChange::default(), proposing(vec![context_proposal(&renamed, vec![])])),
+            2 => (RosterChange::default(), proposing(&renamed, vec![])),
             _ => {
                 let change = RosterChange { roles: role, ..RosterChange::default() };
-                (change, proposing(vec![context_proposal(&usurped, vec![])]))
+                (change, proposing(&usurped, vec![]))
             }
         };
         let entry = attack(&mut trio, &change, attacked);
@@ -164,14 +162,15 @@ fn a_member_who_removes_adds_or_renames_is_void() {
     }
 }
 
-fn proposing(proposals: Vec<Proposal>) -> Attack {
-    Attack { proposals, ..Attack::default() }
-}
-
-fn context_proposal(context: &ChannelContext, more: Vec<Extension>) -> Proposal {
-    let own = Extension::Unknown(CHANNEL_EXTENSION, UnknownExtension(context.encode()));
-    let all = Extensions::from_vec([vec![own], more].concat()).unwrap();
-    Proposal::group_context_extensions(GroupContextExtensionProposal::new(all))
+fn proposing(context: &ChannelContext, more: Vec<Extension>) -> Attack {
+    let required = [ExtensionType::Unknown(CHANNEL_EXTENSION)];
+    let required = RequiredCapabilitiesExtension::new(&required, &[], &[]);
+    let own = vec![
+        Extension::RequiredCapabilities(required),
+        Extension::Unknown(CHANNEL_EXTENSION, UnknownExtension(context.encode())),
+    ];
+    let all = Extensions::from_vec([own, more].concat()).unwrap();
+    Attack { context: Some(all), ..Attack::default() }
 }
 
 #[test]
@@ -223,10 +222,7 @@ fn capabilities() -> Capabilities {
     Capabilities::builder()
         .versions(vec![ProtocolVersion::Mls10])
         .ciphersuites(vec![super::support::SUITE])
-        .extensions(vec![
-            openmls::prelude::ExtensionType::LastResort,
-            openmls::prelude::ExtensionType::Unknown(CHANNEL_EXTENSION),
-        ])
+        .extensions(vec![ExtensionType::LastResort, ExtensionType::Unknown(CHANNEL_EXTENSION)])
         .build()
 }
 
@@ -282,8 +278,7 @@ fn a_context_that_is_not_of_the_profile_is_void() {
             _ => more.push(Extension::ExternalSenders(Vec::new())),
         }
         let change = RosterChange::default();
-        let proposals = vec![context_proposal(&context, more)];
-        let payload = trio[0].attack(&aad(1, &change, &[]), proposing(proposals));
+        let payload = trio[0].attack(&aad(1, &change, &[]), proposing(&context, more));
         skipped_by_all(&mut trio, (0, &entry(payload, &change)), VoidReason::Kind);
     }
 }
@@ -438,20 +433,15 @@ fn a_void_commit_leaves_an_own_pending_one_alone() {
 }
 
 #[test]
-fn a_device_added_twice_or_already_in_is_void() {
+fn a_device_that_is_added_beside_its_own_leaf_is_void() {
+    // The same device id with another key: to MLS two members, to the profile one device twice.
     let mut trio = trio();
-    let (first, second) = (Party::new(40), Party::device_of(40, 42));
-    let mut devices = [first, second];
-    let packages: Vec<KeyPackage> =
-        devices.iter_mut().map(|device| key_package(&device.key_package().bytes)).collect();
-    let change =
-        RosterChange { adds: BTreeSet::from([devices[0].id()]), ..RosterChange::default() };
-    assert_eq!(devices[0].id(), devices[1].id());
-    // OpenMLS refuses to make it, so an honest engine can at most be asked to.
-    let plan = super::support::adding(&[&devices[0].key_package(), &devices[1].key_package()]);
-    let refused =
-        trio[0].run(|engine, tx| engine.commit(tx, &super::support::GROUP, (&place(1), &plan)));
-    assert!(refused.is_err());
-    assert_eq!((packages.len(), change.adds.len()), (2, 1));
-    good_commit_follows(&mut trio, 0);
+    let carol = trio[2].id();
+    let mut twin = Party::with_key((30, 32, 35));
+    assert_eq!(twin.id(), carol);
+    let package = key_package(&twin.key_package().bytes);
+    let change = adds(&[carol]);
+    let attacked = Attack { adds: vec![package], ..Attack::default() };
+    let payload = trio[0].attack(&aad(1, &change, &[]), attacked);
+    skipped_by_all(&mut trio, (0, &entry(payload, &change)), VoidReason::Roster);
 }

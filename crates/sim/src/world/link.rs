@@ -58,8 +58,8 @@ impl World {
         Ok(())
     }
 
-    /// Delivers up to `count` requests of random clients in one group commit. `twice` delivers each a
-    /// second time, as a retry would; `lose` loses the answers with their connections.
+    /// Delivers up to `count` requests of random clients in one group commit. `twice` delivers each
+    /// a second time, as a retry would; `lose` loses the answers with their connections.
     pub(crate) fn deliver_up(&mut self, count: usize, (twice, lose): (bool, bool)) -> Result<bool> {
         let mut batch = Vec::new();
         for _ in 0..count {

@@ -81,7 +81,7 @@ fn a_group_from_its_first_member_to_its_last() {
     bob.ok(&["recv"]);
     assert_eq!(bob.channel("Hikers")["status"], "left");
     assert_eq!(alice.json(&["members", "Hikers"]).len(), 1);
-    assert_eq!(bob.failure(&["send", "Hikers", "too late"]).0, 4);
+    assert_eq!(bob.failure(&["send", "Hikers", "too late"]), (2, "USAGE".to_owned()));
     assert_eq!(texts(&bob.json(&["history", "Hikers"]), "received").len(), 3, "it stays readable");
 }
 

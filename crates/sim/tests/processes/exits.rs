@@ -51,7 +51,7 @@ fn a_passphrase_opens_its_home_and_a_wrong_one_changes_nothing() {
     let (right, wrong) = (file("right", "correct horse\n"), file("wrong", "battery\n"));
     let with = |file: &str| format!("--passphrase-file={file}");
     alice.ok(&["register", "alice", "--server", &server.url, &with(&right)]);
-    let database = || std::fs::read(alice.home.join("client.db")).unwrap();
+    let database = || std::fs::read(alice.home.join("qpc.db")).unwrap();
     let before = database();
     assert_eq!(alice.failure(&["whoami", &with(&wrong)]), (7, "DB_KEY_WRONG".to_owned()));
     assert_eq!(alice.failure(&["whoami"]), (7, "PASSPHRASE_NEEDED".to_owned()));

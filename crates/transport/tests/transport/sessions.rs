@@ -206,7 +206,8 @@ async fn a_name_is_resolved() {
     assert_eq!(client.unwrap().binding(), server.unwrap().binding());
 }
 
-/// A listener that takes one connection; dropping the runtime ends it as a crash does, with no word.
+/// A listener that takes one connection; dropping the runtime ends it as a crash does, with no
+/// word.
 fn life(identity: &qpc_transport::ServerIdentity, address: SocketAddr) -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (identity, serving) = (identity.clone(), runtime.handle().clone());

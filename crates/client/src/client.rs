@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qpc_proto::{AccountId, ChannelId};
 use qpc_transport::{ServerUrl, TransportError};
-use tokio::sync::{Mutex, broadcast, oneshot, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::Core;
@@ -16,6 +16,9 @@ use crate::home::{Home, Unlock};
 use crate::machine::{Input, Pool, Started, Target};
 use crate::register::{Registration, register};
 use crate::view;
+
+/// How long closing waits for the database.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a logout waits for the server.
 const LOGOUT_WAIT: Duration = Duration::from_secs(10);
@@ -46,13 +49,15 @@ impl EventStream {
 pub struct Client {
     host: Host,
     running: Arc<Mutex<Option<Running>>>,
+    thread: Arc<Mutex<Option<CoreThread>>>,
 }
+
+type CoreThread = std::thread::JoinHandle<()>;
 
 #[derive(Debug)]
 struct Running {
     driver: JoinHandle<()>,
     stop: watch::Sender<Stop>,
-    end: oneshot::Receiver<()>,
 }
 
 impl Client {
@@ -96,15 +101,15 @@ impl Client {
         }
         let url: ServerUrl = profile.server.parse()?;
         let (keys, device) = (profile.keys.clone(), profile.identity.device);
-        let (host, end) = Host::spawn(core)?;
+        let (host, thread) = Host::spawn(core)?;
         let (stop, stopped) = watch::channel(Stop::No);
         let driver = Driver { host: host.clone(), url, keys, device, stop: stopped };
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(driver.run());
         #[expect(clippy::disallowed_methods, reason = "tracked: joined in `close`")]
         let driver = tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
-        let running = Arc::new(Mutex::new(Some(Running { driver, stop, end })));
-        Ok(Self { host, running })
+        let running = Arc::new(Mutex::new(Some(Running { driver, stop })));
+        Ok(Self { host, running, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Events from now on.
@@ -316,21 +321,23 @@ impl Client {
     /// # Errors
     /// None so far; the database reports its own in the log.
     pub async fn close(self) -> Result<(), ClientError> {
-        let end = self.stop(Stop::Close).await;
-        let Self { host, running } = self;
-        drop((host, running));
-        if let Some(end) = end {
+        self.stop(Stop::Close).await;
+        let thread = self.thread.lock().await.take();
+        drop(self);
+        if let Some(thread) = thread {
             // Other handles keep the thread alive; then it ends with them.
-            drop(tokio::time::timeout(Duration::from_secs(5), end).await);
+            let joined = tokio::task::spawn_blocking(move || thread.join());
+            drop(tokio::time::timeout(CLOSE_WAIT, joined).await);
         }
         Ok(())
     }
 
-    async fn stop(&self, how: Stop) -> Option<oneshot::Receiver<()>> {
-        let running = self.running.lock().await.take()?;
-        running.stop.send_replace(how);
-        running.driver.await.unwrap_or_default();
-        Some(running.end)
+    async fn stop(&self, how: Stop) {
+        let running = self.running.lock().await.take();
+        if let Some(running) = running {
+            running.stop.send_replace(how);
+            running.driver.await.unwrap_or_default();
+        }
     }
 
     async fn finish(&self, started: Started) -> Result<view::Channel, ClientError> {

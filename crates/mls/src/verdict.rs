@@ -4,8 +4,10 @@
 
 use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
 use openmls::group::{ProcessMessageError, StageCommitError};
+use openmls::key_packages::errors::KeyPackageVerifyError;
 use openmls::prelude::ValidationError;
-use openmls::treesync::errors::{ApplyUpdatePathError, LeafNodeValidationError};
+use openmls::treesync::errors::{ApplyUpdatePathError, LeafNodeValidationError, LifetimeError};
+use qpc_credential::lifetime::RETENTION_MAX;
 use qpc_proto::message::DeviceRef;
 use qpc_proto::roster::RosterChange;
 
@@ -105,10 +107,10 @@ impl From<Declined> for Verdict {
 
 /// Classifies OpenMLS's refusal of a Commit. What is not known to be computed alike by every member
 /// is never called void.
-pub(crate) fn classify<E>(error: &ProcessMessageError<E>) -> Declined {
+pub(crate) fn classify<E>(error: &ProcessMessageError<E>, accepted_at_ms: u64) -> Declined {
     match error {
-        ProcessMessageError::ValidationError(error) => validation(error),
-        ProcessMessageError::InvalidCommit(error) => staging(error),
+        ProcessMessageError::ValidationError(error) => validation(error, accepted_at_ms),
+        ProcessMessageError::InvalidCommit(error) => staging(error, accepted_at_ms),
         ProcessMessageError::IncompatibleWireFormat
         | ProcessMessageError::UnauthorizedExternalApplicationMessage
         | ProcessMessageError::UnauthorizedExternalCommitMessage
@@ -119,7 +121,7 @@ pub(crate) fn classify<E>(error: &ProcessMessageError<E>) -> Declined {
     }
 }
 
-fn validation(error: &ValidationError) -> Declined {
+fn validation(error: &ValidationError, accepted_at_ms: u64) -> Declined {
     use ValidationError as V;
     Declined::Void(match error {
         V::WrongGroupId | V::WrongEpoch => VoidReason::Epoch,
@@ -143,6 +145,12 @@ fn validation(error: &ValidationError) -> Declined {
         | V::InvalidAddProposalCiphersuite
         | V::InvalidExtension(_) => VoidReason::Kind,
         V::UnknownMember => VoidReason::Roster,
+        V::KeyPackageVerifyError(KeyPackageVerifyError::LifetimeError(error)) => {
+            return clock(error, accepted_at_ms);
+        }
+        V::KeyPackageVerifyError(KeyPackageVerifyError::LibraryError(_)) => {
+            return Declined::Unjudged(Unjudged::Local);
+        }
         V::KeyPackageVerifyError(_) | V::UpdatePathError(_) => VoidReason::Certificate,
         V::ExternalCommitValidation(_) => VoidReason::Kind,
         V::LibraryError(_) | V::NoPastEpochData => return Declined::Unjudged(Unjudged::Local),
@@ -170,7 +178,7 @@ fn decryption(error: &MessageDecryptionError) -> Declined {
     }
 }
 
-fn staging(error: &StageCommitError) -> Declined {
+fn staging(error: &StageCommitError, accepted_at_ms: u64) -> Declined {
     use StageCommitError as S;
     Declined::Void(match error {
         S::EpochMismatch => VoidReason::Epoch,
@@ -187,8 +195,8 @@ fn staging(error: &StageCommitError) -> Declined {
         S::TooManyNewMembers | S::AttemptedSelfRemoval => VoidReason::Roster,
         S::PathLeafNodeVerificationFailure => VoidReason::Signature,
         S::ConfirmationTagMissing | S::ConfirmationTagMismatch => VoidReason::ConfirmationTag,
-        S::ProposalValidationError(error) => return proposal(error),
-        S::LeafNodeValidation(error) => return leaf(error),
+        S::ProposalValidationError(error) => return proposal(error, accepted_at_ms),
+        S::LeafNodeValidation(error) => return leaf(error, accepted_at_ms),
         S::UpdatePathError(error) => return path(error),
         S::VerifiedUpdatePathError(_) => VoidReason::Certificate,
         S::LibraryError(_) | S::OwnCommitMismatch | S::OwnKeyNotFound | S::MissingDecryptionKey => {
@@ -197,10 +205,10 @@ fn staging(error: &StageCommitError) -> Declined {
     })
 }
 
-fn proposal(error: &openmls::group::ProposalValidationError) -> Declined {
+fn proposal(error: &openmls::group::ProposalValidationError, accepted_at_ms: u64) -> Declined {
     use openmls::group::ProposalValidationError as P;
     match error {
-        P::LeafNodeValidation(error) => leaf(error),
+        P::LeafNodeValidation(error) => leaf(error, accepted_at_ms),
         P::LibraryError(_) => Declined::Unjudged(Unjudged::Local),
         P::UnknownMember
         | P::DuplicateSignatureKey
@@ -220,12 +228,35 @@ fn proposal(error: &openmls::group::ProposalValidationError) -> Declined {
 }
 
 /// The library checks the lifetime of an added leaf by this machine's clock: nobody else's verdict.
-fn leaf(error: &LeafNodeValidationError) -> Declined {
-    if matches!(error, LeafNodeValidationError::Lifetime(_)) {
+/// One that should not have been added is void by the accept time, whatever the clock says.
+fn clock(error: &LifetimeError, accepted_at_ms: u64) -> Declined {
+    let allowed = match error {
+        LifetimeError::Expired { not_after, .. } => lives((0, *not_after), accepted_at_ms),
+        LifetimeError::NotValidYet { not_before, .. } => {
+            lives((*not_before, u64::MAX), accepted_at_ms)
+        }
+        LifetimeError::SystemTimeBeforeUnixEpoch => true,
+    };
+    if allowed {
         Declined::Unjudged(Unjudged::Clock)
     } else {
         Declined::Void(VoidReason::Certificate)
     }
+}
+
+fn leaf(error: &LeafNodeValidationError, accepted_at_ms: u64) -> Declined {
+    if let LeafNodeValidationError::Lifetime(error) = error {
+        clock(error, accepted_at_ms)
+    } else {
+        Declined::Void(VoidReason::Certificate)
+    }
+}
+
+/// Whether a leaf may be added at the accept time: its lifetime (Unix seconds) has begun and lasts
+/// for as long as a member may take to read the Add.
+pub(crate) fn lives((not_before, not_after): (u64, u64), accepted_at_ms: u64) -> bool {
+    let accepted = accepted_at_ms / 1_000;
+    not_before <= accepted && not_after >= accepted.saturating_add(RETENTION_MAX)
 }
 
 fn path(error: &ApplyUpdatePathError) -> Declined {

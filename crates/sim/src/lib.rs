@@ -14,4 +14,4 @@ mod world;
 pub use invariants::check;
 pub use scenario::{Failure, Report, run};
 pub use trace::Trace;
-pub use world::World;
+pub use world::{Liar, World};

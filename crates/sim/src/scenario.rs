@@ -11,9 +11,6 @@ use crate::world::World;
 
 /// Clients of a world.
 const CLIENTS: usize = 3;
-/// Rounds of peace before the world must have settled.
-const ROUNDS_MAX: usize = 4_000;
-
 /// What a run did.
 #[derive(Debug)]
 pub struct Report {
@@ -69,11 +66,11 @@ fn play(world: &mut World, operations: u32) -> Result<()> {
         world.connect(index)?;
     }
     // KeyPackages must be there before anybody can be added.
-    settle(world)?;
+    world.settle()?;
     for _ in 0..operations {
         random_event(world)?;
     }
-    settle(world)?;
+    world.settle()?;
     check(world)
 }
 
@@ -87,7 +84,7 @@ fn random_event(world: &mut World) -> Result<()> {
         }
         35..=69 => world.deliver_down(index).map(drop),
         70..=84 => command(world, index),
-        85..=90 => tick(world, 400),
+        85..=90 => world.tick(400),
         91..=92 => {
             world.trace.fault(format!("{index} loses its connection"));
             world.disconnect(index)
@@ -99,32 +96,13 @@ fn random_event(world: &mut World) -> Result<()> {
         }
         _ => {
             world.trace.fault("the server restarts".to_owned());
-            restart_server(world)
+            world.restart_server()
         }
     }
 }
 
-fn restart_server(world: &mut World) -> Result<()> {
-    for index in 0..CLIENTS {
-        world.disconnect(index)?;
-    }
-    world.server.restart(&mut world.rng)
-}
-
 fn reconnect(world: &mut World, index: usize) -> Result<()> {
     if world.client(index)?.link.is_some() { Ok(()) } else { world.connect(index) }
-}
-
-/// Lets time pass for everybody.
-fn tick(world: &mut World, most_ms: usize) -> Result<()> {
-    let passed = u64::try_from(world.below(most_ms).saturating_add(1)).unwrap_or(1);
-    world.now_ms = world.now_ms.saturating_add(passed);
-    let (now_ms, rng) = (world.now_ms, &mut world.rng);
-    for client in &mut world.clients {
-        client.step((now_ms, rng), Input::Tick)?;
-    }
-    // A step may have asked to follow other logs: the server begins with what is there.
-    (0..CLIENTS).try_for_each(|index| world.push(index))
 }
 
 /// What a client may do something with now.
@@ -169,12 +147,12 @@ fn command(world: &mut World, index: usize) -> Result<()> {
         }
         (70..=77, _) => {
             let account = world.client(other)?.account()?;
-            user(world, index, move |m, s| m.direct(s, &account))?;
+            world.user(index, move |m, s| m.direct(s, &account))?;
             format!("{index} opens a direct channel with {other}")
         }
         (78..=82, _) => {
             let title = format!("group of {index} {}", world.written.len());
-            user(world, index, move |m, s| m.create_group_channel(s, &title))?;
+            world.user(index, move |m, s| m.create_group_channel(s, &title))?;
             format!("{index} creates a group")
         }
         (83..=95, Some(group)) => {
@@ -182,11 +160,11 @@ fn command(world: &mut World, index: usize) -> Result<()> {
             let account = world.client(other)?.account()?;
             // Only an admin may: others are told so.
             let allowed =
-                user(world, index, move |m, s| m.change_members(s, &group, (add, &[account])));
+                world.user(index, move |m, s| m.change_members(s, &group, (add, &[account])));
             format!("{index} {} {other}: {}", if add { "adds" } else { "removes" }, allowed.is_ok())
         }
         (_, Some(group)) => {
-            user(world, index, move |m, s| m.leave(s, &group))?;
+            world.user(index, move |m, s| m.leave(s, &group))?;
             format!("{index} leaves")
         }
         (_, None) => return Ok(()),
@@ -195,50 +173,11 @@ fn command(world: &mut World, index: usize) -> Result<()> {
     Ok(())
 }
 
-/// One command of a client's user.
-fn user<T>(
-    world: &mut World,
-    index: usize,
-    command: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
-) -> Result<T> {
-    let (now_ms, rng) = (world.now_ms, &mut world.rng);
-    let client = world.clients.get_mut(index).context("no such client")?;
-    client.with((now_ms, rng), command)
-}
-
 fn write(world: &mut World, index: usize, channel: ChannelId) -> Result<String> {
     let number = world.written.len();
     let text = format!("text {number} of {index}");
     let sent = text.clone();
-    user(world, index, move |m, s| m.queue(s, &channel, &sent).map(drop))?;
+    world.user(index, move |m, s| m.queue(s, &channel, &sent).map(drop))?;
     world.written.insert(text, (index, channel));
     Ok(format!("{index} writes {number}"))
-}
-
-/// Peace: everybody connected, nothing lost, until nothing is on its way and nothing waits.
-fn settle(world: &mut World) -> Result<()> {
-    let mut idle = 0;
-    for _ in 0..ROUNDS_MAX {
-        let mut moved = false;
-        for index in 0..CLIENTS {
-            reconnect(world, index)?;
-            while world.deliver_down(index)? {
-                moved = true;
-            }
-        }
-        while world.deliver_up(8, (false, false))? {
-            moved = true;
-        }
-        if moved {
-            idle = 0;
-            continue;
-        }
-        idle += 1;
-        // Longer than any pause of a client, in steps that its timers can see.
-        if idle > 40 {
-            return Ok(());
-        }
-        tick(world, 4_000)?;
-    }
-    anyhow::bail!("the world does not settle")
 }

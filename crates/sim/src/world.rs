@@ -11,6 +11,7 @@ pub(crate) use client::SimClient;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use qpc_client::machine::Input;
 use qpc_proto::ChannelId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
@@ -19,12 +20,23 @@ use tempfile::TempDir;
 use crate::server::SimServer;
 use crate::trace::Trace;
 
+/// Rewrites what a client is about to be given: a server that lies. The number is the client's.
+pub type Liar = Box<dyn FnMut(usize, &mut Input) + Send>;
+
+/// Rounds of peace before a world must have settled.
+const ROUNDS_MAX: usize = 4_000;
+/// Rounds of silence, each longer than nothing and all together longer than any pause of a client.
+const IDLE_ROUNDS: usize = 40;
+
 /// Everything that a seed decides about.
 pub struct World {
     pub(crate) rng: ChaCha8Rng,
-    pub(crate) now_ms: u64,
+    /// Unix milliseconds of everybody's clock.
+    pub now_ms: u64,
     pub(crate) server: SimServer,
     pub(crate) clients: Vec<SimClient>,
+    /// The lying server, if it lies.
+    pub liar: Option<Liar>,
     /// What happened.
     pub trace: Trace,
     /// Texts written, with their writer and channel.
@@ -54,6 +66,7 @@ impl World {
             now_ms: wall_clock_ms(),
             server,
             clients: Vec::new(),
+            liar: None,
             trace: Trace::default(),
             written: BTreeMap::new(),
             _dir: dir,
@@ -79,5 +92,72 @@ impl World {
 
     pub(crate) fn client(&mut self, index: usize) -> Result<&mut SimClient> {
         self.clients.get_mut(index).context("no such client")
+    }
+
+    /// Opens the server's database again, as after a crash; every connection is lost.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub fn restart_server(&mut self) -> Result<()> {
+        for index in 0..self.clients.len() {
+            self.disconnect(index)?;
+        }
+        self.server.restart(&mut self.rng)
+    }
+
+    /// Lets up to `most_ms` (a random time, at least one millisecond) pass for everybody.
+    ///
+    /// # Errors
+    /// What a client's step returned.
+    pub fn tick(&mut self, most_ms: usize) -> Result<()> {
+        let passed = u64::try_from(self.below(most_ms).saturating_add(1)).unwrap_or(1);
+        self.now_ms = self.now_ms.saturating_add(passed);
+        let (now_ms, rng) = (self.now_ms, &mut self.rng);
+        for client in self.clients.iter_mut().filter(|client| client.core.is_some()) {
+            client.step((now_ms, rng), Input::Tick)?;
+        }
+        // A step may have asked to follow other logs: the server begins with what is there.
+        (0..self.clients.len()).try_for_each(|index| self.push(index))
+    }
+
+    /// Peace: everybody connected, nothing lost, until nothing is on its way and nothing waits.
+    ///
+    /// # Errors
+    /// When it does not come to rest, or a step failed.
+    pub fn settle(&mut self) -> Result<()> {
+        let all: Vec<usize> = (0..self.clients.len()).collect();
+        self.settle_among(&all)
+    }
+
+    /// Peace among some; the others are as they were, without time passing them by on a connection.
+    ///
+    /// # Errors
+    /// When it does not come to rest, or a step failed.
+    pub fn settle_among(&mut self, some: &[usize]) -> Result<()> {
+        let mut idle = 0_usize;
+        for _ in 0..ROUNDS_MAX {
+            let mut moved = false;
+            for index in some.iter().copied() {
+                if self.client(index)?.link.is_none() {
+                    self.connect(index)?;
+                }
+                while self.deliver_down(index)? {
+                    moved = true;
+                }
+            }
+            while self.deliver_up(8, (false, false))? {
+                moved = true;
+            }
+            if moved {
+                idle = 0;
+                continue;
+            }
+            idle = idle.saturating_add(1);
+            if idle > IDLE_ROUNDS {
+                return Ok(());
+            }
+            self.tick(4_000)?;
+        }
+        anyhow::bail!("the world does not settle")
     }
 }

@@ -2,6 +2,7 @@
 //! became due is put where the connection's task takes it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use qpc_proto::message::Cursor;
 use rand_core::OsRng;
@@ -65,23 +66,19 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts the thread. It ends, and closes the database, when the last handle is gone; the
-    /// receiver then gets how that went.
-    pub(crate) fn spawn(core: Core) -> Result<(Self, oneshot::Receiver<()>), ClientError> {
+    /// Starts the thread. It ends, and closes the database, when the last handle is gone. It must
+    /// be joined before the process exits: libraries in C clean up then what it may still use.
+    pub(crate) fn spawn(core: Core) -> Result<(Self, JoinHandle<()>), ClientError> {
         let (tasks, queue) = mpsc::channel(TASKS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (change, changed) = watch::channel(0);
-        let (ended, end) = oneshot::channel();
         let effects = Arc::new(Effects::default());
         let host = Self { tasks, events: events.clone(), changed, effects: effects.clone() };
-        std::thread::Builder::new().name("qpc-client".to_owned()).stack_size(STACK_BYTES).spawn(
-            move || {
-                serve(core, queue, (&events, &change, &effects));
-                // Nobody may be waiting any more.
-                ended.send(()).unwrap_or_default();
-            },
-        )?;
-        Ok((host, end))
+        let thread = std::thread::Builder::new()
+            .name("qpc-client".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || serve(core, queue, (&events, &change, &effects)))?;
+        Ok((host, thread))
     }
 
     /// Events from now on.

@@ -18,7 +18,7 @@ use super::message::private_message;
 use super::{Engine, MlsGroupId, leaf_certificate, members, verified_certificate};
 use crate::context::{ChannelContext, POLICY_VERSION};
 use crate::error::MlsError;
-use crate::verdict::{Applied, Declined, Unjudged, Verdict, VoidReason, classify};
+use crate::verdict::{Applied, Declined, Unjudged, Verdict, VoidReason, classify, lives};
 
 /// A Commit as the log holds it.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +113,7 @@ impl Engine {
         let message = private_message(entry.payload).map_err(|_| VoidReason::Parse)?;
         let processed = group
             .process_message(&self.provider(tx), message)
-            .map_err(|error| Stop::Declined(classify(&error)))?;
+            .map_err(|error| Stop::Declined(classify(&error, entry.accepted_at_ms)))?;
         let Sender::Member(index) = processed.sender() else {
             return Err(VoidReason::Kind.into());
         };
@@ -205,10 +205,12 @@ fn proposed(
 ) -> Result<(BTreeSet<DeviceRef>, BTreeSet<DeviceRef>), Stop> {
     let mut adds = BTreeSet::new();
     for add in staged.add_proposals() {
-        let leaf = add.add_proposal().key_package().leaf_node();
+        let key_package = add.add_proposal().key_package();
+        let (leaf, lifetime) = (key_package.leaf_node(), key_package.life_time());
         let certificate = verified_certificate(leaf.credential(), leaf.signature_key().as_slice())
             .map_err(|_| VoidReason::Certificate)?;
-        if certificate.entry.not_after_ms < accepted_at_ms {
+        let lives = lives((lifetime.not_before(), lifetime.not_after()), accepted_at_ms);
+        if certificate.entry.not_after_ms < accepted_at_ms || !lives {
             return Err(VoidReason::Certificate.into());
         }
         if !adds.insert(certificate.device()) {

@@ -5,6 +5,7 @@ use openmls::prelude::*;
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 use openmls_traits::crypto::OpenMlsCrypto;
+use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::{
     AeadType, CryptoError, ExporterSecret, HashType, HpkeCiphertext, HpkeConfig, HpkeKeyPair,
     KemOutput,
@@ -31,6 +32,8 @@ pub(crate) enum Lie {
     SenderData(fn(&mut [u8])),
     /// Rewrites the content of the PrivateMessage before it is sealed.
     Content(fn(&mut [u8])),
+    /// Signs and seals the second bytes wherever the first stand.
+    Swap(Vec<u8>, Vec<u8>),
 }
 
 /// What the attacker commits.
@@ -46,6 +49,30 @@ pub(crate) struct Attack {
 pub(crate) struct Crooked {
     real: RustCrypto,
     lie: Lie,
+}
+
+/// The member's key, which signs what the lie makes of the bytes.
+struct CrookedSigner<'a>(&'a qpc_mls::Device, &'a Lie);
+
+impl Signer for CrookedSigner<'_> {
+    fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
+        let mut payload = payload.to_vec();
+        if let Lie::Swap(from, to) = self.1 {
+            swap(&mut payload, (from, to));
+        }
+        self.0.sign(&payload)
+    }
+
+    fn signature_scheme(&self) -> SignatureScheme {
+        self.0.signature_scheme()
+    }
+}
+
+fn swap(bytes: &mut [u8], (from, to): (&[u8], &[u8])) {
+    assert_eq!(from.len(), to.len());
+    if let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
 }
 
 /// The real tables under crooked cryptography.
@@ -99,6 +126,7 @@ impl Party {
     pub(crate) fn attack(&mut self, aad: &Aad, attack: Attack) -> Vec<u8> {
         let aad = aad.encode();
         let payload = self.bare(attack.lie.clone(), |group, provider, engine| {
+            let signer = CrookedSigner(engine.device(), &attack.lie);
             group.set_aad(aad);
             let mut builder = group
                 .commit_builder()
@@ -115,7 +143,7 @@ impl Party {
             let bundle = builder
                 .load_psks(provider.storage())
                 .unwrap()
-                .build(provider.rand(), provider.crypto(), engine.device(), |_| true)
+                .build(provider.rand(), provider.crypto(), &signer, |_| true)
                 .unwrap()
                 .stage_commit(provider)
                 .unwrap();
@@ -167,6 +195,7 @@ impl OpenMlsCrypto for Crooked {
         match &self.lie {
             Lie::SenderData(rewrite) if data.len() == 12 => rewrite(&mut data),
             Lie::Content(rewrite) if data.len() > 12 => rewrite(&mut data),
+            Lie::Swap(from, to) => swap(&mut data, (from, to)),
             Lie::SenderData(_)
             | Lie::Content(_)
             | Lie::None

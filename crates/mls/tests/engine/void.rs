@@ -1,16 +1,17 @@
 //! Commits that every undamaged member skips alike, each made for real by a hostile member: all
 //! give the same reason, nothing of the group changes by a byte, and the next good Commit applies.
 
-use openmls::prelude::tls_codec::Deserialize as _;
+use openmls::prelude::tls_codec::{Deserialize as _, Serialize as _};
 use openmls::prelude::{
     BasicCredential, Capabilities, CredentialWithKey, Extension, ExtensionType, Extensions,
-    KeyPackage, KeyPackageIn, LeafNodeParameters, ProtocolVersion, RequiredCapabilitiesExtension,
-    UnknownExtension,
+    KeyPackage, KeyPackageIn, LeafNodeParameters, Lifetime, ProtocolVersion,
+    RequiredCapabilitiesExtension, UnknownExtension,
 };
 use openmls_traits::OpenMlsProvider as _;
+use qpc_credential::lifetime;
 use qpc_mls::context::{CHANNEL_EXTENSION, ChannelContext};
 use qpc_mls::engine::CommitPlan;
-use qpc_mls::{Verdict, VoidReason};
+use qpc_mls::{Unjudged, Verdict, VoidReason};
 use qpc_proto::ChannelId;
 use qpc_proto::message::DeviceRef;
 use qpc_proto::roster::{Role, RosterChange};
@@ -200,6 +201,14 @@ fn a_certificate_that_is_not_the_leafs_is_void() {
 
 /// A KeyPackage signed by `signer` under any credential.
 fn forged_package(party: &mut Party, signer: &Party, credential: Vec<u8>) -> KeyPackage {
+    forged_until(party, (signer, credential), Lifetime::default())
+}
+
+fn forged_until(
+    party: &mut Party,
+    (signer, credential): (&Party, Vec<u8>),
+    lifetime: Lifetime,
+) -> KeyPackage {
     let key = signer.certificate.entry.key.as_bytes().to_vec();
     let device = signer.engine.device().clone();
     let context = context(&[party]);
@@ -211,6 +220,7 @@ fn forged_package(party: &mut Party, signer: &Party, credential: Vec<u8>) -> Key
         };
         KeyPackage::builder()
             .leaf_node_capabilities(capabilities())
+            .key_package_lifetime(lifetime)
             .build(super::support::SUITE, provider, &device, credential)
             .unwrap()
             .key_package()
@@ -224,6 +234,59 @@ fn capabilities() -> Capabilities {
         .ciphersuites(vec![super::support::SUITE])
         .extensions(vec![ExtensionType::LastResort, ExtensionType::Unknown(CHANNEL_EXTENSION)])
         .build()
+}
+
+/// Alice adds a device whose KeyPackage lives for `lifetime`, though her library would refuse it.
+fn add_that_lives(trio: &mut [Party; 3], lifetime: Lifetime) -> Entry {
+    let signer = Party::new(40);
+    let bytes = signer.certificate.as_bytes().to_vec();
+    let package = |lifetime| forged_until(&mut Party::new(40), (&signer, bytes.clone()), lifetime);
+    let (good, bad) = (package(Lifetime::default()), package(lifetime));
+    let bytes = |package: &KeyPackage| package.tls_serialize_detached().unwrap();
+    let change = adds(&[signer.id()]);
+    let lie = Lie::Swap(bytes(&good), bytes(&bad));
+    let attacked = Attack { adds: vec![good], lie, ..Attack::default() };
+    entry(trio[0].attack(&aad(1, &change, &[]), attacked), &change)
+}
+
+#[test]
+fn an_add_that_no_directory_would_have_served_is_void_and_wedges_nobody() {
+    let now = now_ms() / 1_000;
+    let over = Lifetime::init(now - 5_000_000, now - 5);
+    let to_come = Lifetime::init(now + 9_000, now + 5_000_000);
+    for lifetime in [over, to_come] {
+        let mut trio = trio();
+        let entry = add_that_lives(&mut trio, lifetime);
+        skipped_by_all(&mut trio, (0, &entry), VoidReason::Certificate);
+    }
+}
+
+#[test]
+fn an_add_that_was_good_when_accepted_waits_for_a_sane_clock() {
+    let mut trio = trio();
+    // Accepted long ago, read by a machine whose clock is years ahead.
+    let now = now_ms() / 1_000;
+    let mut entry = add_that_lives(&mut trio, Lifetime::init(now - 5_000_000, now - 5));
+    entry.accepted_at_ms = (now - 5 - lifetime::RETENTION_MAX) * 1_000;
+    assert_eq!(trio[1].judge(&entry), Verdict::Unjudged(Unjudged::Clock));
+    // A second later, its last readers could not have judged it: void for all.
+    entry.accepted_at_ms += 1_000;
+    assert_eq!(trio[1].judge(&entry), Verdict::Void(VoidReason::Certificate));
+    good_commit_follows(&mut trio, 0);
+}
+
+#[test]
+fn an_add_that_ends_before_the_last_may_read_it_is_void_while_it_lives() {
+    let mut trio = trio();
+    let now = now_ms() / 1_000;
+    let short = Lifetime::init(now - 10, now + lifetime::RETENTION_MAX - 10);
+    let mut dave = Party::new(40);
+    let (signer, bytes) = (Party::new(40), dave.certificate.as_bytes().to_vec());
+    let package = forged_until(&mut dave, (&signer, bytes), short);
+    let change = adds(&[dave.id()]);
+    let attacked = Attack { adds: vec![package], ..Attack::default() };
+    let payload = trio[0].attack(&aad(1, &change, &[]), attacked);
+    skipped_by_all(&mut trio, (0, &entry(payload, &change)), VoidReason::Certificate);
 }
 
 #[test]
@@ -334,7 +397,8 @@ fn authenticated_data_of_another_form_is_void() {
 
 #[test]
 fn a_wrong_confirmation_tag_or_signature_is_void() {
-    let lies: [(fn(&mut [u8]), VoidReason); 2] = [
+    type Rewrite = fn(&mut [u8]);
+    let lies: [(Rewrite, VoidReason); 2] = [
         (
             |content| {
                 let at = last_byte(content);

@@ -166,6 +166,52 @@ pub(crate) fn decode(outgoing: &Outgoing, frame: Frame) -> Result<Result<Respons
 }
 
 impl World {
+    /// Kills a client and opens its file again; it is offline then.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn crash(&mut self, index: usize) -> Result<()> {
+        self.client(index)?.reopen()
+    }
+
+    /// The account of a client.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn account(&mut self, index: usize) -> Result<AccountId> {
+        self.client(index)?.account()
+    }
+
+    /// What a client said that a person should look at.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn alarms(&mut self, index: usize) -> Result<&[String]> {
+        Ok(&self.client(index)?.alarms)
+    }
+
+    /// Requests that a client has sent and the server has not seen.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn sent(&mut self, index: usize) -> Result<Vec<Outgoing>> {
+        let link = self.client(index)?.link.as_ref();
+        Ok(link.map(|link| link.up.iter().cloned().collect()).unwrap_or_default())
+    }
+
+    /// Runs a command or a query of a client.
+    ///
+    /// # Errors
+    /// What `work` returned.
+    pub fn user<T>(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
+    ) -> Result<T> {
+        let (now_ms, rng) = (self.now_ms, &mut self.rng);
+        self.clients.get_mut(index).context("no such client")?.with((now_ms, rng), work)
+    }
+
     /// What both ends of a new connection know.
     pub(crate) fn binding(&mut self) -> ChannelBinding {
         let mut exporter = [0; 32];

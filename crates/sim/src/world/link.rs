@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::{Context as _, Result, bail};
-use qpc_client::machine::{Failure, Input};
+use qpc_client::machine::{Failure, Input, Outgoing};
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Fetch, Method, Request, Response};
 use qpc_proto::{ChannelId, RequestId, Token};
@@ -12,9 +12,15 @@ use qpc_server::{Call, Outputs, Peer, PeerChange};
 use super::World;
 use super::client::{Down, Link, decode, frame};
 
+/// A request on its way: whose, which, as which frame from where.
+type Sent = (usize, Outgoing, RequestFrame, Peer);
+
 impl World {
     /// Opens a connection and logs in.
-    pub(crate) fn connect(&mut self, index: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a step failed, or there is no such client.
+    pub fn connect(&mut self, index: usize) -> Result<()> {
         let binding = self.binding();
         let (now_ms, mut peer) = (self.now_ms, Peer { binding, device: None });
         let login = self.client(index)?.core.as_ref().context("down")?.machine().login(&binding);
@@ -49,7 +55,10 @@ impl World {
     }
 
     /// Breaks a connection: whatever is on its way is lost.
-    pub(crate) fn disconnect(&mut self, index: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a step failed, or there is no such client.
+    pub fn disconnect(&mut self, index: usize) -> Result<()> {
         let (now_ms, rng) = (self.now_ms, &mut self.rng);
         let client = self.clients.get_mut(index).context("no such client")?;
         if client.link.take().is_some() {
@@ -72,22 +81,37 @@ impl World {
                 .collect();
             let pick = self.below(ready.len());
             let Some(index) = ready.get(pick).copied() else { break };
-            let choice = self.below(1 << 16);
-            let link = self.client(index)?.link.as_mut().context("no link")?;
-            let Some(outgoing) = link.next_up(choice) else { break };
-            let (frame, peer) = (frame(&outgoing, &link.token), link.peer);
-            batch.push((index, outgoing, frame, peer));
+            let Some(next) = self.take_up(index)? else { break };
+            batch.push(next);
         }
+        self.serve(batch, (twice, lose))
+    }
+
+    /// Delivers the first request of one client, and loses its answer with the connection if asked.
+    ///
+    /// # Errors
+    /// When a step failed, or there is no such client.
+    pub fn deliver_up_of(&mut self, index: usize, lose: bool) -> Result<bool> {
+        let batch = self.take_up(index)?.into_iter().collect();
+        self.serve(batch, (false, lose))
+    }
+
+    fn take_up(&mut self, index: usize) -> Result<Option<Sent>> {
+        let Some(link) = self.client(index)?.link.as_mut() else { return Ok(None) };
+        let Some(outgoing) = link.up.pop_front() else { return Ok(None) };
+        let (frame, peer) = (frame(&outgoing, &link.token), link.peer);
+        Ok(Some((index, outgoing, frame, peer)))
+    }
+
+    /// One group commit.
+    fn serve(&mut self, batch: Vec<Sent>, (twice, lose): (bool, bool)) -> Result<bool> {
         if batch.is_empty() {
             return Ok(false);
         }
         let now_ms = self.now_ms;
-        let calls = |batch: &[(usize, _, RequestFrame, Peer)]| -> Vec<Call> {
-            let call = |(_, _, frame, peer): &(usize, _, RequestFrame, Peer)| Call {
-                frame: frame.clone(),
-                peer: *peer,
-                now_ms,
-            };
+        let calls = |batch: &[Sent]| -> Vec<Call> {
+            let call =
+                |(_, _, frame, peer): &Sent| Call { frame: frame.clone(), peer: *peer, now_ms };
             batch.iter().map(call).collect()
         };
         let mut outputs = self.server.apply(calls(&batch), &mut self.rng)?;
@@ -116,19 +140,25 @@ impl World {
     }
 
     /// Delivers what waits first on a client's connection.
-    pub(crate) fn deliver_down(&mut self, index: usize) -> Result<bool> {
+    ///
+    /// # Errors
+    /// When a step failed, or there is no such client.
+    pub fn deliver_down(&mut self, index: usize) -> Result<bool> {
         let choice = self.below(1 << 16);
         let (now_ms, rng) = (self.now_ms, &mut self.rng);
         let client = self.clients.get_mut(index).context("no such client")?;
         let Some(link) = client.link.as_mut() else { return Ok(false) };
         let Some(down) = link.next_down(choice) else { return Ok(false) };
-        let input = match down {
+        let mut input = match down {
             Down::Page(page) => Input::Page(*page),
             Down::Answer(outgoing, frame) => {
                 let result = decode(&outgoing, frame)?.map_err(Failure::Refused);
                 Input::Answer(outgoing.work, result)
             }
         };
+        if let Some(liar) = self.liar.as_mut() {
+            liar(index, &mut input);
+        }
         client.step((now_ms, rng), input)?;
         self.push(index)?;
         Ok(true)

@@ -12,7 +12,7 @@ use crate::programs::program;
 use crate::running::{Lines, lines_of, now, signal};
 
 /// The longest that any wait of these tests may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server that can be killed and started again on its port.
 pub(crate) struct Server {

@@ -55,6 +55,7 @@ const DATABASE: &str = "qpc.db";
 const KEY_FILE: &str = "key";
 const SEALED_FILE: &str = "key.sealed";
 const KEYRING_FILE: &str = "key.keyring";
+const KEY_BYTES: u64 = 32;
 const LABEL: &str = "qpc/v1 sealed key";
 /// Argon2id: memory in KiB, passes, lanes (RFC 9106 section 4, second choice).
 const ARGON2: (u32, u32, u32) = (65_536, 3, 1);
@@ -107,6 +108,7 @@ impl Home {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&self.path)?;
+        self.remove_cut_key()?;
         let kept = [KEY_FILE, SEALED_FILE, KEYRING_FILE].iter().any(|f| self.file(f).exists());
         if kept {
             return Ok(());
@@ -132,11 +134,24 @@ impl Home {
         let store = self.open(&unlock)?;
         let key = self.key(&unlock)?;
         self.keep(&key, &new)?;
-        let stays = match new {
-            Protection::KeyFile => KEY_FILE,
-            Protection::Passphrase(_) => SEALED_FILE,
-            Protection::Keyring => KEYRING_FILE,
-        };
+        self.forget_other_ways(&new)?;
+        Ok(store.close()?)
+    }
+
+    /// Sees to it that the key is kept this way and no other; the caller holds the database.
+    pub(crate) fn keep_only(
+        &self,
+        unlock: &Unlock,
+        protection: &Protection,
+    ) -> Result<(), ClientError> {
+        if !self.file(file_of(protection)).exists() {
+            self.keep(&self.key(unlock)?, protection)?;
+        }
+        self.forget_other_ways(protection)
+    }
+
+    fn forget_other_ways(&self, protection: &Protection) -> Result<(), ClientError> {
+        let stays = file_of(protection);
         for name in [KEY_FILE, SEALED_FILE, KEYRING_FILE] {
             if name != stays && self.file(name).exists() {
                 if name == KEYRING_FILE {
@@ -145,7 +160,17 @@ impl Home {
                 fs::remove_file(self.file(name))?;
             }
         }
-        Ok(store.close()?)
+        Ok(fs::File::open(&self.path)?.sync_all()?)
+    }
+
+    /// A key file that a crash cut short opens nothing, and nothing was made with it yet.
+    fn remove_cut_key(&self) -> Result<(), ClientError> {
+        let file = self.file(KEY_FILE);
+        let cut = fs::metadata(&file).is_ok_and(|known| known.is_file() && known.len() < KEY_BYTES);
+        if cut && !self.exists() {
+            fs::remove_file(file)?;
+        }
+        Ok(())
     }
 
     /// Deletes everything of this client here.
@@ -228,6 +253,14 @@ impl Home {
     fn entry(&self) -> Result<keyring::Entry, ClientError> {
         let user = fs::canonicalize(&self.path)?.to_string_lossy().into_owned();
         keyring::Entry::new("qpc", &user).map_err(keyring_error)
+    }
+}
+
+fn file_of(protection: &Protection) -> &'static str {
+    match protection {
+        Protection::KeyFile => KEY_FILE,
+        Protection::Passphrase(_) => SEALED_FILE,
+        Protection::Keyring => KEYRING_FILE,
     }
 }
 
@@ -324,6 +357,18 @@ mod tests {
         home.open(&Unlock::Automatic).unwrap().close().unwrap();
         home.clone().wipe().unwrap();
         assert!(!dir.path().join("home").exists());
+    }
+
+    #[test]
+    fn a_key_file_that_a_crash_cut_short_is_made_again_before_there_is_a_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        fs::write(home.file(KEY_FILE), [1; 7]).unwrap();
+        home.create(&Protection::KeyFile).unwrap();
+        home.open(&Unlock::Automatic).unwrap().close().unwrap();
+        fs::write(home.file(KEY_FILE), [1; 7]).unwrap();
+        home.create(&Protection::KeyFile).unwrap();
+        assert!(home.open(&Unlock::Automatic).is_err(), "a database's key is never replaced");
     }
 
     #[test]

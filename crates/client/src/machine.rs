@@ -174,7 +174,14 @@ pub struct Machine {
     acking: Vec<Cursor>,
     /// Channels that the server must know when it answers what is asked now.
     listing: BTreeSet<ChannelId>,
+    /// On this connection the server's list was compared: this file is no older copy.
+    compared: bool,
+    /// Batches refused in a row because a Commit came first, by channel.
+    overtaken: BTreeMap<ChannelId, u32>,
     list_due: bool,
+    /// Whether this connection's list was compared with what is on disk. Until then nothing is read
+    /// or sealed: this file may be an older copy, whose ratchets were used already.
+    compared: bool,
     status_due: bool,
     caught_up: bool,
     /// The logs followed on this connection; `None` when it follows none yet.
@@ -217,7 +224,10 @@ impl Machine {
             acked: BTreeMap::new(),
             acking: Vec::new(),
             listing: BTreeSet::new(),
+            compared: false,
+            overtaken: BTreeMap::new(),
             list_due: false,
+            compared: false,
             status_due: false,
             caught_up: false,
             followed: None,
@@ -292,7 +302,7 @@ impl Machine {
     fn online(&mut self, step: &mut Step<'_>, answer: &LoginAnswer) -> Result<(), ClientError> {
         self.offline();
         self.online = true;
-        self.caught_up = false;
+        (self.caught_up, self.compared) = (false, false);
         (self.list_due, self.status_due) = (true, true);
         step.events.push(Event::Online);
         let known = self.profile.incarnation;
@@ -311,7 +321,7 @@ impl Machine {
     }
 
     fn offline(&mut self) {
-        self.online = false;
+        (self.online, self.compared) = (false, false);
         self.in_flight.clear();
         self.batches.clear();
         self.accepted_commits.clear();

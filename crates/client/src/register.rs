@@ -47,12 +47,22 @@ impl Account {
         let name = name.trim().to_lowercase();
         let outcome: Outcome<Profile, ClientError> = store.transact(|tx| {
             let db = Db(tx);
-            if let Some(profile) = db.profile()? {
-                return if profile.registered || profile.name != name {
-                    Err(ClientError::AccountExists)
-                } else {
-                    Ok(profile)
-                };
+            if let Some(mut profile) = db.profile()? {
+                if profile.registered {
+                    return Err(ClientError::AccountExists);
+                }
+                if profile.name != name {
+                    // Its keys may be an account's whose answer was lost: never deleted unasked.
+                    return Err(ClientError::Usage(format!(
+                        "the registration of {} is not finished here: run it again, or delete it \
+                         with `qpc logout --wipe`",
+                        profile.name
+                    )));
+                }
+                // The earlier attempt may have failed because its address was wrong.
+                db.set_server(server)?;
+                server.clone_into(&mut profile.server);
+                return Ok(profile);
             }
             let keys = Keys::generate(rng);
             let (mut device, mut request) = ([0; 16], [0; 16]);
@@ -122,6 +132,8 @@ pub(crate) async fn register(
     let kept = ServerUrl { invite: None, ..url.clone() }.to_string();
     let name = registration.name.as_str();
     let account = Account::prepare(&mut store, (name, &kept), (now_ms(), &mut OsRng))?;
+    // An earlier attempt may have kept the key another way.
+    home.keep_only(&unlock, &registration.protection)?;
     match ask(&account, &url).await {
         Ok(()) => account.registered(&mut store).map(|()| store),
         Err(error) => {
@@ -164,4 +176,53 @@ async fn ask(account: &Account, url: &ServerUrl) -> Result<(), ClientError> {
 /// Refusals that an account gets which registered before.
 fn is_repeated(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::DuplicateKey | ErrorCode::RequestIdConflict | ErrorCode::NameTaken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn registration(name: &str, protection: Protection) -> Registration {
+        // Nothing ever answers at the discard port of this machine.
+        let server = format!("qpc://127.0.0.1:9/#{}", "ab".repeat(32));
+        Registration { name: name.to_owned(), server, protection }
+    }
+
+    fn account(store: &mut Store, name: &str) -> Result<Account, ClientError> {
+        Account::prepare(store, (name, "qpc://h:1/#00"), (1, &mut OsRng))
+    }
+
+    #[test]
+    fn another_name_is_told_of_the_unfinished_registration() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        home.create(&Protection::KeyFile).unwrap();
+        let mut store = home.open(&Unlock::Automatic).unwrap();
+        account(&mut store, "pual").unwrap();
+        let error = account(&mut store, "paul").unwrap_err();
+        assert_eq!(error.code(), "USAGE");
+        assert!(error.to_string().contains("pual"), "{error}");
+        account(&mut store, "pual").unwrap().registered(&mut store).unwrap();
+        assert_eq!(account(&mut store, "paul").unwrap_err().code(), "ACCOUNT_EXISTS");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_retry_keeps_the_key_as_it_is_asked_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        let passphrase = Zeroizing::new("correct horse".to_owned());
+        for protection in [Protection::KeyFile, Protection::Passphrase(passphrase.clone())] {
+            let registration = registration("paul", protection);
+            // Dropped at the network: all before it is done at the first poll.
+            let attempt = register(&home, &registration);
+            tokio::select! {
+                biased;
+                result = attempt => assert!(result.is_err()),
+                () = std::future::ready(()) => {}
+            }
+        }
+        assert!(home.needs_passphrase().unwrap());
+        home.open(&Unlock::Passphrase(passphrase)).unwrap().close().unwrap();
+    }
 }

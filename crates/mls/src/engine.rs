@@ -46,6 +46,14 @@ pub struct MemberLeaf {
     pub certificate: Certificate,
 }
 
+impl MemberLeaf {
+    /// Whether a certificate is of this leaf's device and names its key.
+    pub fn is_of(&self, certificate: &Certificate) -> bool {
+        self.certificate.device() == certificate.device()
+            && self.certificate.entry.key == certificate.entry.key
+    }
+}
+
 /// How a group stands.
 #[derive(Debug, Clone)]
 pub struct GroupView {

@@ -2,6 +2,7 @@
 //!
 //! Checks nothing itself; the node does.
 
+use qpc_proto::limits::FRAME_BYTES_MAX;
 use qpc_proto::message::Method;
 
 /// What a method requires of its caller.
@@ -69,6 +70,21 @@ pub fn lane(method: Method) -> Lane {
         | Method::ListChannels
         | Method::Fetch => Lane::Read,
         Method::Subscribe => Lane::Follow,
+    }
+}
+
+/// Bytes of a read's body: more than the largest has, and so little that many may wait.
+const READ_BYTES_MAX: usize = 1_024;
+/// Bytes of a subscription's body: room for all its cursors.
+const FOLLOW_BYTES_MAX: usize = 64 * 1_024;
+
+/// Bytes that a request's body may have. What waits for the writer is counted there; reads wait
+/// uncounted, so they are small.
+pub fn body_bytes_max(lane: Lane) -> usize {
+    match lane {
+        Lane::Write => FRAME_BYTES_MAX,
+        Lane::Read => READ_BYTES_MAX,
+        Lane::Follow => FOLLOW_BYTES_MAX,
     }
 }
 

@@ -23,7 +23,7 @@ Exit codes:
   4  STORE_LOCKED: another process has the database
   5  the database cannot be opened: wrong key, damaged or newer than this program
   6  nothing done, because a file would have been overwritten
-  7  the data directory holds no server: run `init` first";
+  7  the data directory holds no server, or a part of one: run `init` first";
 
 /// Messaging server: ordered, durable, opaque ciphertext over QUIC.
 #[derive(Parser)]
@@ -79,7 +79,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             | StorageError::KeyFile { .. },
         )) => 5,
         Some(ServerError::Exists(_)) => 6,
-        Some(ServerError::NotInitialised(_)) => 7,
+        Some(ServerError::NotInitialised(_) | ServerError::Unfinished(_)) => 7,
         Some(
             ServerError::Storage(_)
             | ServerError::Transport(_)

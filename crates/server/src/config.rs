@@ -9,6 +9,7 @@ use std::time::Duration;
 use qpc_proto::message::RegistrationMode;
 use qpc_transport::ServerUrl;
 use serde::de::{Deserialize, Deserializer, Error as _};
+use tracing_subscriber::EnvFilter;
 
 use crate::error::ServerError;
 use crate::node::Policy;
@@ -135,6 +136,7 @@ impl Config {
         if let Some(address) = &raw.public_address {
             Endpoint::parse(address).map_err(|error| format!("public_address: {error}"))?;
         }
+        check_log(&raw.log).map_err(|error| format!("log: {error}"))?;
         Ok(raw.into())
     }
 
@@ -161,6 +163,14 @@ impl Config {
             invite: None,
         })
     }
+}
+
+/// Checks a filter of the log.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_log(filter: &str) -> Result<(), String> {
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
 
 /// A host, and a port if one was given.
@@ -192,6 +202,11 @@ impl Endpoint {
         if host.is_empty() || !host.chars().all(fits) {
             return Err(wrong());
         }
+        // What no client takes must not get into an invite.
+        let port_shown = port.unwrap_or(u16::MAX);
+        let url =
+            ServerUrl { host: host.to_owned(), port: port_shown, fingerprint: [0; 32], invite: None };
+        url.to_string().parse::<ServerUrl>().map_err(|_| wrong())?;
         Ok(Self { host: host.to_owned(), port })
     }
 }
@@ -283,6 +298,7 @@ mod tests {
             assert!(error.contains("line 2"), "{error}");
         }
         assert!(Config::parse("public_address = \"a b\"").is_err());
+        assert!(Config::parse("log = \"a=b=c\"").unwrap_err().contains("log: "));
         assert!(Config::parse("retention_days = 30").is_ok());
     }
 
@@ -293,7 +309,10 @@ mod tests {
         assert_eq!(parsed("a.example:1"), Some(("a.example".to_owned(), Some(1))));
         assert_eq!(parsed("[::1]:2"), Some(("::1".to_owned(), Some(2))));
         assert_eq!(parsed("[::1]"), Some(("::1".to_owned(), None)));
-        for wrong in ["", ":1", "a:", "a:b", "[::1", "[::1]x", "::1", "a/b"] {
+        let long = "a".repeat(300);
+        let no_url = ["a..b", "[a:b]", "a:0", "-a", ".", &long];
+        let wrong = ["", ":1", "a:", "a:b", "[::1", "[::1]x", "::1", "a/b"];
+        for wrong in wrong.into_iter().chain(no_url) {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
     }

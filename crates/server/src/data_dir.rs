@@ -3,8 +3,8 @@
 //! Overwrites nothing. The directory and its secrets are readable by their owner alone.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use qpc_storage::{Key, Options, StorageError, Store};
@@ -55,18 +55,17 @@ impl DataDir {
     /// certificate's validity counts from `now_ms`, Unix milliseconds.
     ///
     /// # Errors
-    /// [`ServerError::Exists`] when any of the files is there, before anything is written; else
-    /// what the system, [`ServerError::Storage`] or [`ServerError::Transport`] say.
+    /// [`ServerError::Exists`] or [`ServerError::Unfinished`] when any of the files is there, before
+    /// anything is written; else what the system, [`ServerError::Storage`] or [`ServerError::Transport`] say.
     pub fn init(&self, hosts: &[String], now_ms: u64) -> Result<(), ServerError> {
-        for name in OWN_FILES {
-            let file = self.root.join(name);
-            if file.symlink_metadata().is_ok() {
-                return Err(ServerError::Exists(file));
-            }
+        if let Some(file) = self.own_file() {
+            let whole = self.is_initialised();
+            return Err(if whole { ServerError::Exists(file) } else { self.absent() });
         }
         let hosts: Vec<_> =
             hosts.iter().map(|host| config::Endpoint::parse(host)).collect::<Result<_, _>>()?;
         self.create_root()?;
+        self.refuse_shared()?;
         let mut key = Zeroizing::new([0; 32]);
         OsRng.fill_bytes(key.as_mut());
         Key::from_bytes(*key).write_new(&self.root.join(SERVER_KEY))?;
@@ -110,11 +109,38 @@ impl DataDir {
     }
 
     fn require(&self) -> Result<(), ServerError> {
-        if self.is_initialised() {
-            Ok(())
+        self.refuse_shared()?;
+        if self.is_initialised() { Ok(()) } else { Err(self.absent()) }
+    }
+
+    /// Why there is no server here.
+    fn absent(&self) -> ServerError {
+        let keys = [SERVER_KEY, KEY_FILE].iter().any(|name| self.root.join(name).exists());
+        if keys {
+            ServerError::Unfinished(self.root.clone())
         } else {
-            Err(ServerError::NotInitialised(self.root.clone()))
+            ServerError::NotInitialised(self.root.clone())
         }
+    }
+
+    fn own_file(&self) -> Option<PathBuf> {
+        let files = OWN_FILES.iter().map(|name| self.root.join(name));
+        files.into_iter().find(|file| file.symlink_metadata().is_ok())
+    }
+
+    /// Refuses a directory in which anybody may put files, such as another `admin.sock`.
+    ///
+    /// # Errors
+    /// [`ServerError::System`] with `PermissionDenied`.
+    pub fn refuse_shared(&self) -> Result<(), ServerError> {
+        let shared =
+            fs::metadata(&self.root).is_ok_and(|root| root.permissions().mode() & 0o002 != 0);
+        if shared {
+            let why = "others may write there: run chmod o-w on it";
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, why);
+            return Err(ServerError::system(format!("using {}", self.root.display()))(error));
+        }
+        Ok(())
     }
 
     fn options(&self) -> Result<Options, ServerError> {
@@ -145,7 +171,7 @@ impl DataDir {
     }
 }
 
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;

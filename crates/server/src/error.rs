@@ -26,6 +26,13 @@ pub enum ServerError {
     /// The directory holds no server.
     #[error("{} holds no server; run `qpc-server init` for this directory first", .0.display())]
     NotInitialised(PathBuf),
+    /// The directory holds some files of a server, and no database.
+    #[error(
+        "{} has keys of a server, but no server.db; if an `init` was interrupted there, delete \
+         server.key, tls.key, tls.crt and config.toml and run it again; if the database was \
+         moved away, put it back", .0.display()
+    )]
+    Unfinished(PathBuf),
     /// `--dev` is for this machine alone.
     #[error("--dev listens on loopback only; give --listen 127.0.0.1:PORT or leave --dev out")]
     DevNotLoopback,

@@ -248,12 +248,17 @@ impl Node {
         Ok(self.auth.authorize(&auth_call(tx, call), &call.frame.token)?)
     }
 
-    /// Deletes some of what has outlived its use; called from time to time.
-    pub(crate) fn sweep(&self, tx: &Tx<'_>, now_ms: u64) -> Result<(), Refusal> {
-        store::sweep_answers(tx, now_ms.saturating_sub(ANSWERS_KEPT_MS), SWEEP_ROWS_MAX)?;
-        self.auth.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?;
-        self.delivery.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?;
-        Ok(())
+    /// Deletes some of what has outlived its use; called from time to time. Whether as much went
+    /// as one call deletes, so that another has work too.
+    pub(crate) fn sweep(&self, tx: &Tx<'_>, now_ms: u64) -> Result<bool, Refusal> {
+        let answers_until_ms = now_ms.saturating_sub(ANSWERS_KEPT_MS);
+        let swept = [
+            store::sweep_answers(tx, answers_until_ms, SWEEP_ROWS_MAX)?,
+            self.auth.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?,
+            self.delivery.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?,
+        ];
+        let full = usize::try_from(SWEEP_ROWS_MAX).unwrap_or(usize::MAX);
+        Ok(swept.iter().any(|rows| *rows >= full))
     }
 
     fn answer<R: RngCore + CryptoRng>(
@@ -329,4 +334,28 @@ fn unknown_method() -> Refusal {
 /// One body for every way of not being logged in, the same that the Authentication Service gives.
 fn unauthenticated() -> Refusal {
     qpc_auth::AuthError::Unauthenticated.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qpc_storage::{Durability, Key, Options};
+    use rand_core::OsRng;
+
+    #[test]
+    fn a_sweep_that_leaves_work_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(Key::from_bytes([1; 32]), schemas());
+        let options = options.with_durability(Durability::Process);
+        let mut store = Store::open(&dir.path().join("server.db"), &options).unwrap();
+        let node = Node::open(&mut store, Policy::default(), &mut OsRng).unwrap();
+        let swept = store.transact(|tx| {
+            for _ in 0..SWEEP_ROWS_MAX + 1 {
+                node.create_invite(tx, 1_000, &mut OsRng).unwrap();
+            }
+            let sweep = || node.sweep(tx, u64::MAX / 4).unwrap();
+            Ok::<_, sql::Error>([sweep(), sweep()])
+        });
+        assert!(matches!(swept.unwrap(), Outcome::Done([true, false])));
+    }
 }

@@ -13,7 +13,7 @@ use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_storage::Store;
 use qpc_transport::{Connection, Incoming, Listener};
 use rand_core::OsRng;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     clock: Clock,
     stopping: watch::Sender<bool>,
+    /// A sweep left work for another.
+    sweep_on: Arc<Notify>,
 }
 
 impl Shared {
@@ -123,6 +125,7 @@ impl Server {
             limits: settings.limits,
             clock: settings.clock,
             stopping: watch::Sender::new(false),
+            sweep_on: Arc::default(),
         });
         Ok(Self { shared, thread })
     }
@@ -149,6 +152,7 @@ impl Server {
                 },
                 Some(_) = sessions.join_next() => {}
                 _ = sweep.tick() => self.sweep(),
+                () = self.shared.sweep_on.notified() => self.sweep(),
                 () = &mut until => break,
                 () = &mut failed => {
                     tracing::error!("the writer has ended; stopping");
@@ -233,8 +237,14 @@ impl Server {
     fn sweep(&self) {
         let node = Arc::clone(&self.shared.node);
         let now_ms = self.shared.now_ms();
+        let sweep_on = Arc::clone(&self.shared.sweep_on);
         let task: Task = Box::new(move |tx, mut rng| match node.sweep(tx, now_ms) {
-            Ok(()) => Ok(Outputs::reply(Bytes::new())),
+            Ok(more) => {
+                if more {
+                    sweep_on.notify_one();
+                }
+                Ok(Outputs::reply(Bytes::new()))
+            }
             Err(refusal) => Err(Refused::new(refusal, &mut rng)),
         });
         self.shared.writer.offer(Work::Task(task));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use qpc_proto::ErrorCode;
 use qpc_transport::{Connection, FrameReceiver, FrameSender};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::server::Shared;
@@ -21,9 +22,19 @@ const STREAMS_MAX: usize = 64;
 /// The same before `Login`, so that strangers hold little memory.
 const STREAMS_BEFORE_LOGIN_MAX: usize = 4;
 
+/// Large requests of one connection that arrive at one time.
+const LARGE_FRAMES_MAX: usize = 4;
+/// Answers to reads, pages among them, that one connection holds until its client takes them.
+const PAGES_MAX: usize = 4;
+
 /// Serves a connection until it ends or the server stops.
 pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
-    let session = Arc::new(Session { peer: PeerState::new(connection.binding()), shared });
+    let session = Arc::new(Session {
+        peer: PeerState::new(connection.binding()),
+        shared,
+        large_frames: Semaphore::new(LARGE_FRAMES_MAX),
+        pages: Semaphore::new(PAGES_MAX),
+    });
     let mut streams = JoinSet::new();
     let end = session.accept(&connection, &mut streams).await;
     if end == End::Stopping {
@@ -60,6 +71,9 @@ enum End {
 pub(crate) struct Session {
     pub(crate) peer: PeerState,
     pub(crate) shared: Arc<Shared>,
+    /// Never closed, as is `pages`.
+    pub(crate) large_frames: Semaphore,
+    pub(crate) pages: Semaphore,
 }
 
 impl Session {

@@ -1,8 +1,6 @@
 //! One seeded run: random commands and faults for a while, then peace, then the invariants.
 
 use anyhow::{Context as _, Result};
-use qpc_client::ClientError;
-use qpc_client::machine::{Input, Machine, Step};
 use qpc_client::view::ChannelStatus;
 use qpc_proto::ChannelId;
 
@@ -175,9 +173,6 @@ fn command(world: &mut World, index: usize) -> Result<()> {
 
 fn write(world: &mut World, index: usize, channel: ChannelId) -> Result<String> {
     let number = world.written.len();
-    let text = format!("text {number} of {index}");
-    let sent = text.clone();
-    world.user(index, move |m, s| m.queue(s, &channel, &sent).map(drop))?;
-    world.written.insert(text, (index, channel));
+    world.write(index, (&channel, &format!("text {number} of {index}")))?;
     Ok(format!("{index} writes {number}"))
 }

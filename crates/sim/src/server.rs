@@ -43,4 +43,10 @@ impl SimServer {
         let (store, node) = self.running.as_mut().context("the server is down")?;
         Ok(node.apply(store, calls, rng)?)
     }
+
+    /// This life of the database.
+    pub(crate) fn incarnation(&self) -> Result<qpc_proto::Incarnation> {
+        let (_, node) = self.running.as_ref().context("the server is down")?;
+        Ok(node.incarnation())
+    }
 }

@@ -94,6 +94,14 @@ impl World {
         self.clients.get_mut(index).context("no such client")
     }
 
+    /// This life of the server's database: what its hash chains are bound to.
+    ///
+    /// # Errors
+    /// When the server is down.
+    pub fn incarnation(&self) -> Result<qpc_proto::Incarnation> {
+        self.server.incarnation()
+    }
+
     /// Opens the server's database again, as after a crash; every connection is lost.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
+use qpc_client::ClientError;
 use serde::Serialize;
 
 use super::Place;
@@ -41,7 +42,14 @@ pub(super) async fn run(
     if extent.wipe && !extent.yes {
         confirm(place, output)?;
     }
-    let mut session = place.open().await?;
+    let mut session = match place.open().await {
+        // A registration that was never finished: there is no session to end.
+        Err(CliError::Client(ClientError::NoAccount)) if extent.wipe => {
+            home.wipe()?;
+            return output.records(&[LoggedOut { logged_out: false, wiped: true }]);
+        }
+        opened => opened?,
+    };
     let client = session.client();
     let told = session.answer(ANSWER, client.logout()).await;
     // The lock goes with the last handle.

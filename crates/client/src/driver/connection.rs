@@ -29,6 +29,9 @@ use crate::machine::{Failure, Input, Outgoing};
 const TICK: Duration = Duration::from_secs(1);
 /// An access token is refreshed this long before it ends, in milliseconds.
 const REFRESH_MS: u64 = 60_000;
+/// How long the connection itself waits for an answer, which holds up all else on it. A server that
+/// keeps the connection alive and does not answer is given up.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Requests on their way to the ordered stream.
 const ORDERED_MAX: usize = 64;
 
@@ -126,7 +129,7 @@ impl Driver {
         let connection = connect(&self.url, limits).await?;
         let proof = self.keys.prove(&connection.binding(), &self.device, Purpose::Login);
         let login = Request::Login(Login { device: self.device, proof });
-        let answer = call(&connection, (&Token::NONE, RequestId::ZERO), &login).await?;
+        let answer = in_time(call(&connection, (&Token::NONE, RequestId::ZERO), &login)).await?;
         let Response::Tokens(tokens) = answer else {
             return Err(ClientError::Alarm("it answered the login oddly".into()));
         };
@@ -165,7 +168,7 @@ impl Driver {
                     let stop = *self.stop.borrow();
                     if stop == Stop::Logout {
                         let token = (&session.token, RequestId::ZERO);
-                        call(&session.connection, token, &Request::Logout).await?;
+                        in_time(call(&session.connection, token, &Request::Logout)).await?;
                     }
                     if stopped.is_err() || stop != Stop::No { return Ok(()) }
                 }
@@ -180,6 +183,12 @@ impl Driver {
     ) -> Result<(), ClientError> {
         self.host.step(Input::Answer(outgoing.work, settle(result)?)).await
     }
+}
+
+async fn in_time(
+    call: impl Future<Output = Result<Response, ClientError>>,
+) -> Result<Response, ClientError> {
+    tokio::time::timeout(ANSWER, call).await.map_err(|_| TransportError::Timeout)?
 }
 
 fn refresh_at(tokens: &LoginAnswer) -> u64 {
@@ -250,7 +259,8 @@ impl Session {
             return Ok(());
         }
         let request = Request::Refresh(self.refresh.clone());
-        let answer = call(&self.connection, (&self.token, RequestId::ZERO), &request).await?;
+        let token = (&self.token, RequestId::ZERO);
+        let answer = in_time(call(&self.connection, token, &request)).await?;
         let Response::Tokens(tokens) = answer else {
             return Err(ClientError::Alarm("it answered the refresh oddly".into()));
         };

@@ -1,8 +1,8 @@
 //! What the server's answers mean. A refusal for good is shown; one that may pass makes the work
 //! wait.
 
-use qpc_proto::message::{Accepted, ChannelState, Identity, Response};
-use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorCode, ErrorDetail};
+use qpc_proto::message::{Accepted, ChannelKind, ChannelState, Identity, Page, Response};
+use qpc_proto::{AccountId, ChannelId, Digest, ErrorBody, ErrorCode, ErrorDetail};
 
 use super::store::{IntentKind, IntentRow, IntentState, Status};
 use super::{Failure, Machine, Step, Work};
@@ -41,7 +41,7 @@ impl Machine {
             (Work::Claim(intent, account), Response::Claims(claims)) => {
                 self.claimed(step, (intent, account), &claims)
             }
-            (Work::Fetch(_), Response::Page(page)) => self.page(step, page),
+            (Work::Fetch(channel), Response::Page(page)) => self.fetched(step, (channel, page)),
             (Work::Commit(channel), Response::Accepted(accepted)) => {
                 self.committed(step, (&channel, &accepted))
             }
@@ -64,6 +64,24 @@ impl Machine {
         }
     }
 
+    /// A page that was asked for; one that brings nothing on is not asked for again at once.
+    fn fetched(
+        &mut self,
+        step: &mut Step<'_>,
+        (channel, page): (ChannelId, Page),
+    ) -> Result<(), ClientError> {
+        let cursor = |step: &Step<'_>| -> Result<_, ClientError> {
+            Ok(step.db.channel(&channel)?.map(|row| row.cursor))
+        };
+        let before = cursor(step)?;
+        self.page(step, page)?;
+        let work = Work::Fetch(channel);
+        if cursor(step)? == before && !self.paused(&work, step.now_ms) {
+            self.pause(step, (work, None));
+        }
+        Ok(())
+    }
+
     fn note_acked(&mut self) {
         for cursor in std::mem::take(&mut self.acking) {
             self.acked.insert(cursor.channel, cursor.seq);
@@ -76,9 +94,16 @@ impl Machine {
         step: &mut Step<'_>,
         channels: &[ChannelState],
     ) -> Result<(), ClientError> {
+        self.compared = true;
         let asked = std::mem::take(&mut self.listing);
+        self.compared = true;
         for mut row in step.db.channels()? {
-            let Some(state) = channels.iter().find(|state| state.channel == row.channel) else {
+            // A channel may have the id of an inbox: whoever makes it chooses.
+            let inbox = |kind| kind == ChannelKind::Inbox;
+            let same = |state: &&ChannelState| {
+                state.channel == row.channel && inbox(state.kind) == inbox(row.kind)
+            };
+            let Some(state) = channels.iter().find(same) else {
                 if row.status.reads() && asked.contains(&row.channel) {
                     row.status = Status::NeedsRepair;
                     row.reason = Some("the server does not know this channel".to_owned());
@@ -244,6 +269,13 @@ impl Machine {
         };
         if body.code == ErrorCode::GapExpired && first > row.cursor {
             let count = first.saturating_sub(row.cursor).saturating_sub(1);
+            if row.kind == ChannelKind::Inbox {
+                // Nothing in it builds on what is lost: it is read on where it begins now.
+                (row.cursor, row.head) = (first.saturating_sub(1), Digest::ZERO);
+                step.db.put_channel(&row)?;
+                let text = format!("{count} invitations expired before this device read them");
+                return self.alarm(step, Some((row.channel, first)), text);
+            }
             row.status = Status::NeedsRepair;
             row.reason = Some(format!("{count} messages expired before this device read them"));
         } else {

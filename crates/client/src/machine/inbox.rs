@@ -10,7 +10,7 @@ use qpc_proto::aad::Aad;
 use qpc_proto::chain::{Link, Log};
 use qpc_proto::content::{Body, Content};
 use qpc_proto::message::{ChannelKind, DeviceRef, Entry, EntryKind, Page, inbox_channel};
-use qpc_proto::{AccountId, DeviceId};
+use qpc_proto::{AccountId, DeviceId, Digest};
 
 use super::store::{ChannelRow, KeptEntry, MessageRow, State, Status};
 use super::{Machine, Step, Work};
@@ -46,7 +46,8 @@ impl Machine {
             if entry.seq <= row.cursor {
                 continue;
             }
-            if entry.seq != row.cursor.saturating_add(1) || !row.status.reads() {
+            let next = entry.seq == row.cursor.saturating_add(1);
+            if !next || !row.status.reads() || !self.compared {
                 break;
             }
             if !self.read(step, &mut row, entry)? {
@@ -70,11 +71,19 @@ impl Machine {
     ) -> Result<bool, ClientError> {
         let Some(incarnation) = self.profile.incarnation else { return Ok(false) };
         let log = Log { incarnation, channel: row.channel };
-        if log.next(&row.head, &Link::of(entry)) != entry.head {
+        // Where an inbox lost its front, the first entry that is left is taken as it is.
+        let resumed = row.cursor > 0 && row.head == Digest::ZERO;
+        if !resumed && log.next(&row.head, &Link::of(entry)) != entry.head {
             row.status = Status::Alarm;
             row.reason = Some(format!("the server's log breaks its own chain at {}", entry.seq));
             self.alarm(step, Some((row.channel, entry.seq)), "the log breaks its chain".into())?;
             return Ok(false);
+        }
+        if row.status == Status::Held {
+            // Who joined provisionally still is.
+            let provisional = row.inviter.is_some();
+            row.status = if provisional { Status::Unconfirmed } else { Status::Active };
+            row.reason = None;
         }
         let progress = match (row.kind, entry.kind) {
             (ChannelKind::Inbox, EntryKind::Welcome) => self.welcome(step, entry)?,
@@ -88,16 +97,16 @@ impl Machine {
         };
         match progress {
             Progress::Advance => {
-                if row.status == Status::Held {
-                    (row.status, row.reason) = (Status::Active, None);
-                }
                 (row.cursor, row.head) = (entry.seq, entry.head);
                 step.db.note_head(&row.channel, (entry.seq, &entry.head))?;
                 self.pauses.remove(&Work::Fetch(row.channel));
                 Ok(true)
             }
             Progress::Hold(reason) => {
-                row.status = Status::Held;
+                // A leaver stays one, and an alarm is not taken back.
+                if matches!(row.status, Status::Active | Status::Unconfirmed | Status::Creating) {
+                    row.status = Status::Held;
+                }
                 row.reason = Some(reason);
                 self.pause(step, (Work::Fetch(row.channel), None));
                 Ok(false)
@@ -244,14 +253,13 @@ impl Machine {
             if !told {
                 self.show_own(step, id)?;
             }
-            return Ok(true);
         }
         if let Some(id) = step.db.misplaced(&row.channel, entry.seq)? {
             step.db.unaccept(id)?;
             let text = "the server gave this place to a message of mine, but shows another";
             self.alarm(step, Some((row.channel, entry.seq)), text.to_owned())?;
         }
-        Ok(false)
+        Ok(found.is_some())
     }
 
     /// Says that an own message changed its state.
@@ -307,6 +315,11 @@ impl Machine {
             return Ok(Progress::Advance);
         }
         let device = statement.certificate.device();
+        let members = self.engine.view(step.db.0, &row.group)?.members;
+        if !members.iter().any(|leaf| leaf.is_of(&statement.certificate)) {
+            // A device that is out, or never was in, speaks for nobody here.
+            return Ok(Progress::Advance);
+        }
         match statement.body {
             StatementBody::Leave => {
                 let standing = (&device.account, entry.seq, entry.payload.as_ref());

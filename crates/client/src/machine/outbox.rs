@@ -23,7 +23,10 @@ impl Machine {
         row: &ChannelRow,
         may_seal: bool,
     ) -> Result<Option<Request>, ClientError> {
-        let pending = step.db.outbox(&row.channel, BATCH_MAX)?;
+        // Who seals many again and again spends generations that others cannot skip.
+        let overtaken = self.overtaken.get(&row.channel).copied().unwrap_or(0);
+        let most = BATCH_MAX.checked_shr(overtaken).unwrap_or(0).max(1);
+        let pending = step.db.outbox(&row.channel, most)?;
         // What is sealed goes first, wherever it stands: it may be at the server already, and
         // sealing it anew would send it twice.
         let mut rows: Vec<OutboxRow> =
@@ -117,6 +120,8 @@ impl Machine {
                 if let Some(ErrorDetail::LastCommit(seq)) = refusal.detail {
                     row.known_head = row.known_head.max(seq);
                 }
+                let count = self.overtaken.entry(*channel).or_default();
+                *count = count.saturating_add(1);
                 for id in rest {
                     step.db.unseal(*id)?;
                 }
@@ -131,6 +136,7 @@ impl Machine {
             }
         } else {
             self.pauses.remove(&Work::Outbox(*channel));
+            self.overtaken.remove(channel);
         }
         Ok(step.db.put_channel(&row)?)
     }

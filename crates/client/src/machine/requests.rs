@@ -113,13 +113,14 @@ impl Machine {
         row: &ChannelRow,
     ) -> Result<(), ClientError> {
         let fetch = Work::Fetch(row.channel);
-        if row.status.reads() && !row.in_step() && self.is_due(&fetch, step.now_ms) {
+        let behind = row.status.reads() && !row.in_step() && self.compared;
+        if behind && self.is_due(&fetch, step.now_ms) {
             let request =
                 Request::Fetch(Fetch { channel: row.channel, after_seq: row.cursor, bytes_max: 0 });
             let request_id = RequestId::ZERO;
             self.send(out, Outgoing { work: fetch, request_id, request });
         }
-        let quiet = row.quiet_until_ms > step.now_ms || !row.in_step();
+        let quiet = row.quiet_until_ms > step.now_ms || !row.in_step() || !self.compared;
         let commit = self.commit_request(step, (row, quiet), out)?;
         let work = Work::Outbox(row.channel);
         if self.is_due(&work, step.now_ms) {

@@ -15,7 +15,7 @@ use qpc_proto::roster::{Role, RosterChange};
 use qpc_storage::Tx;
 
 use super::message::private_message;
-use super::{Engine, MlsGroupId, leaf_certificate, members, verified_certificate};
+use super::{Engine, MemberLeaf, MlsGroupId, leaf_certificate, members, verified_certificate};
 use crate::context::{ChannelContext, POLICY_VERSION};
 use crate::error::MlsError;
 use crate::verdict::{Applied, Declined, Unjudged, Verdict, VoidReason, classify, lives};
@@ -151,8 +151,10 @@ fn check(
         return Err(VoidReason::Roster.into());
     }
     check_context(&before, &after)?;
-    check_roles(&before, (committer, before != after), (&change, entry.statements))?;
-    check_result(group, &after, &change)?;
+    let members = members(group).map_err(Stop::Error)?;
+    check_roles(&before, (committer, before != after), (&change, entry.statements), &members)?;
+    check_policy(&after)?;
+    check_result(&members, &after, &change)?;
     Ok(Applied {
         committer: committer.device(),
         self_removed: staged.self_removed(),
@@ -238,11 +240,17 @@ pub(super) fn role_changes(
         .collect()
 }
 
-/// Channel and kind never change; only a known policy can be judged.
+/// Channel and kind never change.
 fn check_context(before: &ChannelContext, after: &ChannelContext) -> Result<(), Stop> {
     if before.channel != after.channel || before.kind != after.kind {
         return Err(VoidReason::Kind.into());
     }
+    Ok(())
+}
+
+/// Only a known policy can be judged. That an admin alone changes it is true in every version, and
+/// so is checked before: else any member could stop all readers.
+fn check_policy(after: &ChannelContext) -> Result<(), Stop> {
     if after.policy_version != POLICY_VERSION {
         return Err(Stop::Declined(Declined::Unjudged(Unjudged::Local)));
     }
@@ -250,11 +258,12 @@ fn check_context(before: &ChannelContext, after: &ChannelContext) -> Result<(), 
 }
 
 /// Who may do what: context and roles an admin; adds an admin or a sibling; removals an admin, a
-/// sibling, or anyone for an account whose signed leave the Commit carries.
+/// sibling, or anyone for an account whose leave the Commit carries, signed by a device that is in.
 fn check_roles(
     before: &ChannelContext,
     (committer, context_changes): (&Certificate, bool),
     (change, statements): (&RosterChange, &[Bytes]),
+    members: &[MemberLeaf],
 ) -> Result<(), Stop> {
     let own = committer.device().account;
     if before.role(&own) == Role::Admin {
@@ -264,7 +273,10 @@ fn check_roles(
     for bytes in statements {
         let statement = Statement::verify(bytes).map_err(|_| VoidReason::Signature)?;
         match statement.body {
-            StatementBody::Leave if statement.channel == before.channel => {
+            StatementBody::Leave
+                if statement.channel == before.channel
+                    && members.iter().any(|leaf| leaf.is_of(&statement.certificate)) =>
+            {
                 leavers.insert(statement.certificate.device().account);
             }
             StatementBody::Leave => return Err(VoidReason::Role.into()),
@@ -280,15 +292,12 @@ fn check_roles(
 
 /// No device twice; a direct channel keeps its two accounts.
 fn check_result(
-    group: &MlsGroup,
+    members: &[MemberLeaf],
     after: &ChannelContext,
     change: &RosterChange,
 ) -> Result<(), Stop> {
-    let before: BTreeSet<DeviceRef> = members(group)
-        .map_err(Stop::Error)?
-        .iter()
-        .map(|member| member.certificate.device())
-        .collect();
+    let before: BTreeSet<DeviceRef> =
+        members.iter().map(|member| member.certificate.device()).collect();
     let mut devices: BTreeSet<_> = before.difference(&change.removes).copied().collect();
     for device in &change.adds {
         if !devices.insert(*device) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
-    KeyPackage, MlsMessageBodyIn, MlsMessageIn, StagedWelcome, tls_codec::Serialize as _,
+    GroupId, KeyPackage, MlsMessageBodyIn, MlsMessageIn, StagedWelcome, tls_codec::Serialize as _,
 };
 use openmls_traits::OpenMlsProvider as _;
 use qpc_credential::Certificate;
@@ -98,6 +98,7 @@ impl Engine {
                     .replace_old_group()
                     .build()
                     .map_err(join_error)?;
+            self.check_group_id(tx, staged.group_context().group_id(), pointer)?;
             let inviter = inviter(&staged)?;
             let group = staged.into_group(&provider).map_err(join_error)?;
             for member in group.members() {
@@ -121,6 +122,26 @@ impl Engine {
                 },
             })
         })
+    }
+
+    /// Whoever makes a group chooses its id: one that another channel's group has here would
+    /// overwrite that group's keys.
+    fn check_group_id(
+        &self,
+        tx: &Tx<'_>,
+        id: &GroupId,
+        pointer: &WelcomePointer,
+    ) -> Result<(), MlsError> {
+        let id = MlsGroupId::try_from(id.as_slice())
+            .map_err(|_| MlsError::Refused("the group id has a wrong length"))?;
+        let same = match self.load(tx, &id) {
+            Ok(old) => {
+                ChannelContext::from_extensions(old.extensions())?.channel == pointer.channel
+            }
+            Err(MlsError::UnknownGroup) => true,
+            Err(error) => return Err(error),
+        };
+        same.then_some(()).ok_or(MlsError::Refused("the group id is that of another channel"))
     }
 }
 

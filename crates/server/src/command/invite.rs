@@ -16,6 +16,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let dir = DataDir::new(&arguments.data_dir);
+    // Before whoever listens there is believed.
+    dir.refuse_shared()?;
     match admin::ask_for_invite(&dir.admin_socket())? {
         Some(url) => super::print(url),
         None => super::print(make(&dir)?),

@@ -4,13 +4,14 @@
 //! nothing that was accepted.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use qpc_proto::message::RegistrationMode;
 use qpc_server::admin::AdminSocket;
-use qpc_server::{Config, DataDir, Server, ServerError, Settings, clock};
+use qpc_server::{Config, DataDir, Server, ServerError, Settings, clock, config};
 use qpc_transport::Listener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     dev: bool,
     /// Log filter instead of the configuration's, such as `debug` or `info,qpc_server=debug`.
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = log_filter)]
     log: Option<String>,
 }
 
@@ -62,6 +63,10 @@ fn configure(arguments: &Arguments, dir: &DataDir) -> Result<Config, ServerError
     Ok(config)
 }
 
+fn log_filter(filter: &str) -> Result<String, String> {
+    config::check_log(filter).map(|()| filter.to_owned())
+}
+
 fn log_to_stderr(filter: &str) -> Result<()> {
     // OpenMLS logs an error for every hostile message, refinery an info for every start.
     let mut levels = EnvFilter::try_new(filter).context("the log filter is wrong")?;
@@ -70,6 +75,7 @@ fn log_to_stderr(filter: &str) -> Result<()> {
     }
     tracing_subscriber::fmt()
         .with_env_filter(levels)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .try_init()
         .map_err(|error| anyhow!("{error}"))

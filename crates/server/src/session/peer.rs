@@ -10,6 +10,10 @@ use tokio::sync::watch;
 
 use crate::node::{Outputs, Peer, PeerChange};
 
+/// Granted requests for which a connection without a device is given more time: a registration
+/// takes three.
+const PATIENT_REQUESTS_MAX: u64 = 16;
+
 /// The state of one connection's binding.
 pub(crate) struct PeerState {
     binding: ChannelBinding,
@@ -21,7 +25,7 @@ struct State {
     device: Option<DeviceRef>,
     /// The newest access token issued on this connection.
     token: Option<Token>,
-    /// Counts granted requests of a connection that has not logged in.
+    /// Counts granted requests of a connection that has not logged in, and changes of the rest.
     progress: u64,
 }
 
@@ -45,10 +49,14 @@ impl PeerState {
         self.state.borrow().token.clone().unwrap_or_else(|| given.clone())
     }
 
+    fn is_new(&self) -> bool {
+        self.state.borrow().progress < PATIENT_REQUESTS_MAX
+    }
+
     /// Takes over what an answer changes, before the answer leaves.
     pub(crate) fn settle(&self, outputs: &Outputs) {
         let quiet = outputs.peer_change.is_none() && outputs.issued.is_none();
-        let granted = matches!(outputs.frame, Frame::Reply(_));
+        let granted = matches!(outputs.frame, Frame::Reply(_)) && self.is_new();
         if quiet && (!granted || self.device().is_some()) {
             return;
         }
@@ -115,5 +123,19 @@ mod tests {
         peer.settle(&outputs(Some(PeerChange::Unbind), None));
         assert_eq!(peer.device(), None);
         assert_eq!(peer.newest_token(&given).as_bytes(), &[5; 32]);
+    }
+
+    #[test]
+    fn case_015_a_stranger_with_ever_more_requests_is_overdue_all_the_same() {
+        let peer = PeerState::new(ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] });
+        let mut changes = peer.state.subscribe();
+        let mut more_time = || {
+            peer.settle(&outputs(None, None));
+            let given = changes.has_changed().unwrap();
+            changes.mark_unchanged();
+            given
+        };
+        let given = (0..10 * PATIENT_REQUESTS_MAX).filter(|_| more_time()).count();
+        assert_eq!(u64::try_from(given).unwrap(), PATIENT_REQUESTS_MAX);
     }
 }

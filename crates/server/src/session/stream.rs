@@ -6,24 +6,25 @@
 
 use std::sync::Arc;
 
-use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::frame::{Frame, FrameError, RequestFrame};
 use qpc_proto::limits::FRAME_BYTES_MAX;
 use qpc_proto::message::Method;
 use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_transport::{FrameReceiver, FrameSender, TransportError};
 use rand_core::OsRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 
 use super::{Session, subscription};
-use crate::access::{Lane, lane};
+use crate::access::{Lane, body_bytes_max, lane};
 use crate::node::{Call, Outputs, Work};
 use crate::refusal::Refusal;
 use crate::writer;
 
 /// Requests of one stream that are taken but not answered.
 const IN_FLIGHT_MAX: usize = 64;
-/// Bytes of a frame before `Login`: room for the identity objects of `Register`.
-const STRANGERS_FRAME_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes of a frame that any stream may hold: room for the identity objects of `Register`. Before
+/// `Login` there are no larger ones, afterwards few at a time.
+const SMALL_FRAME_BYTES_MAX: usize = 64 * 1_024;
 /// Answers that leave in one write.
 const COALESCED_MAX: usize = 64;
 
@@ -44,7 +45,7 @@ enum Turn {
 /// Serves a stream until the client ends it, breaks the rules or the server stops.
 pub(super) async fn run(session: Arc<Session>, sender: FrameSender, receiver: FrameReceiver) {
     let (turns, queue) = mpsc::channel(IN_FLIGHT_MAX);
-    let answers = Answers { session: &session, sender, batch: Vec::new() };
+    let answers = Answers { session: &session, sender, batch: Vec::new(), page: None };
     let ((), written) = tokio::join!(take(&session, receiver, turns), answers.write(queue));
     if let Err(error) = written {
         tracing::debug!(%error, "a stream ended early");
@@ -62,6 +63,10 @@ async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sende
             () = turns.closed() => return,
             () = &mut stopping, if !following => return,
         };
+        let (frame, room) = match frame {
+            Ok((frame, room)) => (Ok(frame), room),
+            Err(error) => (Err(error), None),
+        };
         let turn = match frame {
             Ok(Some(_)) if following => Turn::Reset(ErrorCode::InvalidArgument),
             Ok(Some(Frame::Request(frame))) => begin(session, frame).await,
@@ -76,6 +81,8 @@ async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sende
             // Reset or closed: nobody waits for an answer.
             Err(_) => return,
         };
+        // From here on a large request is counted where it is queued.
+        drop(room);
         let end = match &turn {
             Turn::Last(_) => Some(ErrorCode::InvalidArgument),
             Turn::Reset(code) => Some(*code),
@@ -96,19 +103,33 @@ async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sende
     }
 }
 
-/// The next frame, if it is whole in time from its first byte on (with a quarter of tolerance).
-async fn next(
-    session: &Session,
+/// The next frame, with the room that a large one takes.
+async fn next<'a>(
+    session: &'a Session,
     receiver: &mut FrameReceiver,
     following: bool,
-) -> Result<Option<Frame>, TransportError> {
+) -> Result<(Option<Frame>, Option<SemaphorePermit<'a>>), TransportError> {
     if following {
         // Nothing may come, so nothing needs room or time.
         receiver.limit_frames(0);
-        return receiver.next().await;
+        return Ok((receiver.next().await?, None));
     }
-    let known = session.peer.device().is_some();
-    receiver.limit_frames(if known { FRAME_BYTES_MAX } else { STRANGERS_FRAME_BYTES_MAX });
+    receiver.limit_frames(SMALL_FRAME_BYTES_MAX);
+    match in_time(session, receiver).await {
+        Err(TransportError::Frame(FrameError::TooLarge)) if session.peer.device().is_some() => {}
+        small => return Ok((small?, None)),
+    }
+    // The bytes so far are kept; whether the header asks for too much is seen again.
+    let room = session.large_frames.acquire().await.ok();
+    receiver.limit_frames(FRAME_BYTES_MAX);
+    Ok((in_time(session, receiver).await?, room))
+}
+
+/// The next frame, if it is whole in time from its first byte on (with a quarter of tolerance).
+async fn in_time(
+    session: &Session,
+    receiver: &mut FrameReceiver,
+) -> Result<Option<Frame>, TransportError> {
     let quarter = session.shared.limits.frame_timeout / 4;
     let mut quarters = 0;
     while quarters <= 4 {
@@ -127,8 +148,13 @@ async fn begin(session: &Session, frame: RequestFrame) -> Turn {
         let text = "this server has no such method";
         return Turn::Last(ErrorBody::new(ErrorCode::UnknownMethod, text).into());
     };
+    let lane = lane(method);
+    if frame.body.len() > body_bytes_max(lane) {
+        let text = "no such request has that many bytes";
+        return Turn::Last(ErrorBody::new(ErrorCode::FrameTooLarge, text).into());
+    }
     let call = Call { frame, peer: session.peer.peer(), now_ms: session.shared.now_ms() };
-    match lane(method) {
+    match lane {
         Lane::Write => match session.shared.writer.submit(Work::Call(call)).await {
             Ok(answer) => Turn::Written(answer),
             Err(refusal) => Turn::Last(refusal),
@@ -143,6 +169,8 @@ struct Answers<'a> {
     session: &'a Session,
     sender: FrameSender,
     batch: Vec<Frame>,
+    /// Held while the batch has the answer to a read.
+    page: Option<SemaphorePermit<'a>>,
 }
 
 impl Answers<'_> {
@@ -193,6 +221,7 @@ impl Answers<'_> {
 
     async fn read(&mut self, mut call: Call) -> Result<(), TransportError> {
         self.flush().await?;
+        self.page = self.session.pages.acquire().await.ok();
         // What was answered before it may have bound the connection.
         call.peer = self.session.peer.peer();
         let node = Arc::clone(&self.session.shared.node);
@@ -238,6 +267,7 @@ impl Answers<'_> {
         if !self.batch.is_empty() {
             self.sender.send_all(&self.batch).await?;
             self.batch.clear();
+            self.page = None;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use qpc_proto::{ChannelId, ErrorBody, ErrorCode};
 use qpc_storage::Tx;
 use qpc_transport::{FrameSender, TransportError};
 use rand_core::{OsRng, RngCore as _};
+use tokio::sync::SemaphorePermit;
 
 use super::Session;
 use crate::node::{Call, Node};
@@ -53,7 +54,10 @@ pub(super) async fn run(
             () = &mut stopping => return Ok(shutting_down()),
         };
         match step {
-            Ok(Some(page)) => sender.send(&Frame::Item(Response::Page(page).encode())).await?,
+            Ok(Some((page, _room))) => {
+                let item = Frame::Item(Response::Page(page).encode());
+                sender.send(&item).await?;
+            }
             Ok(None) => {}
             Err(refusal) => return Ok(refusal),
         }
@@ -96,11 +100,16 @@ struct Subscription<'a> {
     due: VecDeque<ChannelId>,
 }
 
-impl Subscription<'_> {
-    /// The next page to send; `None` when there was nothing after all.
-    async fn step(&mut self) -> Result<Option<Page>, Refusal> {
-        let Some(channel) = self.due.pop_front() else {
+impl<'a> Subscription<'a> {
+    /// The next page to send, with its room; `None` when there was nothing after all.
+    async fn step(&mut self) -> Result<Option<(Page, Option<SemaphorePermit<'a>>)>, Refusal> {
+        if self.due.is_empty() {
             return self.wait().await.map(|()| None);
+        }
+        let session = self.session;
+        let room = session.pages.acquire().await.ok();
+        let Some(channel) = self.due.pop_front() else {
+            return Ok(None);
         };
         let fetch = Fetch {
             channel,
@@ -119,7 +128,7 @@ impl Subscription<'_> {
             }
         }
         let first = !std::mem::replace(&mut at.shown, true);
-        Ok((first || last.is_some()).then_some(page))
+        Ok((first || last.is_some()).then_some((page, room)))
     }
 
     /// Waits for growth; checks the token when there was none for a while.

@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod greed;
 mod idempotence;
 mod program;
 mod quic;

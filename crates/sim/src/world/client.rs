@@ -174,6 +174,38 @@ impl World {
         self.client(index)?.reopen()
     }
 
+    /// Copies a client's file, as a backup tool would; it is offline then.
+    ///
+    /// # Errors
+    /// When the file cannot be copied or opened.
+    pub fn back_up(&mut self, index: usize) -> Result<()> {
+        let client = self.client(index)?;
+        (client.core, client.link) = (None, None);
+        std::fs::copy(&client.path, client.path.with_extension("copy"))?;
+        client.reopen()
+    }
+
+    /// Puts the copy back in place of the file; the client is offline then.
+    ///
+    /// # Errors
+    /// When there is no copy, or it cannot be opened.
+    pub fn restore(&mut self, index: usize) -> Result<()> {
+        let client = self.client(index)?;
+        (client.core, client.link) = (None, None);
+        std::fs::copy(client.path.with_extension("copy"), &client.path)?;
+        client.reopen()
+    }
+
+    /// Writes a message, which the invariants follow to its end. Texts must differ.
+    ///
+    /// # Errors
+    /// When the channel takes none.
+    pub fn write(&mut self, index: usize, (channel, text): (&ChannelId, &str)) -> Result<()> {
+        self.user(index, |machine, step| machine.queue(step, channel, text).map(drop))?;
+        self.written.insert(text.to_owned(), (index, *channel));
+        Ok(())
+    }
+
     /// The account of a client.
     ///
     /// # Errors

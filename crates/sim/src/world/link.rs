@@ -8,6 +8,7 @@ use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Fetch, Method, Request, Response};
 use qpc_proto::{ChannelId, RequestId, Token};
 use qpc_server::{Call, Outputs, Peer, PeerChange};
+use rand_core::RngCore as _;
 
 use super::World;
 use super::client::{Down, Link, decode, frame};
@@ -81,26 +82,49 @@ impl World {
                 .collect();
             let pick = self.below(ready.len());
             let Some(index) = ready.get(pick).copied() else { break };
-            let Some(next) = self.take_up(index)? else { break };
-            batch.push(next);
+            let choice = self.below(1 << 16);
+            let link = self.client(index)?.link.as_mut().context("no link")?;
+            let Some(outgoing) = link.next_up(choice) else { break };
+            batch.push(sent(index, outgoing, link));
         }
         self.serve(batch, (twice, lose))
     }
 
-    /// Delivers the first request of one client, and loses its answer with the connection if asked.
+    /// Delivers a client's first request of a method, and loses its answer with the connection if
+    /// asked. False when there is none.
     ///
     /// # Errors
     /// When a step failed, or there is no such client.
-    pub fn deliver_up_of(&mut self, index: usize, lose: bool) -> Result<bool> {
-        let batch = self.take_up(index)?.into_iter().collect();
+    pub fn deliver(&mut self, index: usize, (method, lose): (Method, bool)) -> Result<bool> {
+        let Some(link) = self.client(index)?.link.as_mut() else { return Ok(false) };
+        let at = link.up.iter().position(|outgoing| outgoing.request.method() == method);
+        let Some(outgoing) = at.and_then(|at| link.up.remove(at)) else { return Ok(false) };
+        let batch = vec![sent(index, outgoing, link)];
         self.serve(batch, (false, lose))
     }
 
-    fn take_up(&mut self, index: usize) -> Result<Option<Sent>> {
-        let Some(link) = self.client(index)?.link.as_mut() else { return Ok(None) };
-        let Some(outgoing) = link.up.pop_front() else { return Ok(None) };
-        let (frame, peer) = (frame(&outgoing, &link.token), link.peer);
-        Ok(Some((index, outgoing, frame, peer)))
+    /// Asks the server as a client's device, past its machine.
+    ///
+    /// # Errors
+    /// When the server refuses, or the client is offline.
+    pub fn ask(&mut self, index: usize, request: &Request) -> Result<Response> {
+        let mut id = RequestId::ZERO;
+        if request.method().takes_request_id() {
+            self.rng.fill_bytes(&mut id.0);
+        }
+        let link = self.client(index)?.link.as_ref().context("offline")?;
+        let frame = RequestFrame {
+            method: request.method().as_u16(),
+            token: link.token.clone(),
+            request_id: id,
+            body: request.encode(),
+        };
+        let call = Call { frame, peer: link.peer, now_ms: self.now_ms };
+        let outputs = self.server.apply(vec![call], &mut self.rng)?;
+        match outputs.into_iter().next().context("no answer")?.frame {
+            Frame::Reply(body) => Ok(Response::decode(request.method(), body)?),
+            other => bail!("refused: {}", summary(&other)),
+        }
     }
 
     /// One group commit.
@@ -209,6 +233,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn sent(index: usize, outgoing: Outgoing, link: &Link) -> Sent {
+    let frame = frame(&outgoing, &link.token);
+    (index, outgoing, frame, link.peer)
 }
 
 fn summary(frame: &Frame) -> String {

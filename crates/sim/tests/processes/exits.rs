@@ -18,7 +18,9 @@ fn case_027_another_fingerprint_is_refused_by_name_at_registration_and_later() {
     assert!(refused.err.contains(seen) && refused.err.contains("operator"), "{refused:?}");
     assert_eq!(stranger.failure(&["whoami"]), (2, "NO_ACCOUNT".to_owned()), "nothing is left");
     // No flag goes round it, and the right address still works in the same home.
-    stranger.ok(&["register", "eve", "--server", &server.url]);
+    let whoami = stranger.json(&["register", "eve", "--server", &server.url]);
+    assert_eq!(whoami[0]["server"], server.url, "the wrong address is forgotten");
+    stranger.ok(&["group", "create", "Reached"]);
 }
 
 #[test]

@@ -132,6 +132,8 @@ impl Db<'_> {
             "SELECT * FROM (SELECT {COLUMNS} FROM message WHERE channel = ?1
              ORDER BY id DESC LIMIT ?2) ORDER BY id"
         );
+        // SQLite's integers are signed.
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.0.prepare_cached(&query)?.query_map(params![channel.0, limit], read)?.collect()
     }
 

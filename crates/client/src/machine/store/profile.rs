@@ -76,6 +76,11 @@ impl Db<'_> {
         Ok(())
     }
 
+    pub(crate) fn set_server(&self, server: &str) -> sql::Result<()> {
+        self.0.prepare_cached("UPDATE profile SET server = ?1")?.execute([server])?;
+        Ok(())
+    }
+
     pub(crate) fn set_registered(&self) -> sql::Result<()> {
         self.0.prepare_cached("UPDATE profile SET registered = 1")?.execute([])?;
         Ok(())

@@ -1,0 +1,18 @@
+//! The whole system in one thread: the real server node, real client machines and databases, and
+//! connections that break where a test says so. No network, no clock but the world's.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "Clippy excuses test functions, not the functions they share"
+)]
+
+mod commits;
+mod crashes;
+mod key_packages;
+mod lies;
+mod messages;
+mod support;

@@ -1,0 +1,150 @@
+//! Messages: lost and repeated answers, duplicates, stale seals, refusals.
+
+use qpc_client::machine::{Input, Work};
+use qpc_client::view::MessageState;
+use qpc_proto::message::{EnqueueAnswer, Method, Response};
+use qpc_proto::{ErrorBody, ErrorCode};
+
+use super::support::{
+    at_peace, channel, enqueues, group, history, in_step, inject, read_all, record, say, standing,
+    texts, until_sent, words, world,
+};
+
+#[test]
+fn case_100_an_own_message_comes_back_settled() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    say(&mut world, 0, (&group, "hello"));
+    until_sent(&mut world, 0, Method::Enqueue);
+    world.deliver(0, (Method::Enqueue, false)).unwrap();
+    read_all(&mut world, 0);
+    at_peace(&mut world);
+    let own: Vec<_> =
+        history(&mut world, 0, &group).into_iter().filter(|m| m.text == "hello").collect();
+    assert_eq!(own.len(), 1);
+    assert_eq!((own[0].state, own[0].own), (MessageState::Accepted, true));
+    assert_eq!(texts(&mut world, 1, &group), [(own[0].seq.unwrap(), "hello".to_owned())]);
+}
+
+#[test]
+fn case_138_a_lost_answer_is_repeated_with_the_same_place() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    let before = standing(&mut world, 1, &group).cursor;
+    say(&mut world, 0, (&group, "once"));
+    until_sent(&mut world, 0, Method::Enqueue);
+    let first = enqueues(&mut world, 0);
+    assert!(world.deliver(0, (Method::Enqueue, true)).unwrap());
+    // Before the log is read the same bytes go again under the same id.
+    world.connect(0).unwrap();
+    assert_eq!(enqueues(&mut world, 0), first);
+    at_peace(&mut world);
+    in_step(&mut world, &group, &[0, 1]);
+    assert_eq!(standing(&mut world, 1, &group).cursor, before + 1, "it is in the log once");
+    assert_eq!(words(&mut world, 1, &group), ["once"]);
+    assert_eq!(texts(&mut world, 0, &group), texts(&mut world, 1, &group));
+}
+
+#[test]
+fn case_108_a_duplicate_entry_or_page_is_shown_once() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    let pages = record(&mut world, 1);
+    for text in ["one", "two", "three"] {
+        say(&mut world, 0, (&group, text));
+        world.settle().unwrap();
+    }
+    let before = history(&mut world, 1, &group).len();
+    let stood = standing(&mut world, 1, &group);
+    let pages: Vec<_> = pages.lock().unwrap().clone();
+    assert!(pages.iter().any(|page| page.channel == group && !page.entries.is_empty()));
+    for page in pages.iter().chain(pages.iter().rev()) {
+        let mut twice = page.clone();
+        twice.entries.extend(page.entries.clone());
+        inject(&mut world, 1, Input::Page(twice));
+    }
+    assert_eq!(history(&mut world, 1, &group).len(), before);
+    assert_eq!(standing(&mut world, 1, &group), stood);
+    at_peace(&mut world);
+    assert_eq!(words(&mut world, 1, &group), ["one", "two", "three"]);
+}
+
+#[test]
+fn what_a_commit_overtakes_is_sealed_anew_in_its_order() {
+    let mut world = world(3);
+    let group = group(&mut world, &[1]);
+    for text in ["one", "two", "three"] {
+        say(&mut world, 1, (&group, text));
+    }
+    until_sent(&mut world, 1, Method::Enqueue);
+    let stale = enqueues(&mut world, 1);
+    super::support::add(&mut world, &group, &[2]);
+    until_sent(&mut world, 0, Method::Commit);
+    world.deliver(0, (Method::Commit, false)).unwrap();
+    // Now the sealed ones arrive, too late for their epoch.
+    world.deliver(1, (Method::Enqueue, false)).unwrap();
+    read_all(&mut world, 1);
+    at_peace(&mut world);
+    in_step(&mut world, &group, &[0, 1, 2]);
+    for index in [0, 1, 2] {
+        assert_eq!(words(&mut world, index, &group), ["one", "two", "three"], "{index}");
+    }
+    let entries: usize = stale.iter().map(|enqueue| enqueue.entries.len()).sum();
+    assert!(entries >= 1, "nothing was overtaken");
+}
+
+#[test]
+fn case_203_a_first_message_refused_for_good_does_not_block_the_rest() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.disconnect(0).unwrap();
+    for text in ["bad", "good", "better"] {
+        say(&mut world, 0, (&group, text));
+    }
+    world.connect(0).unwrap();
+    until_sent(&mut world, 0, Method::Enqueue);
+    let refusal = Some(ErrorBody::new(ErrorCode::InvalidArgument, "no"));
+    let answer = Response::Enqueued(EnqueueAnswer { accepted: Vec::new(), refusal });
+    inject(&mut world, 0, Input::Answer(Work::Outbox(group), Ok(answer)));
+    // What the machine had sent is lost: it never reached the server.
+    world.disconnect(0).unwrap();
+    at_peace(&mut world);
+    assert_eq!(words(&mut world, 1, &group), ["good", "better"]);
+    let refused: Vec<_> = history(&mut world, 0, &group)
+        .into_iter()
+        .filter(|message| message.state == MessageState::Refused)
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].text, "bad");
+    assert_eq!(refused[0].reason.as_deref(), Some("INVALID_ARGUMENT"));
+}
+
+#[test]
+fn case_202_what_was_queued_offline_goes_out_once_and_in_order_after_a_restart() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.disconnect(0).unwrap();
+    let expected: Vec<String> = (0..150).map(|n| format!("queued {n:03}")).collect();
+    for text in &expected {
+        say(&mut world, 0, (&group, text));
+    }
+    world.crash(0).unwrap();
+    assert_eq!(channel(&mut world, 0, &group).outbox, 150);
+    at_peace(&mut world);
+    assert_eq!(words(&mut world, 1, &group), expected);
+}
+
+#[test]
+fn a_server_that_restarts_loses_nothing_that_it_answered_for() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    for n in 0..5 {
+        say(&mut world, n % 2, (&group, &format!("before {n}")));
+        until_sent(&mut world, n % 2, Method::Enqueue);
+        world.deliver(n % 2, (Method::Enqueue, n == 3)).unwrap();
+        world.restart_server().unwrap();
+        world.settle().unwrap();
+    }
+    at_peace(&mut world);
+    assert_eq!(words(&mut world, 1, &group).len(), 5);
+}

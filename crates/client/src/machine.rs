@@ -174,8 +174,6 @@ pub struct Machine {
     acking: Vec<Cursor>,
     /// Channels that the server must know when it answers what is asked now.
     listing: BTreeSet<ChannelId>,
-    /// On this connection the server's list was compared: this file is no older copy.
-    compared: bool,
     /// Batches refused in a row because a Commit came first, by channel.
     overtaken: BTreeMap<ChannelId, u32>,
     list_due: bool,
@@ -224,7 +222,6 @@ impl Machine {
             acked: BTreeMap::new(),
             acking: Vec::new(),
             listing: BTreeSet::new(),
-            compared: false,
             overtaken: BTreeMap::new(),
             list_due: false,
             compared: false,
@@ -302,7 +299,7 @@ impl Machine {
     fn online(&mut self, step: &mut Step<'_>, answer: &LoginAnswer) -> Result<(), ClientError> {
         self.offline();
         self.online = true;
-        (self.caught_up, self.compared) = (false, false);
+        self.caught_up = false;
         (self.list_due, self.status_due) = (true, true);
         step.events.push(Event::Online);
         let known = self.profile.incarnation;

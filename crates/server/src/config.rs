@@ -204,8 +204,12 @@ impl Endpoint {
         }
         // What no client takes must not get into an invite.
         let port_shown = port.unwrap_or(u16::MAX);
-        let url =
-            ServerUrl { host: host.to_owned(), port: port_shown, fingerprint: [0; 32], invite: None };
+        let url = ServerUrl {
+            host: host.to_owned(),
+            port: port_shown,
+            fingerprint: [0; 32],
+            invite: None,
+        };
         url.to_string().parse::<ServerUrl>().map_err(|_| wrong())?;
         Ok(Self { host: host.to_owned(), port })
     }

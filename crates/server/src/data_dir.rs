@@ -55,12 +55,13 @@ impl DataDir {
     /// certificate's validity counts from `now_ms`, Unix milliseconds.
     ///
     /// # Errors
-    /// [`ServerError::Exists`] or [`ServerError::Unfinished`] when any of the files is there, before
-    /// anything is written; else what the system, [`ServerError::Storage`] or [`ServerError::Transport`] say.
+    /// [`ServerError::Exists`] or [`ServerError::Unfinished`] when any of the files is there,
+    /// before anything is written; else what the system, [`ServerError::Storage`] or
+    /// [`ServerError::Transport`] say.
     pub fn init(&self, hosts: &[String], now_ms: u64) -> Result<(), ServerError> {
         if let Some(file) = self.own_file() {
-            let whole = self.is_initialised();
-            return Err(if whole { ServerError::Exists(file) } else { self.absent() });
+            let unfinished = ServerError::Unfinished(self.root.clone());
+            return Err(if self.is_cut() { unfinished } else { ServerError::Exists(file) });
         }
         let hosts: Vec<_> =
             hosts.iter().map(|host| config::Endpoint::parse(host)).collect::<Result<_, _>>()?;
@@ -115,12 +116,17 @@ impl DataDir {
 
     /// Why there is no server here.
     fn absent(&self) -> ServerError {
-        let keys = [SERVER_KEY, KEY_FILE].iter().any(|name| self.root.join(name).exists());
-        if keys {
+        if self.is_cut() {
             ServerError::Unfinished(self.root.clone())
         } else {
             ServerError::NotInitialised(self.root.clone())
         }
+    }
+
+    /// Whether there are keys, and not the database that comes last.
+    fn is_cut(&self) -> bool {
+        let keys = [SERVER_KEY, KEY_FILE].iter().any(|name| self.root.join(name).exists());
+        keys && !self.is_initialised()
     }
 
     fn own_file(&self) -> Option<PathBuf> {

@@ -23,6 +23,11 @@ pub(crate) struct Refusal {
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
 impl Refusal {
+    /// Whether the caller has no session any more; an expired token's can still be refreshed.
+    pub(crate) fn ends_session(&self) -> bool {
+        matches!(self.body.code, ErrorCode::Unauthenticated | ErrorCode::DeviceRevoked)
+    }
+
     /// A bug of the server; the cause goes to the log alone.
     pub(crate) fn internal(cause: impl Into<Cause>) -> Self {
         let text = "the server failed; retry, and name the correlation id to its operator";

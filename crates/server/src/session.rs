@@ -9,11 +9,14 @@ mod subscription;
 
 use std::sync::Arc;
 
-use qpc_proto::ErrorCode;
+use bytes::Bytes;
+use qpc_proto::frame::RequestFrame;
+use qpc_proto::{ErrorCode, RequestId, Token};
 use qpc_transport::{Connection, FrameReceiver, FrameSender};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::node::Call;
 use crate::server::Shared;
 pub(crate) use peer::PeerState;
 
@@ -26,6 +29,9 @@ const STREAMS_BEFORE_LOGIN_MAX: usize = 4;
 const LARGE_FRAMES_MAX: usize = 4;
 /// Answers to reads, pages among them, that one connection holds until its client takes them.
 const PAGES_MAX: usize = 4;
+
+/// A connection's session is looked at this many times more seldom than a subscription's token.
+const RECHECKS: u32 = 12;
 
 /// Serves a connection until it ends or the server stops.
 pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
@@ -46,6 +52,9 @@ pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
         End::AuthTimeout => {
             close(&connection, ErrorCode::AuthTimeout, "log in sooner");
         }
+        End::SessionOver => {
+            close(&connection, ErrorCode::Unauthenticated, "the session has ended; log in again");
+        }
         End::Stopping => {
             close(&connection, ErrorCode::ShuttingDown, "the server is stopping; reconnect later");
         }
@@ -64,6 +73,7 @@ fn close(connection: &Connection, code: ErrorCode, reason: &str) {
 enum End {
     Gone,
     AuthTimeout,
+    SessionOver,
     Stopping,
 }
 
@@ -80,6 +90,8 @@ impl Session {
     async fn accept(self: &Arc<Self>, connection: &Connection, streams: &mut JoinSet<()>) -> End {
         let unauthenticated = self.peer.overdue(self.shared.limits.auth_timeout);
         tokio::pin!(unauthenticated);
+        let over = self.over();
+        tokio::pin!(over);
         loop {
             let room = streams.len() < self.streams_max();
             tokio::select! {
@@ -96,7 +108,32 @@ impl Session {
                 // A login makes room for more streams.
                 () = self.peer.bound(), if !room && self.peer.device().is_none() => {}
                 () = &mut unauthenticated => return End::AuthTimeout,
+                () = &mut over => return End::SessionOver,
                 () = self.shared.stopping() => return End::Stopping,
+            }
+        }
+    }
+
+    /// Ends when the connection's device has a session no more: a device has few, so that it has
+    /// few connections, too. Whoever takes no answers would never hear of it otherwise.
+    async fn over(&self) {
+        let pause = self.shared.limits.recheck.saturating_mul(RECHECKS);
+        loop {
+            tokio::time::sleep(pause).await;
+            if self.peer.device().is_none() {
+                continue;
+            }
+            let frame = RequestFrame {
+                method: 0,
+                token: self.peer.newest_token(&Token::NONE),
+                request_id: RequestId::ZERO,
+                body: Bytes::new(),
+            };
+            let call = Call { frame, peer: self.peer.peer(), now_ms: self.shared.now_ms() };
+            let node = Arc::clone(&self.shared.node);
+            let checked = self.shared.readers.run(move |tx| node.authorize(tx, &call)).await;
+            if checked.is_ok_and(|device| device.is_err_and(|refusal| refusal.ends_session())) {
+                return;
             }
         }
     }

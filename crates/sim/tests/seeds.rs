@@ -1,5 +1,11 @@
 //! A short simulation as an ordinary test, its determinism, and the seeds that once showed a bug.
 
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "Clippy excuses test functions, not the functions they share"
+)]
+
 use std::thread;
 
 use qpc_sim::{Report, run};

@@ -101,6 +101,9 @@ impl Driver {
         };
         let (connection, tokens) = opened?;
         *backoff = self.fresh_backoff();
+        // What an earlier connection did not take is derived anew: sent twice, its answers would be
+        // taken for those of later requests.
+        drop(self.host.effects().take());
         self.host.step(Input::Online(tokens.clone())).await?;
         let (ordered, queue) = mpsc::channel(ORDERED_MAX);
         let mut session = Session {

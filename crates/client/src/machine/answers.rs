@@ -96,7 +96,6 @@ impl Machine {
     ) -> Result<(), ClientError> {
         self.compared = true;
         let asked = std::mem::take(&mut self.listing);
-        self.compared = true;
         for mut row in step.db.channels()? {
             // A channel may have the id of an inbox: whoever makes it chooses.
             let inbox = |kind| kind == ChannelKind::Inbox;

@@ -11,6 +11,10 @@ use super::store::{ChannelRow, IntentState, SealedCommitRow, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
 
+/// Why a Commit is passed over that may be in force for others: this device may have strayed.
+pub(super) const ELSEWHERE: &str = "a Commit on another branch of the group";
+/// As above.
+pub(super) const NOT_FOR_US: &str = "a Commit whose keys were not made for this device";
 /// How long nothing is sent after a Commit whose path this device cannot open, in milliseconds.
 const QUIET_MS: u64 = 30_000;
 
@@ -72,7 +76,10 @@ impl Machine {
             Verdict::Void(_) | Verdict::Unjudged(_) => {
                 self.engine.clear_pending(step.db.0, &row.group)?;
                 let reason = "the group's rules do not allow it";
-                step.db.set_intent(sealed.intent, (IntentState::Failed, Some(reason)))?;
+                if row.status == Status::Creating {
+                    (row.status, row.reason) = (Status::Failed, Some(reason.to_owned()));
+                }
+                self.fail_intent(step, (sealed.intent, reason))?;
             }
         }
         Ok(Progress::Advance)
@@ -89,7 +96,7 @@ impl Machine {
             return self.skip(step, row, (entry, "a Commit that does not parse"));
         };
         if aad.base_commit != row.base_commit {
-            return self.skip(step, row, (entry, "a Commit on another branch of the group"));
+            return self.skip(step, row, (entry, ELSEWHERE));
         }
         match self.engine.judge(step.db.0, &row.group, &of(entry))? {
             Verdict::Applied(applied) => {
@@ -106,7 +113,7 @@ impl Machine {
             }
             Verdict::Unjudged(Unjudged::Path) => {
                 row.quiet_until_ms = step.now_ms.saturating_add(QUIET_MS);
-                self.skip(step, row, (entry, "a Commit whose keys were not made for this device"))
+                self.skip(step, row, (entry, NOT_FOR_US))
             }
             Verdict::Unjudged(Unjudged::Clock) => Ok(Progress::Hold(
                 "a Commit that this machine's clock does not allow yet: check the clock".into(),
@@ -185,6 +192,8 @@ impl Machine {
                 view.members.iter().any(|m| m.certificate.device().account == device.account);
             if !stays {
                 step.db.drop_standing(&row.channel, &device.account)?;
+                // Who comes back later must not be removed for what is done.
+                step.db.drop_removals(&row.channel, &device.account)?;
                 let name = self.name_of(step, &device.account)?;
                 let text = format!("{name} is out");
                 self.notice(step, row, (*device, entry.seq, text))?;

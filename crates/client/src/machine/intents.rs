@@ -176,7 +176,10 @@ impl Machine {
         let plan = match self.plan(step, intent, row)? {
             Some(plan) => plan,
             None => {
-                step.db.set_intent(intent.id, (IntentState::Done, None))?;
+                let now = step.db.intent(intent.id)?.map(|now| now.state);
+                if now == Some(IntentState::Ready) {
+                    step.db.set_intent(intent.id, (IntentState::Done, None))?;
+                }
                 return Ok(None);
             }
         };
@@ -233,7 +236,7 @@ impl Machine {
     /// What the Commit is to do now; `None` when it has been done meanwhile.
     fn plan(
         &self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         intent: &IntentRow,
         row: &ChannelRow,
     ) -> Result<Option<CommitPlan>, ClientError> {
@@ -262,20 +265,31 @@ impl Machine {
         }
     }
 
-    /// Adds those whose devices are not members yet.
+    /// Adds those whose devices are not members yet. Packages that waited too long are claimed
+    /// anew: nobody may be taken for added who is not.
     fn plan_adds(
         &self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         intent: &IntentRow,
         row: &ChannelRow,
     ) -> Result<Option<CommitPlan>, ClientError> {
         let members = self.devices(step, row)?;
         let mut adds = Vec::new();
+        let mut outlived = false;
         for bytes in step.db.key_packages(intent.id)? {
-            let admitted = admit_key_package(&bytes, step.now_ms);
-            if admitted.is_ok_and(|admitted| !members.contains(&admitted.device)) {
-                adds.push(bytes);
+            match admit_key_package(&bytes, step.now_ms) {
+                Ok(admitted) if members.contains(&admitted.device) => {}
+                Ok(_) => adds.push(bytes),
+                Err(_) => outlived = true,
             }
+        }
+        if outlived {
+            for (account, ..) in step.db.intent_accounts(intent.id)? {
+                let request_id = RequestId(step.random());
+                step.db.claim_again(intent.id, (&account, &request_id))?;
+            }
+            step.db.set_intent(intent.id, (IntentState::Claiming, None))?;
+            return Ok(None);
         }
         Ok((!adds.is_empty()).then(|| CommitPlan { adds, ..CommitPlan::default() }))
     }

@@ -109,10 +109,21 @@ impl Machine {
         for (id, accepted) in ids.iter().zip(&answer.accepted) {
             row.known_head = row.known_head.max(accepted.seq);
             // The log may have shown it before the answer came.
-            if step.db.is_queued(*id)? {
-                step.db.accept(*id, (accepted.seq, accepted.accepted_at_ms))?;
-                self.show_own(step, *id)?;
+            if !step.db.is_queued(*id)? {
+                continue;
             }
+            let place = (accepted.seq, accepted.accepted_at_ms);
+            if accepted.seq > row.cursor {
+                step.db.accept(*id, place)?;
+            } else if step.db.head_at(channel, accepted.seq)?.is_none() {
+                // Accepted in an earlier membership, whose end this device has not read.
+                step.db.settle(*id, place)?;
+            } else {
+                // The place holds something else: the answer was not for this message.
+                self.pause(step, (Work::Outbox(*channel), None));
+                continue;
+            }
+            self.show_own(step, *id)?;
         }
         if let Some(refusal) = answer.refusal {
             let rest = ids.get(answer.accepted.len()..).unwrap_or_default();

@@ -6,6 +6,7 @@ use qpc_proto::message::{
     CommitRequest, CreateChannel, Cursor, Fetch, Request, Statement, inbox_channel,
 };
 
+use super::commits::{ELSEWHERE, NOT_FOR_US};
 use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, Status};
 use super::{Machine, Outgoing, Step, Work};
 use crate::error::ClientError;
@@ -220,15 +221,32 @@ impl Machine {
     }
 
     fn unacked(&self, step: &Step<'_>, at_least: u64) -> Result<Vec<Cursor>, ClientError> {
-        let behind = |row: &ChannelRow| {
+        let mut cursors = Vec::new();
+        for row in step.db.channels()? {
+            // One that the server may not know would have all the others refused.
+            let current = row.status.reads() || row.status == Status::Left;
             let acked = self.acked.get(&row.channel).copied().unwrap_or(0);
-            row.known_head > 0 && row.cursor >= acked.saturating_add(at_least)
-        };
-        let rows = step.db.channels()?.into_iter().filter(behind);
-        Ok(rows
-            .map(|row| Cursor { channel: row.channel, seq: row.cursor })
-            .take(qpc_proto::limits::CURSORS_MAX)
-            .collect())
+            let behind = row.known_head > 0 && row.cursor >= acked.saturating_add(at_least);
+            if !current || !behind || cursors.len() >= qpc_proto::limits::CURSORS_MAX {
+                continue;
+            }
+            let seq = self.read_for_good(step, &row)?;
+            if seq >= acked.saturating_add(at_least) {
+                cursors.push(Cursor { channel: row.channel, seq });
+            }
+        }
+        Ok(cursors)
+    }
+
+    /// How far a channel never has to be read again: behind a Commit that may be in force for
+    /// others, a Welcome may take this device back.
+    fn read_for_good(&self, step: &Step<'_>, row: &ChannelRow) -> Result<u64, ClientError> {
+        if row.base_commit == row.last_commit {
+            return Ok(row.cursor);
+        }
+        let way = (row.base_commit, row.cursor.saturating_add(1));
+        let strayed = step.db.kept_between(&row.channel, way, [ELSEWHERE, NOT_FOR_US])?;
+        Ok(if strayed { row.base_commit } else { row.cursor })
     }
 
     /// Says once a connection that everything the server had at login has been read.

@@ -8,11 +8,24 @@ use qpc_mls::engine::Joined;
 use qpc_proto::AccountId;
 use qpc_proto::message::{ChannelKind, Entry, WelcomePointer};
 
+use super::commits::{ELSEWHERE, NOT_FOR_US};
 use super::inbox::Progress;
 use super::store::{ChannelRow, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
 use crate::view::Event;
+
+/// What becomes of an invitation into a known channel.
+enum Claim {
+    Joins,
+    /// It joins if one of the group that this device strayed from invites: these accounts.
+    JoinsBy(BTreeSet<AccountId>),
+    /// The log before it comes first.
+    Waits,
+    /// This device has been further already.
+    Old,
+    Refused(&'static str),
+}
 
 impl Machine {
     pub(super) fn welcome(
@@ -27,17 +40,32 @@ impl Machine {
             self.alarm(step, place, "an invitation that does not parse".to_owned())?;
             return Ok(Progress::Advance);
         };
-        if let Some(old) = step.db.channel(&pointer.channel)? {
-            // The old membership is read to its end first; what it held cannot be read afterwards.
-            if old.status.reads() && old.cursor.saturating_add(1) < pointer.join_seq {
+        let old = step.db.channel(&pointer.channel)?;
+        let claim = old.as_ref().map_or(Ok(Claim::Joins), |old| self.claim(step, old, &pointer))?;
+        let by = match claim {
+            Claim::Joins => None,
+            Claim::JoinsBy(accounts) => Some(accounts),
+            Claim::Waits => {
                 return Ok(Progress::Hold("an invitation waits for the log before it".into()));
             }
-            if old.cursor >= pointer.join_seq {
+            Claim::Old => return Ok(Progress::Advance),
+            Claim::Refused(why) => {
+                self.alarm(step, place, format!("an invitation was refused: {why}"))?;
                 return Ok(Progress::Advance);
             }
-        }
-        match self.engine.join(step.db.0, &pointer, welcome) {
-            Ok(joined) => self.joined(step, (&pointer, &joined))?,
+        };
+        let joined = step.db.0.savepoint(|tx| {
+            let joined = self.engine.join(tx, &pointer, welcome)?;
+            let inviter = joined.inviter.device().account;
+            let is_in = |account: &AccountId| {
+                joined.view.members.iter().any(|m| m.certificate.device().account == *account)
+            };
+            let allowed = by.is_none_or(|accounts| accounts.contains(&inviter))
+                && old.as_ref().and_then(|old| old.peer).is_none_or(|peer| is_in(&peer));
+            allowed.then_some(joined).ok_or(MlsError::Refused("this device is in its channel"))
+        });
+        match joined {
+            Ok(joined) => self.joined(step, (&pointer, &joined), old.as_ref())?,
             Err(MlsError::Refused(reason)) => {
                 self.alarm(step, place, format!("an invitation was refused: {reason}"))?;
             }
@@ -49,6 +77,40 @@ impl Machine {
         Ok(Progress::Advance)
     }
 
+    /// What an invitation means for a channel that is known here. Who invites chooses the channel,
+    /// and the group: neither may take the place of one that this device is in.
+    fn claim(
+        &self,
+        step: &Step<'_>,
+        old: &ChannelRow,
+        pointer: &WelcomePointer,
+    ) -> Result<Claim, ClientError> {
+        if old.kind != pointer.kind {
+            return Ok(Claim::Refused("its channel is known as one of another kind"));
+        }
+        if old.base_commit >= pointer.join_seq {
+            return Ok(Claim::Old);
+        }
+        match old.status {
+            Status::Active | Status::Unconfirmed | Status::Leaving => {}
+            Status::Creating => return Ok(Claim::Refused("its channel is being created here")),
+            Status::Left | Status::Held | Status::NeedsRepair | Status::Alarm | Status::Failed => {
+                return Ok(Claim::Joins);
+            }
+        }
+        // The old membership is read to its end first; what it held cannot be read afterwards.
+        if old.cursor.saturating_add(1) < pointer.join_seq {
+            return Ok(Claim::Waits);
+        }
+        let way = (old.base_commit, pointer.join_seq);
+        if !step.db.kept_between(&old.channel, way, [ELSEWHERE, NOT_FOR_US])? {
+            return Ok(Claim::Refused("this device is in its channel"));
+        }
+        let members = self.engine.view(step.db.0, &old.group)?.members;
+        let accounts = members.iter().map(|member| member.certificate.device().account);
+        Ok(Claim::JoinsBy(accounts.collect()))
+    }
+
     fn inbox(&self) -> qpc_proto::ChannelId {
         qpc_proto::message::inbox_channel(&self.profile.identity.device.device)
     }
@@ -57,6 +119,7 @@ impl Machine {
         &mut self,
         step: &mut Step<'_>,
         (pointer, joined): (&WelcomePointer, &Joined),
+        old: Option<&ChannelRow>,
     ) -> Result<(), ClientError> {
         let own = self.profile.identity.device.account;
         let mut accounts = BTreeSet::new();
@@ -86,6 +149,13 @@ impl Machine {
             [&mut row.cursor, &mut row.known_head, &mut row.base_commit, &mut row.last_commit]
         {
             *place = pointer.join_seq;
+        }
+        if let Some(old) = old {
+            row.known_head = row.known_head.max(old.known_head);
+            step.db.rewind(&row.channel, row.cursor)?;
+            if old.group != row.group {
+                self.engine.forget(step.db.0, &old.group)?;
+            }
         }
         step.db.put_channel(&row)?;
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;

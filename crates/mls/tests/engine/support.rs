@@ -1,6 +1,15 @@
 //! Members with a database each, and the entries that pass between them. Every step loads the group
 //! anew from the database; nothing here knows what a verdict should be.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "Clippy excuses test functions, not the functions they share"
+)]
+
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use openmls_rust_crypto::RustCrypto;

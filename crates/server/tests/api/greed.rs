@@ -3,12 +3,14 @@
 use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Cursor, Fetch, Method, Request};
 use qpc_proto::{ChannelId, ErrorCode, RequestId, Token};
 use qpc_server::Limits;
+use qpc_transport::CloseReason;
 
 use crate::support::{Device, Rig, Stream, enqueue_of, frame, read};
 
@@ -79,5 +81,26 @@ async fn only_four_begin(request: &Request) {
     // Those that wait come when the others have been taken.
     for stream in begun.iter_mut().chain(&mut waiting) {
         assert!(matches!(stream.next().await, Some(Frame::Reply(_) | Frame::Item(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_session_gave_way_to_newer_ones_is_closed() {
+    let recheck = Duration::from_millis(1);
+    let mut rig = Rig::start(Limits { recheck, ..Limits::default() });
+    let device = Device::new(1);
+    let oldest = rig.join(&device).await;
+    let mut newer = Vec::new();
+    for _ in 0..8 {
+        newer.push(rig.connect().log_in(&device).await);
+    }
+    match oldest.client.connection.closed().await {
+        CloseReason::Peer { code, .. } => {
+            assert_eq!(code, u32::from(ErrorCode::Unauthenticated.as_u16()));
+        }
+        other => panic!("{other:?}"),
+    }
+    for connection in newer {
+        connection.call(&Request::ListChannels).await.unwrap();
     }
 }

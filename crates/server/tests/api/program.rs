@@ -97,6 +97,44 @@ fn what_is_missing_or_wrong_has_its_exit_code() {
 }
 
 #[test]
+fn an_interrupted_init_is_told_by_every_command() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    assert!(run(&["init"], &dir).status.success());
+    fs::remove_file(dir.join("server.db")).unwrap();
+    let key = fs::read(dir.join("server.key")).unwrap();
+    for arguments in [&["init"][..], &["serve"], &["serve", "--dev"], &["invite"]] {
+        let refused = run(arguments, &dir);
+        assert_eq!(refused.status.code(), Some(7), "{arguments:?}");
+        assert!(text(&refused.stderr).contains("was interrupted"), "{arguments:?}");
+    }
+    assert_eq!(fs::read(dir.join("server.key")).unwrap(), key);
+}
+
+#[test]
+fn a_directory_that_anybody_writes_to_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    assert!(run(&["init"], &dir).status.success());
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    for arguments in [&["serve"][..], &["invite"]] {
+        let refused = run(arguments, &dir);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&refused.stderr).contains("chmod o-w"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_log_filter_is_a_wrong_command_line_or_configuration() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    assert!(run(&["init"], &dir).status.success());
+    assert_eq!(run(&["serve", "--log", "a=b=c"], &dir).status.code(), Some(2));
+    fs::write(dir.join("config.toml"), "log = \"a=b=c\"\n").unwrap();
+    assert_eq!(run(&["serve"], &dir).status.code(), Some(3));
+}
+
+#[test]
 fn case_173_a_second_server_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let serving = serve(&["--dev", "--listen", "127.0.0.1:0"], dir.path());

@@ -121,10 +121,10 @@ impl World {
         };
         let call = Call { frame, peer: link.peer, now_ms: self.now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
-        match outputs.into_iter().next().context("no answer")?.frame {
-            Frame::Reply(body) => Ok(Response::decode(request.method(), body)?),
-            other => bail!("refused: {}", summary(&other)),
-        }
+        let frame = outputs.into_iter().next().context("no answer")?.frame;
+        let said = summary(&frame);
+        let Frame::Reply(body) = frame else { bail!("refused: {said}") };
+        Ok(Response::decode(request.method(), body)?)
     }
 
     /// One group commit.

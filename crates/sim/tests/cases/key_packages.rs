@@ -10,10 +10,9 @@ use super::support::{add, at_peace, channel, group, in_step, until_sent, world};
 const FULL: u32 = 8;
 
 fn status(world: &mut World, index: usize) -> KeyPackageStatus {
-    match world.ask(index, &Request::KeyPackageStatus).unwrap() {
-        Response::KeyPackageStatus(status) => status,
-        other => panic!("{other:?}"),
-    }
+    let answer = world.ask(index, &Request::KeyPackageStatus).unwrap();
+    let Response::KeyPackageStatus(status) = answer else { panic!("{answer:?}") };
+    status
 }
 
 /// Client 0 claims of client 1, past its machine.

@@ -87,20 +87,20 @@ pub(crate) fn in_step(world: &mut World, channel_id: &ChannelId, all: &[usize]) 
 
 /// The sends that a client has on its way.
 pub(crate) fn enqueues(world: &mut World, index: usize) -> Vec<Enqueue> {
-    let of = |request| match request {
-        Request::Enqueue(enqueue) => Some(enqueue),
-        _ => None,
-    };
-    world.sent(index).unwrap().into_iter().filter_map(|out| of(out.request)).collect()
+    let sent = world.sent(index).unwrap().into_iter();
+    sent.filter_map(
+        |out| if let Request::Enqueue(enqueue) = out.request { Some(enqueue) } else { None },
+    )
+    .collect()
 }
 
 /// The Commits that a client has on their way.
 pub(crate) fn commits(world: &mut World, index: usize) -> Vec<CommitRequest> {
-    let of = |request| match request {
-        Request::Commit(commit) => Some(commit),
-        _ => None,
-    };
-    world.sent(index).unwrap().into_iter().filter_map(|out| of(out.request)).collect()
+    let sent = world.sent(index).unwrap().into_iter();
+    sent.filter_map(
+        |out| if let Request::Commit(commit) = out.request { Some(commit) } else { None },
+    )
+    .collect()
 }
 
 /// Moves one client's traffic and its time on until it has sent a request of `method`.

@@ -1,5 +1,5 @@
-//! The real programs: `qpc-server` and `qpc` processes that talk over QUIC on loopback, each test in
-//! a folder and on a port of its own. They are killed here as a machine would kill them.
+//! The real programs: `qpc-server` and `qpc` processes that talk over QUIC on loopback, each test
+//! in a folder and on a port of its own. They are killed here as a machine would kill them.
 
 #[cfg(test)]
 mod commands;

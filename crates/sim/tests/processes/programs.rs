@@ -1,4 +1,5 @@
-//! Where the programs under test lie: beside this test, built by it, so that `cargo test` is enough.
+//! Where the programs under test lie: beside this test, built by it, so that `cargo test` is
+//! enough.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -269,6 +269,31 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// What was kept unread behind `seq` is read again.
+    pub(crate) fn rewind(&self, channel: &ChannelId, seq: u64) -> sql::Result<()> {
+        for table in ["head", "kept_entry"] {
+            let statement = format!("DELETE FROM {table} WHERE channel = ?1 AND seq > ?2");
+            self.0.prepare_cached(&statement)?.execute(params![channel.0, seq])?;
+        }
+        self.drop_unreadable(channel, seq)
+    }
+
+    /// Whether an entry between two places, neither included, was kept for one of two reasons.
+    pub(crate) fn kept_between(
+        &self,
+        channel: &ChannelId,
+        (after, before): (u64, u64),
+        reasons: [&str; 2],
+    ) -> sql::Result<bool> {
+        let [one, other] = reasons;
+        self.0
+            .prepare_cached(
+                "SELECT 1 FROM kept_entry
+                 WHERE channel = ?1 AND seq > ?2 AND seq < ?3 AND reason IN (?4, ?5)",
+            )?
+            .exists(params![channel.0, after, before, one, other])
+    }
+
     pub(crate) fn put_standing(
         &self,
         channel: &ChannelId,

@@ -213,6 +213,39 @@ impl Db<'_> {
             .collect()
     }
 
+    /// What was claimed for an account is of no use any more.
+    pub(crate) fn claim_again(
+        &self,
+        intent: u64,
+        (account, request_id): (&AccountId, &RequestId),
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE intent_account SET claimed = 0, request_id = ?3
+                 WHERE intent = ?1 AND account = ?2",
+            )?
+            .execute(params![intent, account.0, request_id.0])?;
+        self.0
+            .prepare_cached("DELETE FROM intent_key_package WHERE intent = ?1")?
+            .execute([intent])?;
+        Ok(())
+    }
+
+    /// An account is out: open removals have nothing left to do about it.
+    pub(crate) fn drop_removals(
+        &self,
+        channel: &ChannelId,
+        account: &AccountId,
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "DELETE FROM intent_account WHERE account = ?2 AND intent IN
+                    (SELECT id FROM intent WHERE channel = ?1 AND kind = ?3 AND state < 3)",
+            )?
+            .execute(params![channel.0, account.0, IntentKind::Remove.code()])?;
+        Ok(())
+    }
+
     pub(crate) fn set_claimed(&self, intent: u64, account: &AccountId) -> sql::Result<()> {
         self.0
             .prepare_cached(

@@ -207,6 +207,14 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// Forgets the lines of what could not be read behind `seq`.
+    pub(crate) fn drop_unreadable(&self, channel: &ChannelId, seq: u64) -> sql::Result<()> {
+        self.0
+            .prepare_cached("DELETE FROM message WHERE channel = ?1 AND seq > ?2 AND state = ?3")?
+            .execute(params![channel.0, seq, State::Unreadable.code()])?;
+        Ok(())
+    }
+
     /// An own message is refused for good.
     pub(crate) fn refuse(&self, id: u64, reason: &str) -> sql::Result<()> {
         self.set_state(id, (State::Refused, Some(reason)))?;

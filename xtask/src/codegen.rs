@@ -15,11 +15,7 @@ pub(crate) struct Mode {
 }
 
 pub(crate) fn run(root: &Path, mode: &Mode) -> Result<()> {
-    let environment: &[(&str, &str)] = if mode.check {
-        &[]
-    } else {
-        &[("QPC_WRITE", "1")]
-    };
+    let environment: &[(&str, &str)] = if mode.check { &[] } else { &[("QPC_WRITE", "1")] };
     // No `-p`: features then unify over the workspace.
     let words = &["cargo", "test", "--quiet", "--test", "codegen"];
     Step { words, environment }.run(root)

@@ -1,9 +1,6 @@
 //! The workspace's own chores: style and boundary checks, the case table, code generation, demo.
 //! Never part of what ships.
-#![allow(
-    clippy::print_stdout,
-    reason = "a command-line tool reports on standard output"
-)]
+#![allow(clippy::print_stdout, reason = "a command-line tool reports on standard output")]
 
 mod cases;
 mod ci_full;
@@ -46,9 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask has a parent")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
     match task {
         Task::Tidy => tidy::run(root),
         Task::Cases(mode) => cases::run(root, &mode),

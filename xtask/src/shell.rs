@@ -34,11 +34,7 @@ impl Step<'_> {
 
 /// Runs `words` in `root`.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<()> {
-    Step {
-        words,
-        environment: &[],
-    }
-    .run(root)
+    Step { words, environment: &[] }.run(root)
 }
 
 /// What `words` prints, or `None` where the program is missing or fails.

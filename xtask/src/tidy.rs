@@ -27,11 +27,7 @@ pub(crate) struct Finding {
 
 impl Finding {
     fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            message: message.into(),
-        }
+        Self { path: path.to_owned(), line, message: message.into() }
     }
 }
 
@@ -58,10 +54,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 /// All findings over a whole tree, in the order of its files.
 fn check(texts: &[Text]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = texts.iter().flat_map(words::check).collect();
-    for text in texts
-        .iter()
-        .filter(|text| text.path.ends_with("Cargo.toml"))
-    {
+    for text in texts.iter().filter(|text| text.path.ends_with("Cargo.toml")) {
         findings.extend(house::manifest(text));
     }
     findings.extend(summary::check(texts));
@@ -88,35 +81,23 @@ mod tests {
     use super::*;
 
     fn texts(files: &[(&str, &str)]) -> Vec<Text> {
-        let text = |(path, text): &(&str, &str)| Text {
-            path: (*path).into(),
-            text: (*text).into(),
-        };
+        let text =
+            |(path, text): &(&str, &str)| Text { path: (*path).into(), text: (*text).into() };
         files.iter().map(text).collect()
     }
 
     #[test]
     fn a_clean_tree_has_no_findings() {
-        let files = [(
-            "crates/auth/src/lib.rs",
-            "//! Accounts.\nuse qpc_proto::ids;\n",
-        )];
+        let files = [("crates/auth/src/lib.rs", "//! Accounts.\nuse qpc_proto::ids;\n")];
         assert_eq!(check(&texts(&files)), []);
     }
 
     #[test]
     fn a_forbidden_import_is_found_where_it_stands() {
-        let files = [(
-            "crates/auth/src/lib.rs",
-            "//! Accounts.\nuse qpc_delivery::log;\n",
-        )];
+        let files = [("crates/auth/src/lib.rs", "//! Accounts.\nuse qpc_delivery::log;\n")];
         let findings = check(&texts(&files));
         assert_eq!(findings.len(), 1);
-        assert!(
-            findings[0]
-                .to_string()
-                .starts_with("crates/auth/src/lib.rs:2: ")
-        );
+        assert!(findings[0].to_string().starts_with("crates/auth/src/lib.rs:2: "));
     }
 
     #[test]
@@ -128,14 +109,8 @@ mod tests {
     #[test]
     fn a_module_declared_for_tests_is_a_test_file() {
         let files = [
-            (
-                "crates/auth/src/service.rs",
-                "//! Entry.\n#[cfg(test)]\nmod tests;\n",
-            ),
-            (
-                "crates/auth/src/service/tests.rs",
-                "//! Tests.\nuse qpc_delivery::log;\n",
-            ),
+            ("crates/auth/src/service.rs", "//! Entry.\n#[cfg(test)]\nmod tests;\n"),
+            ("crates/auth/src/service/tests.rs", "//! Tests.\nuse qpc_delivery::log;\n"),
         ];
         assert_eq!(check(&texts(&files)), []);
     }

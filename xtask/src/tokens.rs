@@ -30,17 +30,11 @@ fn collect(stream: TokenStream, found: &mut Vec<Leaf>) {
             TokenTree::Group(group) if is_doc(&group) => {}
             TokenTree::Group(group) => collect(group.stream(), found),
             TokenTree::Ident(ident) => {
-                found.push(Leaf {
-                    line,
-                    kind: Kind::Ident(ident.to_string()),
-                });
+                found.push(Leaf { line, kind: Kind::Ident(ident.to_string()) });
             }
             TokenTree::Literal(literal) => {
                 if let syn::Lit::Str(text) = syn::Lit::new(literal) {
-                    found.push(Leaf {
-                        line,
-                        kind: Kind::Str(text.value()),
-                    });
+                    found.push(Leaf { line, kind: Kind::Str(text.value()) });
                 }
             }
             TokenTree::Punct(_) => {}
@@ -75,14 +69,7 @@ mod tests {
             .collect();
         assert_eq!(
             words,
-            [
-                (2, "fn"),
-                (2, "f"),
-                (2, "println"),
-                (2, "{}"),
-                (2, "inner"),
-                (2, "text")
-            ]
+            [(2, "fn"), (2, "f"), (2, "println"), (2, "{}"), (2, "inner"), (2, "text")]
         );
     }
 }

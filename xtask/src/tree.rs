@@ -38,11 +38,7 @@ fn descend(root: &Path, folder: &str, texts: &mut Vec<Text>) -> Result<()> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if folder.is_empty() {
-            name
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         if entry.file_type()?.is_dir() {
             if !SKIPPED.contains(&path.as_str()) {
                 descend(root, &path, texts)?;

@@ -1,8 +1,5 @@
 //! The committed wire types are what `proto/qpc/v1` generates; `QPC_WRITE=1` writes them anew.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a switch for `cargo xtask codegen`"
-)]
+#![allow(clippy::disallowed_methods, reason = "a switch for `cargo xtask codegen`")]
 
 use std::path::Path;
 
@@ -25,8 +22,5 @@ fn committed_code_matches_the_contract() {
         std::fs::write(&committed, &fresh).expect("the committed file is writable");
     }
     let kept = std::fs::read_to_string(&committed).unwrap_or_default();
-    assert!(
-        kept == fresh,
-        "drift: run `cargo xtask codegen` and commit the result"
-    );
+    assert!(kept == fresh, "drift: run `cargo xtask codegen` and commit the result");
 }

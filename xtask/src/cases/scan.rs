@@ -17,9 +17,7 @@ impl Tests {
 
     /// Tests whose name carries case numbers, with each number.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (u16, &str)> {
-        self.0
-            .iter()
-            .flat_map(|name| numbers(name).into_iter().map(|n| (n, name.as_str())))
+        self.0.iter().flat_map(|name| numbers(name).into_iter().map(|n| (n, name.as_str())))
     }
 }
 
@@ -68,9 +66,7 @@ fn shell_checks(text: &str) -> impl Iterator<Item = String> + '_ {
 /// The package that a file belongs to.
 fn package(path: &str) -> Option<String> {
     match path.strip_prefix("crates/") {
-        Some(rest) => rest
-            .split_once('/')
-            .map(|(house, _)| format!("qpc-{house}")),
+        Some(rest) => rest.split_once('/').map(|(house, _)| format!("qpc-{house}")),
         None => path.starts_with("xtask/").then(|| "xtask".to_owned()),
     }
 }
@@ -82,10 +78,7 @@ fn numbers(name: &str) -> Vec<u16> {
         return Vec::new();
     };
     let digits = |part: &&str| part.len() == 3 && part.bytes().all(|b| b.is_ascii_digit());
-    rest.split('_')
-        .take_while(digits)
-        .filter_map(|part| part.parse().ok())
-        .collect()
+    rest.split('_').take_while(digits).filter_map(|part| part.parse().ok()).collect()
 }
 
 struct Function {
@@ -123,9 +116,7 @@ fn collect(stream: TokenStream, functions: &mut Vec<Function>) {
 }
 
 fn is_visibility(word: &proc_macro2::Ident) -> bool {
-    ["pub", "async", "const", "unsafe"]
-        .iter()
-        .any(|known| word == known)
+    ["pub", "async", "const", "unsafe"].iter().any(|known| word == known)
 }
 
 /// The last segment of the attribute's path: `test` of `tokio::test(...)`, `cfg` of `cfg(test)`.
@@ -151,10 +142,7 @@ mod tests_of_scan {
     use super::*;
 
     fn scan(path: &str, text: &str) -> (Vec<String>, usize) {
-        let (tests, problems) = tests(&[Text {
-            path: path.into(),
-            text: text.into(),
-        }]);
+        let (tests, problems) = tests(&[Text { path: path.into(), text: text.into() }]);
         (tests.0.into_iter().collect(), problems.len())
     }
 
@@ -174,23 +162,14 @@ mod tests_of_scan {
     #[test]
     fn a_case_that_is_no_test_or_never_runs_is_a_problem() {
         assert_eq!(scan("xtask/src/a.rs", "fn case_001_a() {}"), (vec![], 1));
-        assert_eq!(
-            scan("xtask/src/a.rs", "#[test] #[ignore] fn case_001_a() {}"),
-            (vec![], 1)
-        );
-        assert_eq!(
-            scan("xtask/src/a.rs", "#[cfg(test)] fn case_001_a() {}"),
-            (vec![], 1)
-        );
+        assert_eq!(scan("xtask/src/a.rs", "#[test] #[ignore] fn case_001_a() {}"), (vec![], 1));
+        assert_eq!(scan("xtask/src/a.rs", "#[cfg(test)] fn case_001_a() {}"), (vec![], 1));
     }
 
     #[test]
     fn the_attribute_of_one_item_says_nothing_about_the_next() {
         let text = "#[test] fn a() {} const B: u8 = 0; fn case_001_c() {}";
-        assert_eq!(
-            scan("xtask/src/a.rs", text),
-            (vec!["xtask::a".to_owned()], 1)
-        );
+        assert_eq!(scan("xtask/src/a.rs", text), (vec!["xtask::a".to_owned()], 1));
     }
 
     #[test]

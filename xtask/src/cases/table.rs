@@ -84,12 +84,7 @@ impl Table {
         let mut unplaced = Vec::new();
         let mut found: BTreeMap<u16, Vec<String>> = BTreeMap::new();
         for (number, name) in tests.numbered() {
-            match self
-                .case
-                .iter()
-                .find(|case| case.number == number)
-                .map(|case| &case.status)
-            {
+            match self.case.iter().find(|case| case.number == number).map(|case| &case.status) {
                 Some(Status::Word(Word::NotApplicable)) => {
                     unplaced.push(format!("{name}: case {number} is marked not applicable"));
                 }
@@ -123,13 +118,7 @@ impl Table {
             out.push_str(&format!("{letter} = {}\n", quoted(title)));
         }
         for case in &self.case {
-            let Case {
-                number,
-                section,
-                title,
-                status,
-                reason,
-            } = case;
+            let Case { number, section, title, status, reason } = case;
             let (section, title) = (quoted(section), quoted(title));
             out.push_str(&format!(
                 "\n[[case]]\nnumber = {number}\nsection = {section}\ntitle = {title}\n{}\n",
@@ -148,10 +137,7 @@ impl Table {
             out.push_str(&format!("\n## {letter}. {title}\n\n{HEAD}"));
             for case in self.case.iter().filter(|case| case.section == *letter) {
                 let covered = case.covered();
-                out.push_str(&format!(
-                    "| {} | {} | {covered} |\n",
-                    case.number, case.title
-                ));
+                out.push_str(&format!("| {} | {} | {covered} |\n", case.number, case.title));
             }
         }
         out
@@ -174,10 +160,7 @@ impl Case {
         match &self.status {
             Status::Word(Word::Open) => "*open*".into(),
             Status::Word(Word::NotApplicable) => {
-                format!(
-                    "not applicable: {}",
-                    self.reason.as_deref().unwrap_or_default()
-                )
+                format!("not applicable: {}", self.reason.as_deref().unwrap_or_default())
             }
             Status::Tests(names) => {
                 let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -193,10 +176,7 @@ impl Status {
             Self::Word(Word::Open) => "status = \"open\"".into(),
             Self::Word(Word::NotApplicable) => "status = \"not applicable\"".into(),
             Self::Tests(names) => {
-                let names: String = names
-                    .iter()
-                    .map(|n| format!("    {},\n", quoted(n)))
-                    .collect();
+                let names: String = names.iter().map(|n| format!("    {},\n", quoted(n))).collect();
                 format!("status = [\n{names}]")
             }
         }
@@ -233,10 +213,7 @@ mod tests {
     #[test]
     fn new_tests_are_listed_and_gone_ones_leave() {
         let (table, unplaced) = renewed(&["qpc-mls::case_001_cut"]);
-        assert_eq!(
-            status(&table),
-            ["`qpc-mls::case_001_cut`", "*open*", "not applicable: no"]
-        );
+        assert_eq!(status(&table), ["`qpc-mls::case_001_cut`", "*open*", "not applicable: no"]);
         assert_eq!(unplaced, [""; 0]);
         assert_eq!(table.counts(), "1 covered, 1 open, 1 not applicable");
     }
@@ -266,10 +243,7 @@ mod tests {
 
     #[test]
     fn disorder_unknown_sections_and_missing_reasons_are_refused() {
-        for (from, to) in [
-            ("number = 2", "number = 1"),
-            ("\"A\", title", "\"B\", title"),
-        ] {
+        for (from, to) in [("number = 2", "number = 1"), ("\"A\", title", "\"B\", title")] {
             assert!(Table::parse(&TEXT.replace(from, to)).is_err(), "{to}");
         }
         assert!(Table::parse(&TEXT.replace(", reason = \"no\"", "")).is_err());

@@ -52,9 +52,7 @@ fn ident(source: &Source, line: usize, name: &str) -> Option<String> {
         return None;
     }
     if IMPURE_NAMES.contains(&name) && PURE.iter().any(|pure| source.path.starts_with(pure)) {
-        return Some(format!(
-            "`{name}`: time, async and randomness are the caller's here"
-        ));
+        return Some(format!("`{name}`: time, async and randomness are the caller's here"));
     }
     let in_program = source.binary || ANYHOW.contains(&source.house());
     (name == "anyhow" && !in_program)
@@ -68,9 +66,7 @@ fn sql(source: &Source, line: usize, text: &str) -> Option<String> {
         || path.contains("/migrations")
         || path.starts_with("crates/storage/")
         || path.starts_with("crates/mls/src/provider");
-    let update = text
-        .split_once("UPDATE ")
-        .is_some_and(|(_, rest)| rest.contains(" SET "));
+    let update = text.split_once("UPDATE ").is_some_and(|(_, rest)| rest.contains(" SET "));
     let is_sql = update || STATEMENTS.iter().any(|statement| text.contains(statement));
     (is_sql && !in_store && !source.is_test_line(line))
         .then(|| "SQL belongs into `store.rs` or `store/`".into())
@@ -95,11 +91,7 @@ mod tests {
             "use rand_core::OsRng;",
         ] {
             assert_eq!(count("crates/auth/src/service.rs", text), 1, "{text}");
-            assert_eq!(
-                count("crates/client/src/machine/outbox.rs", text),
-                1,
-                "{text}"
-            );
+            assert_eq!(count("crates/client/src/machine/outbox.rs", text), 1, "{text}");
             assert_eq!(count("crates/client/src/driver.rs", text), 0, "{text}");
             let test = format!("#[cfg(test)]\nmod tests {{ {text} }}");
             assert_eq!(count("crates/auth/src/service.rs", &test), 0, "{text}");
@@ -108,20 +100,11 @@ mod tests {
 
     #[test]
     fn sql_stays_in_stores_and_tests() {
-        for text in [
-            "SELECT 1",
-            "INSERT INTO a",
-            "UPDATE a SET b = 1",
-            "DELETE FROM a",
-        ] {
+        for text in ["SELECT 1", "INSERT INTO a", "UPDATE a SET b = 1", "DELETE FROM a"] {
             let text = format!("const A: &str = {text:?};");
             assert_eq!(count("crates/delivery/src/service.rs", &text), 1, "{text}");
             assert_eq!(count("crates/delivery/src/store.rs", &text), 0, "{text}");
-            assert_eq!(
-                count("crates/delivery/src/store/log.rs", &text),
-                0,
-                "{text}"
-            );
+            assert_eq!(count("crates/delivery/src/store/log.rs", &text), 0, "{text}");
             assert_eq!(count("crates/mls/src/provider/keys.rs", &text), 0, "{text}");
             assert_eq!(count("crates/delivery/tests/log.rs", &text), 0, "{text}");
         }
@@ -140,10 +123,7 @@ mod tests {
 
     #[test]
     fn unsafe_is_refused_even_in_tests() {
-        assert_eq!(
-            count("crates/auth/tests/a.rs", "fn f() { unsafe { g() } }"),
-            1
-        );
+        assert_eq!(count("crates/auth/tests/a.rs", "fn f() { unsafe { g() } }"), 1);
         assert_eq!(count("crates/auth/src/a.rs", "/// unsafe\nfn f() {}"), 0);
     }
 }

@@ -14,45 +14,20 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("transport", &["proto"]),
     ("auth", &["proto", "storage", "credential"]),
     ("delivery", &["proto", "storage", "credential"]),
-    (
-        "server",
-        &[
-            "proto",
-            "storage",
-            "credential",
-            "transport",
-            "auth",
-            "delivery",
-        ],
-    ),
+    ("server", &["proto", "storage", "credential", "transport", "auth", "delivery"]),
     ("mls", &["proto", "storage", "credential"]),
-    (
-        "client",
-        &["proto", "storage", "credential", "transport", "mls"],
-    ),
+    ("client", &["proto", "storage", "credential", "transport", "mls"]),
     ("cli", &["client"]),
     ("sim", &SIM),
     ("xtask", &[]),
 ];
-const SIM: [&str; 9] = [
-    "proto",
-    "storage",
-    "credential",
-    "transport",
-    "auth",
-    "delivery",
-    "server",
-    "mls",
-    "client",
-];
+const SIM: [&str; 9] =
+    ["proto", "storage", "credential", "transport", "auth", "delivery", "server", "mls", "client"];
 /// Crates that get time, async and randomness from their caller.
 const PURE: [&str; 3] = ["auth", "delivery", "mls"];
 
 fn row(house: &str) -> Option<&'static [&'static str]> {
-    TABLE
-        .iter()
-        .find(|(name, _)| *name == house)
-        .map(|(_, uses)| *uses)
+    TABLE.iter().find(|(name, _)| *name == house).map(|(_, uses)| *uses)
 }
 
 /// Whether `house` may use `other`; in tests all but the server beside clients is open.
@@ -74,10 +49,7 @@ pub(crate) fn imports(source: &Source) -> Vec<Finding> {
         let Kind::Ident(name) = &leaf.kind else {
             continue;
         };
-        let Some(other) = name
-            .strip_prefix("qpc_")
-            .filter(|other| row(other).is_some())
-        else {
+        let Some(other) = name.strip_prefix("qpc_").filter(|other| row(other).is_some()) else {
             continue;
         };
         if house != "fuzz" && !may_use(house, other, source.is_test_line(leaf.line)) {
@@ -97,18 +69,14 @@ pub(crate) fn manifest(text: &Text) -> Vec<Finding> {
         return Vec::new();
     }
     if row(house).is_none() {
-        return vec![find(format!(
-            "`{house}` is not in the crate table of xtask"
-        ))];
+        return vec![find(format!("`{house}` is not in the crate table of xtask"))];
     }
     let manifest: toml::Table = match text.text.parse() {
         Ok(manifest) => manifest,
         Err(error) => return vec![find(format!("does not parse: {error}"))],
     };
     let mut findings = Vec::new();
-    let lints = manifest
-        .get("lints")
-        .and_then(|lints| lints.get("workspace"));
+    let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
     if lints.and_then(toml::Value::as_bool) != Some(true) {
         findings.push(find("wants `[lints] workspace = true`".into()));
     }
@@ -128,16 +96,11 @@ pub(crate) fn manifest(text: &Text) -> Vec<Finding> {
 fn dependencies(manifest: &toml::Table) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     let targets = manifest.get("target").and_then(toml::Value::as_table);
-    let of_targets = targets
-        .into_iter()
-        .flatten()
-        .filter_map(|(_, table)| table.as_table());
+    let of_targets = targets.into_iter().flatten().filter_map(|(_, table)| table.as_table());
     for table in std::iter::once(manifest).chain(of_targets) {
-        for (section, is_test) in [
-            ("dependencies", false),
-            ("build-dependencies", false),
-            ("dev-dependencies", true),
-        ] {
+        for (section, is_test) in
+            [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
+        {
             let section = table.get(section).and_then(toml::Value::as_table);
             for (key, value) in section.into_iter().flatten() {
                 let package = value.get("package").and_then(toml::Value::as_str);
@@ -160,11 +123,7 @@ mod tests {
     }
 
     fn declared(path: &str, text: &str) -> usize {
-        manifest(&Text {
-            path: path.into(),
-            text: text.into(),
-        })
-        .len()
+        manifest(&Text { path: path.into(), text: text.into() }).len()
     }
 
     #[test]
@@ -184,18 +143,9 @@ mod tests {
 
     #[test]
     fn services_never_import_each_other() {
-        assert_eq!(
-            imported("crates/auth/src/a.rs", "use qpc_delivery::log;"),
-            1
-        );
-        assert_eq!(
-            imported("crates/delivery/src/a.rs", "fn f() { qpc_auth::g() }"),
-            1
-        );
-        assert_eq!(
-            imported("crates/delivery/src/a.rs", "use qpc_proto::ids;"),
-            0
-        );
+        assert_eq!(imported("crates/auth/src/a.rs", "use qpc_delivery::log;"), 1);
+        assert_eq!(imported("crates/delivery/src/a.rs", "fn f() { qpc_auth::g() }"), 1);
+        assert_eq!(imported("crates/delivery/src/a.rs", "use qpc_proto::ids;"), 0);
     }
 
     #[test]
@@ -207,55 +157,25 @@ mod tests {
 
     #[test]
     fn only_the_simulator_sees_the_server_beside_clients() {
-        assert_eq!(
-            imported("crates/client/tests/a.rs", "use qpc_server::Server;"),
-            1
-        );
-        assert_eq!(
-            imported("crates/cli/tests/a.rs", "use qpc_server::Server;"),
-            1
-        );
-        assert_eq!(
-            imported("crates/sim/src/a.rs", "use qpc_server::Server;"),
-            0
-        );
-        assert_eq!(
-            imported("crates/server/src/main.rs", "use qpc_server::Server;"),
-            0
-        );
+        assert_eq!(imported("crates/client/tests/a.rs", "use qpc_server::Server;"), 1);
+        assert_eq!(imported("crates/cli/tests/a.rs", "use qpc_server::Server;"), 1);
+        assert_eq!(imported("crates/sim/src/a.rs", "use qpc_server::Server;"), 0);
+        assert_eq!(imported("crates/server/src/main.rs", "use qpc_server::Server;"), 0);
     }
 
     #[test]
     fn tests_may_use_more() {
-        assert_eq!(
-            imported("crates/transport/tests/a.rs", "use qpc_storage::Key;"),
-            0
-        );
-        assert_eq!(
-            imported("crates/transport/src/a.rs", "use qpc_storage::Key;"),
-            1
-        );
+        assert_eq!(imported("crates/transport/tests/a.rs", "use qpc_storage::Key;"), 0);
+        assert_eq!(imported("crates/transport/src/a.rs", "use qpc_storage::Key;"), 1);
     }
 
     #[test]
     fn manifests_follow_the_table_under_any_name() {
         let with = |text: &str| format!("{LINTS}{text}");
         let path = "crates/delivery/Cargo.toml";
-        assert_eq!(
-            declared(path, &with("[dependencies]\nqpc-proto.workspace = true")),
-            0
-        );
-        assert_eq!(
-            declared(path, &with("[dependencies]\nqpc-auth.workspace = true")),
-            1
-        );
-        assert_eq!(
-            declared(
-                path,
-                &with("[build-dependencies]\nqpc-auth.workspace = true")
-            ),
-            1
-        );
+        assert_eq!(declared(path, &with("[dependencies]\nqpc-proto.workspace = true")), 0);
+        assert_eq!(declared(path, &with("[dependencies]\nqpc-auth.workspace = true")), 1);
+        assert_eq!(declared(path, &with("[build-dependencies]\nqpc-auth.workspace = true")), 1);
         let renamed = with("[dependencies]\na = { package = \"qpc-auth\" }");
         assert_eq!(declared(path, &renamed), 1);
         let target = with("[target.'cfg(unix)'.dependencies]\nqpc-auth.workspace = true");

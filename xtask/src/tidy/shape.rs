@@ -11,20 +11,10 @@ use super::source::Source;
 const FUNCTION_LINES: usize = 70;
 /// Parameters of a function, `self` among them.
 const PARAMETERS: usize = 4;
-const VAGUE_SUFFIXES: [&str; 6] = [
-    "Manager",
-    "Helper",
-    "Util",
-    "Wrapper",
-    "Processor",
-    "Handler",
-];
+const VAGUE_SUFFIXES: [&str; 6] = ["Manager", "Helper", "Util", "Wrapper", "Processor", "Handler"];
 
 pub(crate) fn check(source: &Source) -> Vec<Finding> {
-    let mut shapes = Shapes {
-        source,
-        findings: Vec::new(),
-    };
+    let mut shapes = Shapes { source, findings: Vec::new() };
     shapes.visit_file(&source.file);
     shapes.findings
 }
@@ -36,8 +26,7 @@ struct Shapes<'s> {
 
 impl Shapes<'_> {
     fn find(&mut self, line: usize, message: String) {
-        self.findings
-            .push(Finding::new(&self.source.path, line, message));
+        self.findings.push(Finding::new(&self.source.path, line, message));
     }
 
     fn length(&mut self, signature: &syn::Signature, block: &syn::Block) {
@@ -46,10 +35,7 @@ impl Shapes<'_> {
         let lines = last.saturating_sub(first).saturating_add(1);
         if lines > FUNCTION_LINES && !self.source.is_test_line(first) {
             let name = &signature.ident;
-            self.find(
-                first,
-                format!("`{name}` has {lines} lines, at most {FUNCTION_LINES}"),
-            );
+            self.find(first, format!("`{name}` has {lines} lines, at most {FUNCTION_LINES}"));
         }
     }
 
@@ -133,10 +119,7 @@ mod tests {
         let function = |lines: usize| format!("fn f() {{\n{}}}\n", "    g();\n".repeat(lines - 2));
         assert_eq!(count(&function(70)), 0);
         assert_eq!(count(&function(71)), 1);
-        assert_eq!(
-            count(&format!("struct S;\nimpl S {{\n{}}}", function(71))),
-            1
-        );
+        assert_eq!(count(&format!("struct S;\nimpl S {{\n{}}}", function(71))), 1);
         assert_eq!(count(&format!("#[test]\n{}", function(71))), 0);
     }
 
@@ -144,31 +127,18 @@ mod tests {
     fn a_function_has_at_most_four_parameters() {
         assert_eq!(count("fn f(a: u8, b: u8, c: u8, d: u8) {}"), 0);
         assert_eq!(count("fn f(a: u8, b: u8, c: u8, d: u8, e: u8) {}"), 1);
-        assert_eq!(
-            count("impl S { fn f(&self, a: u8, b: u8, c: u8, d: u8) {} }"),
-            1
-        );
-        assert_eq!(
-            count("trait T { fn f(&self, a: u8, b: u8, c: u8, d: u8); }"),
-            1
-        );
+        assert_eq!(count("impl S { fn f(&self, a: u8, b: u8, c: u8, d: u8) {} }"), 1);
+        assert_eq!(count("trait T { fn f(&self, a: u8, b: u8, c: u8, d: u8); }"), 1);
     }
 
     #[test]
     fn the_implementation_of_a_trait_has_the_parameters_of_the_trait() {
-        assert_eq!(
-            count("impl T for S { fn f(&self, a: u8, b: u8, c: u8, d: u8) {} }"),
-            0
-        );
+        assert_eq!(count("impl T for S { fn f(&self, a: u8, b: u8, c: u8, d: u8) {} }"), 0);
     }
 
     #[test]
     fn vague_names_are_refused() {
-        for text in [
-            "struct SessionManager;",
-            "enum FrameHandler {}",
-            "trait KeyHelper {}",
-        ] {
+        for text in ["struct SessionManager;", "enum FrameHandler {}", "trait KeyHelper {}"] {
             assert_eq!(count(text), 1, "{text}");
         }
         assert_eq!(count("struct Session;"), 0);

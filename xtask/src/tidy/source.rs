@@ -81,11 +81,7 @@ pub(crate) fn parse(texts: &[Text]) -> (Vec<Source>, Vec<Finding>) {
             Ok(source) => sources.push(source),
             Err(error) => {
                 let line = error.span().start().line;
-                unread.push(Finding::new(
-                    &text.path,
-                    line,
-                    format!("does not parse: {error}"),
-                ));
+                unread.push(Finding::new(&text.path, line, format!("does not parse: {error}")));
             }
         }
     }
@@ -119,8 +115,7 @@ fn spread(sources: &mut [Source]) {
 }
 
 fn is_below(stem: &str, module: &str) -> bool {
-    stem.strip_prefix(module)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    stem.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn is_test_path(path: &str) -> bool {
@@ -133,21 +128,13 @@ fn is_test_path(path: &str) -> bool {
 fn module_folder(path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or_default();
     let is_root = matches!(name, "lib.rs" | "main.rs") || folder.ends_with("/src/bin");
-    if is_root {
-        format!("{folder}/")
-    } else {
-        format!("{}/", path.trim_end_matches(".rs"))
-    }
+    if is_root { format!("{folder}/") } else { format!("{}/", path.trim_end_matches(".rs")) }
 }
 
 /// Whether `#[test]`, `#[tokio::test]` or a `cfg` that names `test` stands there.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
-        let last = attribute
-            .path()
-            .segments
-            .last()
-            .map(|segment| segment.ident.to_string());
+        let last = attribute.path().segments.last().map(|segment| segment.ident.to_string());
         match (last.as_deref(), &attribute.meta) {
             (Some("test"), _) => true,
             (Some("cfg"), syn::Meta::List(list)) => {
@@ -206,11 +193,7 @@ fn attributes_of(item: &syn::Item) -> &[syn::Attribute] {
 
 #[cfg(test)]
 pub(crate) fn fixture(path: &str, text: &str) -> Source {
-    Source::new(&Text {
-        path: path.into(),
-        text: text.into(),
-    })
-    .unwrap()
+    Source::new(&Text { path: path.into(), text: text.into() }).unwrap()
 }
 
 #[cfg(test)]
@@ -233,10 +216,7 @@ mod tests {
 
     #[test]
     fn modules_of_main_are_binary_unless_the_library_has_them() {
-        let text = |path: &str, text: &str| Text {
-            path: path.into(),
-            text: text.into(),
-        };
+        let text = |path: &str, text: &str| Text { path: path.into(), text: text.into() };
         let texts = [
             text("crates/server/src/lib.rs", "mod router;"),
             text("crates/server/src/main.rs", "mod options; mod router;"),

@@ -13,17 +13,11 @@ pub(crate) fn check(texts: &[Text]) -> Vec<Finding> {
     let exists = |page: &str| texts.iter().any(|text| text.path == format!("docs/{page}"));
     let mut findings = Vec::new();
     for (line, content) in (1..).zip(summary.text.lines()) {
-        let target = content
-            .split_once("](")
-            .and_then(|(_, rest)| rest.split_once(')'));
+        let target = content.split_once("](").and_then(|(_, rest)| rest.split_once(')'));
         if let Some((page, _)) = target
             && !exists(page)
         {
-            findings.push(Finding::new(
-                SUMMARY,
-                line,
-                format!("docs/{page} does not exist"),
-            ));
+            findings.push(Finding::new(SUMMARY, line, format!("docs/{page} does not exist")));
         }
     }
     findings.extend(texts.iter().filter_map(|text| unlisted(text, &summary.text)));
@@ -44,16 +38,10 @@ mod tests {
 
     #[test]
     fn a_page_that_is_missing_is_found() {
-        let text = |path: &str, text: &str| Text {
-            path: path.into(),
-            text: text.into(),
-        };
+        let text = |path: &str, text: &str| Text { path: path.into(), text: text.into() };
         let summary = text(SUMMARY, "# Contents\n- [A](a.md)\n- [B](b/README.md)\n");
         let mut texts = vec![summary, text("docs/a.md", "")];
-        let lines: Vec<_> = check(&texts)
-            .into_iter()
-            .map(|finding| finding.line)
-            .collect();
+        let lines: Vec<_> = check(&texts).into_iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [3]);
         texts.push(text("docs/b/README.md", ""));
         assert_eq!(check(&texts), []);

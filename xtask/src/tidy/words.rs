@@ -4,11 +4,7 @@
 use super::Finding;
 use crate::tree::Text;
 
-const WORDS: [&str; 3] = [
-    concat!("to", "do"),
-    concat!("fix", "me"),
-    concat!("unimple", "mented"),
-];
+const WORDS: [&str; 3] = [concat!("to", "do"), concat!("fix", "me"), concat!("unimple", "mented")];
 /// The lint that refuses one of them has to name it.
 const LINT: &str = concat!("to", "do = \"");
 
@@ -34,25 +30,15 @@ mod tests {
     use super::*;
 
     fn count(path: &str, text: String) -> usize {
-        check(&Text {
-            path: path.into(),
-            text,
-        })
-        .len()
+        check(&Text { path: path.into(), text }).len()
     }
 
     #[test]
     fn promises_are_found_in_any_case_and_file() {
         for word in WORDS {
             assert_eq!(count("docs/a.md", format!("first {word}: later")), 1);
-            assert_eq!(
-                count("crates/a/src/a.rs", format!("{}!()", word.to_uppercase())),
-                1
-            );
-            assert_eq!(
-                count("crates/a/src/a.rs", format!("{word}s and mas{word}n")),
-                0
-            );
+            assert_eq!(count("crates/a/src/a.rs", format!("{}!()", word.to_uppercase())), 1);
+            assert_eq!(count("crates/a/src/a.rs", format!("{word}s and mas{word}n")), 0);
         }
     }
 

@@ -15,4 +15,5 @@ mod crashes;
 mod key_packages;
 mod lies;
 mod messages;
+mod regressions;
 mod support;

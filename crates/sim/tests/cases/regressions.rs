@@ -1,0 +1,86 @@
+//! Sequences that random runs found and that once lost, doubled or wedged something.
+
+use qpc_client::view::{ChannelStatus, MessageState};
+use qpc_proto::message::Method;
+use qpc_sim::World;
+
+use crate::support::{
+    add, at_peace, channel, enqueues, group, history, in_step, members, names, read_all, say,
+    until_sent, words, world,
+};
+
+/// A leave set aside a message that was sealed and may have been at the server already.
+#[test]
+fn a_leave_leaves_a_sealed_message_to_the_log() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    say(&mut world, 1, (&group, "my last word"));
+    assert_eq!(enqueues(&mut world, 1).len(), 1);
+    world.user(1, |m, s| m.leave(s, &group)).unwrap();
+    at_peace(&mut world);
+    assert_eq!(words(&mut world, 0, &group), ["my last word"]);
+    assert_eq!(words(&mut world, 1, &group), ["my last word"]);
+}
+
+/// The only member left while the Commit that added another was on its way, and forgot the group.
+#[test]
+fn a_lone_leaver_with_an_add_on_its_way_is_removed_by_who_came_in() {
+    let mut world = world(2);
+    let group = group(&mut world, &[]);
+    add(&mut world, &group, &[1]);
+    until_sent(&mut world, 0, Method::Commit);
+    world.user(0, |m, s| m.leave(s, &group)).unwrap();
+    at_peace(&mut world);
+    assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::Left);
+    assert_eq!(members(&mut world, 1, &group), names(&[1]));
+}
+
+/// A message that a Commit overtook went back to waiting, where nothing is sealed any more.
+#[test]
+fn what_a_commit_overtakes_after_a_leave_is_refused_visibly() {
+    let mut world = world(3);
+    let group = group(&mut world, &[1, 2]);
+    say(&mut world, 1, (&group, "too late"));
+    let third = world.account(2).unwrap();
+    world.user(0, |m, s| m.change_members(s, &group, (false, &[third]))).unwrap();
+    assert!(world.deliver(0, (Method::Commit, false)).unwrap());
+    world.user(1, |m, s| m.leave(s, &group)).unwrap();
+    assert!(world.deliver(1, (Method::Enqueue, false)).unwrap());
+    at_peace(&mut world);
+    let all = history(&mut world, 1, &group);
+    let late = all.iter().find(|message| message.text == "too late").unwrap();
+    assert_eq!(late.state, MessageState::Refused);
+    assert_eq!(channel(&mut world, 1, &group).outbox, 0);
+}
+
+/// The log showed a Commit before its answer came; the answer then counted for the next Commit,
+/// which was never sent.
+#[test]
+fn an_answer_to_a_commit_does_not_count_for_the_next_one() {
+    for seed in 1..=8 {
+        let mut world = World::new(seed, 3).unwrap();
+        world.settle().unwrap();
+        let group = group(&mut world, &[]);
+        add(&mut world, &group, &[1]);
+        add(&mut world, &group, &[2]);
+        until_sent(&mut world, 0, Method::Commit);
+        assert!(world.deliver(0, (Method::Commit, false)).unwrap());
+        at_peace(&mut world);
+        in_step(&mut world, &group, &[0, 1, 2]);
+    }
+}
+
+/// A command that failed had the list asked for again, and the older answer was compared with what
+/// came after it.
+#[test]
+fn an_old_list_of_channels_condemns_no_new_one() {
+    let mut world = world(1);
+    world.disconnect(0).unwrap();
+    world.connect(0).unwrap();
+    assert!(world.deliver(0, (Method::ListChannels, false)).unwrap());
+    assert!(world.user(0, |m, s| m.create_group_channel(s, "")).is_err());
+    let made = world.user(0, |m, s| m.create_group_channel(s, "Fishing")).unwrap();
+    read_all(&mut world, 0);
+    at_peace(&mut world);
+    assert_eq!(channel(&mut world, 0, &made.channel).status, ChannelStatus::Active);
+}

@@ -35,16 +35,18 @@ fn a_lone_leaver_with_an_add_on_its_way_is_removed_by_who_came_in() {
     assert_eq!(members(&mut world, 1, &group), names(&[1]));
 }
 
-/// A message that a Commit overtook went back to waiting, where nothing is sealed any more.
+/// A message that a Commit overtook went back to waiting in a channel that was over by then.
 #[test]
-fn what_a_commit_overtakes_after_a_leave_is_refused_visibly() {
+fn what_a_commit_overtakes_after_a_removal_is_refused_visibly() {
+    // With a third member the removal is not confirmed yet: the server still judges the message.
     let mut world = world(3);
     let group = group(&mut world, &[1, 2]);
     say(&mut world, 1, (&group, "too late"));
-    let third = world.account(2).unwrap();
-    world.user(0, |m, s| m.change_members(s, &group, (false, &[third]))).unwrap();
+    let other = world.account(1).unwrap();
+    world.user(0, |m, s| m.change_members(s, &group, (false, &[other]))).unwrap();
     assert!(world.deliver(0, (Method::Commit, false)).unwrap());
-    world.user(1, |m, s| m.leave(s, &group)).unwrap();
+    read_all(&mut world, 1);
+    assert_eq!(channel(&mut world, 1, &group).status, ChannelStatus::Left);
     assert!(world.deliver(1, (Method::Enqueue, false)).unwrap());
     at_peace(&mut world);
     let all = history(&mut world, 1, &group);
@@ -68,19 +70,4 @@ fn an_answer_to_a_commit_does_not_count_for_the_next_one() {
         at_peace(&mut world);
         in_step(&mut world, &group, &[0, 1, 2]);
     }
-}
-
-/// A command that failed had the list asked for again, and the older answer was compared with what
-/// came after it.
-#[test]
-fn an_old_list_of_channels_condemns_no_new_one() {
-    let mut world = world(1);
-    world.disconnect(0).unwrap();
-    world.connect(0).unwrap();
-    assert!(world.deliver(0, (Method::ListChannels, false)).unwrap());
-    assert!(world.user(0, |m, s| m.create_group_channel(s, "")).is_err());
-    let made = world.user(0, |m, s| m.create_group_channel(s, "Fishing")).unwrap();
-    read_all(&mut world, 0);
-    at_peace(&mut world);
-    assert_eq!(channel(&mut world, 0, &made.channel).status, ChannelStatus::Active);
 }

@@ -82,6 +82,14 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_channel ON outbox (channel, id);
 
+-- Every message id that was ever sealed here: a home that does not know the last one that the server
+-- accepted from this device is an older copy.
+CREATE TABLE sealed_id (
+    channel BLOB NOT NULL,
+    message_id BLOB NOT NULL,
+    PRIMARY KEY (channel, message_id)
+) WITHOUT ROWID;
+
 -- Group operations that the user or the protocol wants done.
 CREATE TABLE intent (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -111,8 +111,13 @@ impl Machine {
                 continue;
             };
             row.known_head = row.known_head.max(state.head_seq);
-            if state.acked_seq > row.cursor && row.status.reads() {
-                // Cursors are acknowledged after they are on disk: this file is an older copy.
+            let sent_elsewhere = match &state.last_message_id {
+                Some(id) => !step.db.was_sealed(&row.channel, id)?,
+                None => false,
+            };
+            if (state.acked_seq > row.cursor || sent_elsewhere) && row.status.reads() {
+                // Cursors are acknowledged, and entries sent, after they are on disk: this file is an
+                // older copy.
                 row.status = Status::NeedsRepair;
                 row.reason = Some("this home was restored from an older copy".to_owned());
                 let text = "this home was restored from an older copy: nothing is sent from it";

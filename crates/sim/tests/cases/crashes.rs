@@ -137,6 +137,23 @@ fn case_107_a_home_restored_from_a_copy_says_so_and_sends_nothing() {
     assert_eq!(words(&mut world, 1, &group), ["before the copy", "after", "the copy"]);
 }
 
+#[test]
+fn case_107_a_copy_that_only_sent_says_so_too() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.back_up(0).unwrap();
+    world.settle().unwrap();
+    say(&mut world, 0, (&group, "after the copy"));
+    // Accepted, but never answered, read or acknowledged.
+    assert!(world.deliver(0, (Method::Enqueue, true)).unwrap());
+    world.restore(0).unwrap();
+    world.user(0, |m, s| m.queue(s, &group, "from an old ratchet").map(drop)).unwrap();
+    world.settle().unwrap();
+    assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::NeedsRepair);
+    assert!(!world.alarms(0).unwrap().is_empty());
+    assert_eq!(words(&mut world, 1, &group), ["after the copy"]);
+}
+
 fn login_answer(world: &World, offset_ms: u64, incarnation: Incarnation) -> Input {
     Input::Online(LoginAnswer {
         access_token: Token::NONE,

@@ -164,6 +164,13 @@ impl Db<'_> {
         self.0
             .prepare_cached("UPDATE intent SET statement = ?2 WHERE id = ?1")?
             .execute(params![id, statement])?;
+        // The request's id is the entry's message id.
+        self.0
+            .prepare_cached(
+                "INSERT INTO sealed_id (channel, message_id)
+                 SELECT channel, request_id FROM intent WHERE id = ?1",
+            )?
+            .execute([id])?;
         Ok(())
     }
 
@@ -300,6 +307,9 @@ impl Db<'_> {
                 bundle.welcome.as_deref(),
                 pack(&bundle.statements),
             ])?;
+        self.0
+            .prepare_cached("INSERT INTO sealed_id (channel, message_id) VALUES (?1, ?2)")?
+            .execute(params![channel.0, bundle.message_id.0])?;
         Ok(())
     }
 

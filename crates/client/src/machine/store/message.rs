@@ -266,7 +266,24 @@ impl Db<'_> {
                 "UPDATE outbox SET message_id = ?2, after_commit = ?3, payload = ?4 WHERE id = ?1",
             )?
             .execute(params![id, message_id.0, after_commit, payload])?;
+        self.0
+            .prepare_cached(
+                "INSERT INTO sealed_id (channel, message_id)
+                 SELECT channel, message_id FROM outbox WHERE id = ?1",
+            )?
+            .execute([id])?;
         self.set_state(id, (State::Sealed, None))
+    }
+
+    /// Whether this home ever sealed something under an id.
+    pub(crate) fn was_sealed(
+        &self,
+        channel: &ChannelId,
+        message_id: &MessageId,
+    ) -> sql::Result<bool> {
+        self.0
+            .prepare_cached("SELECT 1 FROM sealed_id WHERE channel = ?1 AND message_id = ?2")?
+            .exists(params![channel.0, message_id.0])
     }
 
     /// Drops sealed bytes: the message waits to be sealed anew.

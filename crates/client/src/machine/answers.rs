@@ -116,8 +116,8 @@ impl Machine {
                 None => false,
             };
             if (state.acked_seq > row.cursor || sent_elsewhere) && row.status.reads() {
-                // Cursors are acknowledged, and entries sent, after they are on disk: this file is an
-                // older copy.
+                // Cursors are acknowledged, and entries sent, after they are on disk: this file is
+                // an older copy.
                 row.status = Status::NeedsRepair;
                 row.reason = Some("this home was restored from an older copy".to_owned());
                 let text = "this home was restored from an older copy: nothing is sent from it";

@@ -74,11 +74,6 @@ impl Core {
         result
     }
 
-    /// The followed logs are no longer followed.
-    pub fn resubscribe(&mut self) {
-        self.machine.resubscribe();
-    }
-
     /// Gives the database back.
     pub fn into_store(self) -> Store {
         self.store

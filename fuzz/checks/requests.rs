@@ -111,6 +111,23 @@ fn check_limits(request: &Request) {
             assert!([0, limits::INVITE_BYTES].contains(&register.invite.len()));
             assert!(register.name.len() <= limits::NAME_CHARS_MAX * 4);
         }
+        Request::LinkRelay(relay) => assert!(relay.offer.len() <= limits::LINK_OFFER_BYTES_MAX),
+        Request::LinkDevice(link) => {
+            assert!(link.device_list.len() <= limits::IDENTITY_BYTES_MAX);
+            assert!((1..=limits::LINK_ANSWER_BYTES_MAX).contains(&link.answer.len()));
+        }
+        Request::RevokeDevice(list) | Request::DeleteAccount(list) => {
+            assert!(list.len() <= limits::IDENTITY_BYTES_MAX);
+        }
+        Request::Recover(recover) => {
+            if let Some(publish) = &recover.publish {
+                assert!(publish.account_key.len() <= limits::IDENTITY_BYTES_MAX);
+                assert!(publish.device_list.len() <= limits::IDENTITY_BYTES_MAX);
+            }
+        }
+        Request::ClaimKeyPackages(claim) => {
+            assert!(claim.devices.len() <= limits::DEVICES_PER_ACCOUNT_MAX);
+        }
         Request::Lookup(name) => assert!(name.len() <= limits::NAME_CHARS_MAX * 4),
         Request::UploadKeyPackages(upload) => {
             let packages = upload.key_packages.iter().chain(&upload.last_resort);
@@ -133,7 +150,8 @@ fn check_limits(request: &Request) {
         | Request::Refresh(_)
         | Request::Logout
         | Request::DeviceList(_)
-        | Request::ClaimKeyPackages(_)
+        | Request::ExportAccount
+        | Request::CancelDeletion
         | Request::KeyPackageStatus
         | Request::ListChannels
         | Request::Fetch(_) => {}

@@ -1,13 +1,10 @@
 //! All SQL of the Authentication Service. Decides nothing.
 
 pub(crate) mod accounts;
-mod column;
 pub(crate) mod invites;
 pub(crate) mod sessions;
 
-use qpc_storage::{Tx, sql};
-
-use column::Number;
+use qpc_storage::{Number, Tx, sql};
 
 /// How long an expired access token is still told from an unknown one.
 const EXPIRED_KEPT_MS: u64 = 24 * 3_600 * 1_000;

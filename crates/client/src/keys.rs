@@ -1,6 +1,6 @@
-//! The private keys of an account's first device, and the objects they sign.
+//! The private keys that a device holds, and the objects they sign.
 //!
-//! Root and account seed stay in the encrypted database; nothing here is ever logged or shown.
+//! All stay in the encrypted database; nothing here is ever logged.
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use qpc_credential::{
@@ -18,11 +18,13 @@ const DEVICE_LIFETIME_MS: u64 = 730 * 24 * 3_600_000;
 /// A 32-byte Ed25519 secret (RFC 8032).
 pub(crate) type Seed = Zeroizing<[u8; 32]>;
 
-/// Keys of the primary device.
+/// Keys of a device.
 #[derive(Clone)]
 pub(crate) struct Keys {
-    pub(crate) root: Seed,
-    pub(crate) account: Seed,
+    /// Only until the recovery phrase was shown.
+    pub(crate) root: Option<Seed>,
+    /// On the primary device alone.
+    pub(crate) account: Option<Seed>,
     pub(crate) device: Seed,
 }
 
@@ -32,10 +34,11 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// The signed objects of a new account.
+/// The signed objects of an account, as this device has them: the newest it knows.
 #[derive(Debug, Clone)]
 pub(crate) struct NewIdentity {
     pub(crate) device: DeviceRef,
+    pub(crate) root: PublicKey,
     pub(crate) account_key: Vec<u8>,
     pub(crate) device_list: Vec<u8>,
     pub(crate) certificate: Vec<u8>,
@@ -59,7 +62,7 @@ fn seed(rng: &mut (impl RngCore + CryptoRng)) -> Seed {
 impl Keys {
     /// Fresh keys.
     pub(crate) fn generate(rng: &mut (impl RngCore + CryptoRng)) -> Self {
-        Self { root: seed(rng), account: seed(rng), device: seed(rng) }
+        Self { root: Some(seed(rng)), account: Some(seed(rng)), device: seed(rng) }
     }
 
     /// The device's signing key.
@@ -67,12 +70,19 @@ impl Keys {
         SigningKey::from_bytes(&self.device)
     }
 
-    /// Signs the first generation, the first list and this device's certificate.
-    pub(crate) fn identity(&self, name: &str, device: DeviceId, now_ms: u64) -> NewIdentity {
-        let root = public(&self.root);
+    /// Signs the first generation, the first list and this device's certificate; `None` without the
+    /// root or the account key.
+    pub(crate) fn identity(
+        &self,
+        name: &str,
+        device: DeviceId,
+        now_ms: u64,
+    ) -> Option<NewIdentity> {
+        let (root_seed, account_seed) = (self.root.as_ref()?, self.account.as_ref()?);
+        let root = public(root_seed);
         let account = account_id(&root);
         let account_key =
-            AccountKey { root, generation: 1, key: public(&self.account) }.sign(signer(&self.root));
+            AccountKey { root, generation: 1, key: public(account_seed) }.sign(signer(root_seed));
         let entry = DeviceEntry {
             device,
             key: public(&self.device),
@@ -85,15 +95,16 @@ impl Keys {
             name: name.to_owned(),
             devices: vec![entry],
         };
-        let device_list = list.sign(signer(&self.account));
+        let device_list = list.sign(signer(account_seed));
         let body = CertificateBody { list_version: 1, entry, name: name.to_owned() };
-        let certificate = Certificate::sign(&account_key, &body, signer(&self.account));
-        NewIdentity {
+        let certificate = Certificate::sign(&account_key, &body, signer(account_seed));
+        Some(NewIdentity {
             device: DeviceRef { account, device },
+            root,
             account_key: account_key.to_vec(),
             device_list: device_list.to_vec(),
             certificate: certificate.to_vec(),
-        }
+        })
     }
 
     /// The device's proof for one connection and purpose.

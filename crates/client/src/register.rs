@@ -68,8 +68,9 @@ impl Account {
             let (mut device, mut request) = ([0; 16], [0; 16]);
             rng.fill_bytes(&mut device);
             rng.fill_bytes(&mut request);
+            let identity = keys.identity(&name, DeviceId(device), now_ms);
             let profile = Profile {
-                identity: keys.identity(&name, DeviceId(device), now_ms),
+                identity: identity.ok_or(ClientError::Internal("fresh keys are incomplete"))?,
                 name,
                 server: server.to_owned(),
                 keys,
@@ -97,6 +98,7 @@ impl Account {
             device: identity.device.device,
             proof: self.profile.keys.prove(binding, &identity.device, Purpose::Register),
             invite: invite.map(|code| code.to_vec().into()).unwrap_or_default(),
+            proof_of_work: None,
         };
         (self.profile.register_request, Request::Register(register))
     }

@@ -17,6 +17,8 @@ const LABEL: &str = "qpc/v1 device list";
 /// Bytes of an account's name in a signed object.
 const NAME_BYTES_MAX: usize = 128;
 
+const TOO_MANY: Malformed = Malformed("device list: number of devices");
+
 /// One device of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceEntry {
@@ -68,7 +70,8 @@ pub struct DeviceList {
     pub version: u64,
     /// The account's name: 1 to 128 bytes, no control characters.
     pub name: String,
-    /// 1 to 10 devices, ascending by id; ids and keys are distinct.
+    /// At most 10 devices, ascending by id; ids and keys are distinct. A list without any ends the
+    /// account.
     pub devices: Vec<DeviceEntry>,
 }
 
@@ -90,13 +93,17 @@ impl DeviceList {
     ///
     /// # Errors
     /// [`CredentialError::Identity`] when it is malformed, breaks a rule of its fields, is of
-    /// another account or generation, or its signature is wrong.
+    /// another account or generation, or its signature is wrong; [`CredentialError::DeviceLimit`]
+    /// for more than 10 devices.
     pub fn verify(bytes: &[u8], account_key: &AccountKey) -> Result<Self, CredentialError> {
         let invalid = |malformed: Malformed| CredentialError::Identity(malformed.0);
         let (tbs, signature) = split(bytes, IDENTITY_BYTES_MAX).map_err(invalid)?;
         verify(&account_key.key, tbs, &signature)
             .map_err(|_| CredentialError::Identity("device list: wrong signature"))?;
-        let list = Self::decode(tbs).map_err(invalid)?;
+        let list = Self::decode(tbs).map_err(|malformed| match malformed == TOO_MANY {
+            true => CredentialError::DeviceLimit,
+            false => CredentialError::Identity(malformed.0),
+        })?;
         if list.account != account_key.account() || list.generation != account_key.generation {
             return Err(CredentialError::Identity("device list: other account or generation"));
         }
@@ -126,6 +133,15 @@ impl DeviceList {
             && self.get(&entry.device).is_some_and(|held| held.key == entry.key)
     }
 
+    /// Whether this list took a certified device off: it came after the one that the certificate
+    /// names, and does not hold the device. An earlier list says nothing about a later device.
+    pub fn revokes(&self, certificate: &Certificate) -> bool {
+        let certified = (certificate.account_key.generation, certificate.list_version);
+        self.account == certificate.account_key.account()
+            && (self.generation, self.version) > certified
+            && !self.holds(certificate)
+    }
+
     fn decode(tbs: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(tbs);
         r.label(LABEL)?;
@@ -134,8 +150,8 @@ impl DeviceList {
         let version = r.u64()?;
         let name = read_name(&mut r)?;
         let count = usize::from(r.u8()?);
-        if !(1..=DEVICES_PER_ACCOUNT_MAX).contains(&count) {
-            return Err(Malformed("device list: number of devices"));
+        if count > DEVICES_PER_ACCOUNT_MAX {
+            return Err(TOO_MANY);
         }
         let devices: Vec<_> =
             (0..count).map(|_| DeviceEntry::read(&mut r)).collect::<Result<_, _>>()?;

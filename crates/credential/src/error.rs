@@ -14,6 +14,9 @@ pub enum CredentialError {
     /// An account key statement, device list or certificate; the text says what is wrong.
     #[error("signed identity object refused: {0}")]
     Identity(&'static str),
+    /// A device list with more devices than an account may have.
+    #[error("an account has at most 10 devices: revoke one first")]
+    DeviceLimit,
     /// A signed statement; the text says what is wrong.
     #[error("signed statement refused: {0}")]
     Statement(&'static str),
@@ -45,6 +48,7 @@ impl CredentialError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Signature | Self::Identity(_) => ErrorCode::IdentityInvalid,
+            Self::DeviceLimit => ErrorCode::DeviceLimit,
             Self::Proof => ErrorCode::Unauthenticated,
             Self::Statement(_) => ErrorCode::StatementInvalid,
             Self::KeyPackage(_) | Self::Lifetime | Self::DeviceExpired => {

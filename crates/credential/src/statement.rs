@@ -1,16 +1,75 @@
-//! Signed statements in a channel's log: what a device says there for server and members to act on.
-//! Never decides whether a statement is allowed or still standing.
+//! Signed statements in a channel's log: what a device says there, or an account's newest device
+//! list, for server and members to act on. Never decides whether a statement is allowed or still
+//! standing.
 
 use bytes::Bytes;
 use qpc_proto::codec::{Reader, Writer};
 use qpc_proto::limits::{IDENTITY_BYTES_MAX, STATEMENT_BYTES_MAX};
-use qpc_proto::{ChannelId, Malformed, Signature};
+use qpc_proto::message::Identity;
+use qpc_proto::{AccountId, ChannelId, Malformed, Signature};
 
 use crate::certificate::Certificate;
 use crate::error::CredentialError;
+use crate::identity::PublicIdentity;
 use crate::signature::{seal, split, verify};
 
 const LABEL: &str = "qpc/v1 statement";
+const DEVICES_LABEL: &str = "qpc/v1 devices statement";
+
+/// Anything that may stand in a log as a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Posted {
+    /// What a member's device says in this channel.
+    Said(Statement),
+    /// An account's device list, of use in every channel: devices that it took off are to be
+    /// removed ([`crate::DeviceList::revokes`]).
+    Devices(PublicIdentity),
+}
+
+impl Posted {
+    /// Parses and verifies either kind; what a device says must be for this channel.
+    ///
+    /// # Errors
+    /// [`CredentialError::Statement`] for anything else.
+    pub fn verify(bytes: &[u8], channel: &ChannelId) -> Result<Self, CredentialError> {
+        if Reader::new(bytes).label(DEVICES_LABEL).is_ok() {
+            return devices(bytes).map(Self::Devices);
+        }
+        let said = Statement::verify(bytes)?;
+        if said.channel != *channel {
+            return Err(CredentialError::Statement("for another channel"));
+        }
+        Ok(Self::Said(said))
+    }
+}
+
+/// The statement of an account's device list: label, account id (16), account key statement (u32
+/// length), device list (u32 length). Both objects are signed; the whole needs no signature.
+pub fn devices_statement(identity: &Identity) -> Bytes {
+    Writer::with_label(DEVICES_LABEL)
+        .fixed(identity.account)
+        .var(&identity.account_key)
+        .var(&identity.device_list)
+        .finish()
+        .into()
+}
+
+fn devices(bytes: &[u8]) -> Result<PublicIdentity, CredentialError> {
+    let invalid = |malformed: Malformed| CredentialError::Statement(malformed.0);
+    let mut r = Reader::new(bytes);
+    let read = |r: &mut Reader<'_>| -> Result<Identity, Malformed> {
+        r.label(DEVICES_LABEL)?;
+        Ok(Identity {
+            account: AccountId(r.array()?),
+            account_key: Bytes::copy_from_slice(r.var(IDENTITY_BYTES_MAX)?),
+            device_list: Bytes::copy_from_slice(r.var(IDENTITY_BYTES_MAX)?),
+        })
+    };
+    let identity = read(&mut r).map_err(invalid)?;
+    r.finish().map_err(invalid)?;
+    PublicIdentity::verify(&identity)
+        .map_err(|_| CredentialError::Statement("the device list does not verify"))
+}
 
 /// What a statement says. Its encoding begins with a kind byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

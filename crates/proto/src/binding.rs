@@ -12,6 +12,8 @@ pub enum Purpose {
     Register,
     /// Opening the connection.
     Login,
+    /// A new generation of the account key.
+    Recover,
 }
 
 /// Label for the TLS exporter (RFC 5705) that both sides take their 32 bytes under.
@@ -39,6 +41,7 @@ impl ChannelBinding {
             .u8(match purpose {
                 Purpose::Register => 1,
                 Purpose::Login => 2,
+                Purpose::Recover => 3,
             })
             .finish()
     }

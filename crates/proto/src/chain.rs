@@ -86,7 +86,10 @@ impl Link {
             EntryKind::Commit => {
                 bundle_digest(&entry.roster_change, &entry.statements, &entry.welcome_hash)
             }
-            EntryKind::Application | EntryKind::Statement | EntryKind::Welcome => Digest::ZERO,
+            EntryKind::Application
+            | EntryKind::Statement
+            | EntryKind::Welcome
+            | EntryKind::Notice => Digest::ZERO,
         };
         Self {
             seq: entry.seq,

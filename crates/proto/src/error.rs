@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::ids::{ChannelId, DeviceId};
+use crate::message::ProofOfWork;
 use crate::wire;
 
 /// Input that is not what the protocol says. Holds a fixed text, never the input.
@@ -77,6 +78,8 @@ codes! {
     DeviceRevoked = 23, "DEVICE_REVOKED", false;
     /// The account may not do this.
     PermissionDenied = 24, "PERMISSION_DENIED", false;
+    /// The operator has suspended the account.
+    AccountSuspended = 25, "ACCOUNT_SUSPENDED", false;
 
     /// No account of that name or id.
     AccountNotFound = 40, "ACCOUNT_NOT_FOUND", false;
@@ -92,6 +95,16 @@ codes! {
     IdentityInvalid = 45, "IDENTITY_INVALID", false;
     /// The device or its key already belongs to an account.
     DuplicateKey = 46, "DUPLICATE_KEY", false;
+    /// The account would have too many devices.
+    DeviceLimit = 47, "DEVICE_LIMIT", false;
+    /// A device is known with another key.
+    IdentityMismatch = 48, "IDENTITY_MISMATCH", false;
+    /// A device list is not the one that follows the newest: read that and make another.
+    DeviceListStale = 49, "DEVICE_LIST_STALE", true;
+    /// A link's code is unknown, used or expired.
+    LinkCodeInvalid = 50, "LINK_CODE_INVALID", false;
+    /// Registration needs a proof of work; the detail says which.
+    ProofOfWorkRequired = 51, "PROOF_OF_WORK_REQUIRED", true;
 
     /// A KeyPackage does not verify.
     KeyPackageInvalid = 60, "KEY_PACKAGE_INVALID", false;
@@ -160,6 +173,8 @@ pub enum ErrorDetail {
     Devices(Vec<DeviceId>),
     /// Sequence number of the caller's removal.
     Removal(u64),
+    /// What a registration must prove now.
+    ProofOfWork(ProofOfWork),
 }
 
 /// A refusal as it travels: a code and what to do.
@@ -256,6 +271,7 @@ fn detail_to_wire(detail: &ErrorDetail) -> wire::ErrorDetail {
             device_ids: ids.iter().map(|id| Bytes::copy_from_slice(&id.0)).collect(),
         }),
         ErrorDetail::Removal(seq) => Kind::RemovalSeq(*seq),
+        ErrorDetail::ProofOfWork(work) => Kind::ProofOfWork(work.to_wire()),
     };
     wire::ErrorDetail { kind: Some(kind) }
 }
@@ -278,6 +294,7 @@ fn detail_from_wire(kind: wire::error_detail::Kind) -> Result<ErrorDetail, Malfo
                 .collect::<Result<_, _>>()?,
         ),
         Kind::RemovalSeq(seq) => ErrorDetail::Removal(seq),
+        Kind::ProofOfWork(work) => ErrorDetail::ProofOfWork(ProofOfWork::from_wire(&work)?),
     })
 }
 
@@ -296,6 +313,7 @@ mod tests {
             Some(ErrorDetail::Ciphersuites(vec![1, 3])),
             Some(ErrorDetail::Devices(vec![DeviceId([2; 16])])),
             Some(ErrorDetail::Removal(4)),
+            Some(ErrorDetail::ProofOfWork(ProofOfWork { seed: [5; 32], bits: 20 })),
         ];
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::from_u16(code.as_u16()), Some(*code));

@@ -40,6 +40,14 @@ pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
 pub const COMMIT_STATEMENTS_MAX: usize = 64;
 /// Bytes of an invite's code.
 pub const INVITE_BYTES: usize = 16;
+/// Bytes of a new device's sealed offer.
+pub const LINK_OFFER_BYTES_MAX: usize = 1_024;
+/// Bytes of the sealed answer to it.
+pub const LINK_ANSWER_BYTES_MAX: usize = 8 * 1_024;
+/// Milliseconds that a link's one-time code lives.
+pub const LINK_CODE_MS: u64 = 10 * 60 * 1_000;
+/// Leading zero bits that a proof of work may ask for.
+pub const PROOF_OF_WORK_BITS_MAX: u8 = 32;
 /// Protobuf fields of a request's body, those of its Commit bundle included.
 pub const REQUEST_FIELDS_MAX: usize = 2_048;
 /// Protobuf fields of a response's body, those of a page's entries included.

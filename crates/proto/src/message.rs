@@ -2,19 +2,25 @@
 //!
 //! Decoding checks every length and required choice; policy is checked by the services, never here.
 
+mod account;
 mod auth;
 mod convert;
 mod delivery;
 mod fields;
+mod notice;
 mod request;
 mod response;
 
-pub use auth::{Identity, Login, LoginAnswer, Register, RegistrationMode, ServerInfo};
-pub use delivery::{
-    Accepted, ChannelKind, ChannelState, ClaimedKeyPackage, Claims, CommitBundle, CommitRequest,
-    CreateChannel, Cursor, Enqueue, EnqueueAnswer, Entry, EntryKind, Fetch, KeyPackageStatus,
-    NewEntry, Page, Statement, UploadKeyPackages, WelcomePointer, inbox_channel,
+pub use auth::{
+    Identity, LinkDevice, LinkRelay, LinkSide, Login, LoginAnswer, ProofOfWork, Recover,
+    RecoverPublish, Register, RegistrationMode, Relayed, ServerInfo,
 };
+pub use delivery::{
+    Accepted, ChannelKind, ChannelState, ClaimKeyPackages, ClaimedKeyPackage, Claims, CommitBundle,
+    CommitRequest, CreateChannel, Cursor, Enqueue, EnqueueAnswer, Entry, EntryKind, Fetch,
+    KeyPackageStatus, NewEntry, Page, Statement, UploadKeyPackages, WelcomePointer, inbox_channel,
+};
+pub use notice::{Notice, NoticeKind};
 pub use request::Request;
 pub use response::Response;
 
@@ -73,6 +79,20 @@ methods! {
     Lookup = 0x0006;
     /// The newest device list of an account.
     DeviceList = 0x0007;
+    /// Passes sealed bytes between a new device and one that links it.
+    LinkRelay = 0x0008;
+    /// Publishes a device list with one device more.
+    LinkDevice = 0x0009;
+    /// Publishes a device list with devices less.
+    RevokeDevice = 0x000a;
+    /// Begins a new generation of the account key.
+    Recover = 0x000b;
+    /// All that the server holds about the account.
+    ExportAccount = 0x000c;
+    /// Ends the account after a grace.
+    DeleteAccount = 0x000d;
+    /// Takes a deletion back.
+    CancelDeletion = 0x000e;
     /// Adds KeyPackages of this device.
     UploadKeyPackages = 0x0101;
     /// Takes a KeyPackage of every device of an account.
@@ -103,6 +123,11 @@ impl Method {
     pub fn takes_request_id(self) -> bool {
         match self {
             Self::Register
+            | Self::LinkDevice
+            | Self::RevokeDevice
+            | Self::Recover
+            | Self::DeleteAccount
+            | Self::CancelDeletion
             | Self::UploadKeyPackages
             | Self::ClaimKeyPackages
             | Self::CreateChannel
@@ -113,6 +138,8 @@ impl Method {
             | Self::Logout
             | Self::Lookup
             | Self::DeviceList
+            | Self::LinkRelay
+            | Self::ExportAccount
             | Self::KeyPackageStatus
             | Self::ListChannels
             | Self::Enqueue

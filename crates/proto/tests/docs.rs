@@ -81,6 +81,10 @@ fn the_limits_are_those_of_the_code() {
         STATEMENT_BYTES_MAX,
         COMMIT_STATEMENTS_MAX,
         INVITE_BYTES,
+        LINK_OFFER_BYTES_MAX,
+        LINK_ANSWER_BYTES_MAX,
+        LINK_CODE_MS,
+        PROOF_OF_WORK_BITS_MAX,
         REQUEST_FIELDS_MAX,
         RESPONSE_FIELDS_MAX
     ];

@@ -20,10 +20,19 @@ pub enum Requirement {
 /// What a method requires.
 pub fn requirement(method: Method) -> Requirement {
     match method {
-        Method::ServerInfo | Method::Register | Method::Login => Requirement::Public,
+        Method::ServerInfo
+        | Method::Register
+        | Method::Login
+        | Method::LinkRelay
+        | Method::Recover => Requirement::Public,
         Method::Refresh | Method::Logout => Requirement::Bound,
         Method::Lookup
         | Method::DeviceList
+        | Method::LinkDevice
+        | Method::RevokeDevice
+        | Method::ExportAccount
+        | Method::DeleteAccount
+        | Method::CancelDeletion
         | Method::UploadKeyPackages
         | Method::ClaimKeyPackages
         | Method::KeyPackageStatus
@@ -56,6 +65,13 @@ pub fn lane(method: Method) -> Lane {
         | Method::Login
         | Method::Refresh
         | Method::Logout
+        | Method::LinkRelay
+        | Method::LinkDevice
+        | Method::RevokeDevice
+        | Method::Recover
+        | Method::ExportAccount
+        | Method::DeleteAccount
+        | Method::CancelDeletion
         | Method::UploadKeyPackages
         | Method::ClaimKeyPackages
         | Method::CreateChannel
@@ -100,9 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn only_three_methods_are_public() {
+    fn only_these_methods_are_public() {
         let public = |m: &&Method| requirement(**m) == Requirement::Public;
         let names: Vec<_> = Method::ALL.iter().filter(public).collect();
-        assert_eq!(names, [&Method::ServerInfo, &Method::Register, &Method::Login]);
+        use Method::{LinkRelay, Login, Recover, Register, ServerInfo};
+        assert_eq!(names, [&ServerInfo, &Register, &Login, &LinkRelay, &Recover]);
     }
 }

@@ -5,9 +5,10 @@
 use qpc_auth::{AuthError, Refreshed};
 use qpc_delivery::{Call as DeliveryCall, Written};
 use qpc_proto::message::{
-    Accepted, DeviceRef, EnqueueAnswer, Fetch, Login, Page, Request, Response, ServerInfo,
+    Accepted, ClaimKeyPackages, DeviceRef, EnqueueAnswer, Fetch, Login, Page, Request, Response,
+    ServerInfo,
 };
-use qpc_proto::{AccountId, ErrorBody, ErrorCode, Token, limits};
+use qpc_proto::{DeviceId, ErrorBody, ErrorCode, Token, limits};
 use qpc_storage::Tx;
 use rand_core::{CryptoRng, RngCore};
 
@@ -66,7 +67,14 @@ pub(crate) fn route<R: RngCore + CryptoRng>(
         Request::DeviceList(account) => {
             Ok(reply(&Response::Identity(node.auth.identity(tx, &account)?)))
         }
-        Request::ClaimKeyPackages(account) => claim(node, context, &account),
+        Request::ClaimKeyPackages(request) => claim(node, context, &request),
+        Request::LinkRelay(_)
+        | Request::LinkDevice(_)
+        | Request::RevokeDevice(_)
+        | Request::Recover(_)
+        | Request::ExportAccount
+        | Request::DeleteAccount(_)
+        | Request::CancelDeletion => Err(Refusal::internal("not built yet")),
         Request::UploadKeyPackages(_)
         | Request::KeyPackageStatus
         | Request::CreateChannel(_)
@@ -118,6 +126,13 @@ fn deliver<R: RngCore>(
         | Request::Logout
         | Request::Lookup(_)
         | Request::DeviceList(_)
+        | Request::LinkRelay(_)
+        | Request::LinkDevice(_)
+        | Request::RevokeDevice(_)
+        | Request::Recover(_)
+        | Request::ExportAccount
+        | Request::DeleteAccount(_)
+        | Request::CancelDeletion
         | Request::ClaimKeyPackages(_) => Err(Refusal::internal("routed to the wrong service")),
     }
 }
@@ -157,9 +172,16 @@ fn refresh<R: RngCore + CryptoRng>(
 }
 
 /// The newest identity of an account with a KeyPackage of each of its devices.
-fn claim(node: &Node, context: &Context<'_>, account: &AccountId) -> Result<Outputs, Refusal> {
-    let identity = node.auth.identity(context.tx, account)?;
-    let devices = node.auth.active_devices(context.tx, account)?;
+fn claim(
+    node: &Node,
+    context: &Context<'_>,
+    request: &ClaimKeyPackages,
+) -> Result<Outputs, Refusal> {
+    let caller = context.caller()?;
+    let identity = node.auth.identity(context.tx, &request.account)?;
+    let mut devices = node.auth.active_devices(context.tx, &request.account)?;
+    let wanted = |d: &DeviceId| request.devices.is_empty() || request.devices.contains(d);
+    devices.retain(|device| *device != caller.device && wanted(device));
     let claims = node.delivery.claim(&context.delivery()?, &identity, &devices)?;
     Ok(reply(&Response::Claims(claims)))
 }
@@ -192,6 +214,7 @@ fn info(node: &Node, now_ms: u64) -> ServerInfo {
         payload_bytes_max: wide(limits::PAYLOAD_BYTES_MAX),
         frame_bytes_max: wide(limits::FRAME_BYTES_MAX),
         retention_ms: node.delivery.config.retention_ms,
+        proof_of_work: None,
     }
 }
 

@@ -30,11 +30,13 @@
 
 mod error;
 mod key;
+mod number;
 mod options;
 mod store;
 
 pub use error::StorageError;
 pub use key::Key;
+pub use number::Number;
 pub use options::{Durability, Migration, Options, Schema};
 /// For the `store.rs` files of other crates only: statements, parameters, rows and errors.
 pub use rusqlite as sql;

@@ -4,10 +4,8 @@ use bytes::Bytes;
 use qpc_credential::DeviceList;
 use qpc_proto::message::{DeviceRef, Identity, Register};
 use qpc_proto::{AccountId, DeviceId, PublicKey};
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
-
-use super::column::Number;
 
 const ACTIVE: i64 = 1;
 const REVOKED: i64 = 2;

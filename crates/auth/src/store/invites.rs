@@ -1,9 +1,7 @@
 //! Rows of invites, by the hash of their code.
 
 use qpc_proto::Digest;
-use qpc_storage::{Tx, sql};
-
-use super::column::Number;
+use qpc_storage::{Number, Tx, sql};
 
 pub(crate) fn insert(tx: &Tx<'_>, hash: &Digest, expires_at_ms: u64) -> sql::Result<()> {
     tx.prepare_cached("INSERT INTO invites (hash, expires_at_ms) VALUES (?1, ?2)")?

@@ -2,10 +2,8 @@
 
 use qpc_proto::message::DeviceRef;
 use qpc_proto::{AccountId, DeviceId, Digest};
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
-
-use super::column::Number;
 
 /// When fresh tokens end, Unix milliseconds.
 #[derive(Debug, Clone, Copy)]

@@ -129,6 +129,7 @@ impl Person {
             device: self.device,
             proof: self.prove(&BINDING, Purpose::Register),
             invite: Bytes::new(),
+            proof_of_work: None,
         }
     }
 

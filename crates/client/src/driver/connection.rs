@@ -228,6 +228,13 @@ impl Session {
             | Method::Logout
             | Method::Lookup
             | Method::DeviceList
+            | Method::LinkRelay
+            | Method::LinkDevice
+            | Method::RevokeDevice
+            | Method::Recover
+            | Method::ExportAccount
+            | Method::DeleteAccount
+            | Method::CancelDeletion
             | Method::UploadKeyPackages
             | Method::ClaimKeyPackages
             | Method::KeyPackageStatus

@@ -87,7 +87,7 @@ impl Machine {
         }
         let progress = match (row.kind, entry.kind) {
             (ChannelKind::Inbox, EntryKind::Welcome) => self.welcome(step, entry)?,
-            (ChannelKind::Inbox, _) | (_, EntryKind::Welcome) => {
+            (ChannelKind::Inbox, _) | (_, EntryKind::Welcome | EntryKind::Notice) => {
                 self.keep(step, row, (entry, "unknown kind of entry"))?;
                 Progress::Advance
             }

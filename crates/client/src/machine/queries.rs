@@ -36,7 +36,7 @@ impl Machine {
             account: device.account.to_string(),
             device: device.device.to_string(),
             server: self.profile.server.clone(),
-            root: crate::keys::public(&self.profile.keys.root).to_string(),
+            root: self.profile.identity.root.to_string(),
         }
     }
 
@@ -117,10 +117,9 @@ impl Machine {
     ) -> Result<view::SafetyNumber, ClientError> {
         let contact = step.db.contact(account)?;
         let contact = contact.ok_or_else(|| ClientError::NotFound("no such contact".into()))?;
-        let own = crate::keys::public(&self.profile.keys.root);
         Ok(view::SafetyNumber {
             name: contact.name,
-            safety_number: safety_number(&own, &contact.root),
+            safety_number: safety_number(&self.profile.identity.root, &contact.root),
             verified: contact.verified,
         })
     }

@@ -3,7 +3,8 @@
 
 use qpc_proto::RequestId;
 use qpc_proto::message::{
-    CommitRequest, CreateChannel, Cursor, Fetch, Request, Statement, inbox_channel,
+    ClaimKeyPackages, CommitRequest, CreateChannel, Cursor, Fetch, Request, Statement,
+    inbox_channel,
 };
 
 use super::commits::{ELSEWHERE, NOT_FOR_US};
@@ -88,7 +89,8 @@ impl Machine {
                 for (account, request_id, claimed) in step.db.intent_accounts(intent.id)? {
                     let work = Work::Claim(intent.id, account);
                     if !claimed && self.is_due(&work, step.now_ms) {
-                        let request = Request::ClaimKeyPackages(account);
+                        let claim = ClaimKeyPackages { account, devices: Vec::new() };
+                        let request = Request::ClaimKeyPackages(claim);
                         self.send(out, Outgoing { work, request_id, request });
                     }
                 }

@@ -16,8 +16,10 @@ use qpc_storage::{Migration, Schema};
 
 /// The client's tables.
 pub(crate) fn schema() -> Schema {
-    const MIGRATIONS: &[Migration] =
-        &[Migration { name: "client", sql: include_str!("../../migrations/0001_client.sql") }];
+    const MIGRATIONS: &[Migration] = &[
+        Migration { name: "client", sql: include_str!("../../migrations/0001_client.sql") },
+        Migration { name: "devices", sql: include_str!("../../migrations/0002_devices.sql") },
+    ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }
 

@@ -2,10 +2,8 @@
 
 use qpc_proto::message::ChannelKind;
 use qpc_proto::{AccountId, ChannelId, Digest};
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
-
-use super::column::Number;
 
 /// A channel as it stands.
 #[derive(Debug, Clone)]

@@ -1,27 +1,6 @@
-//! How values of the protocol stand in columns. SQLite's integers are signed: a number above
-//! `i64::MAX` is refused, never wrapped.
+//! Columns that need more than a type: absent numbers, canonical bytes.
 
-use qpc_storage::sql;
-use sql::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-
-/// A non-negative INTEGER.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Number(pub(super) u64);
-
-impl ToSql for Number {
-    fn to_sql(&self) -> sql::Result<ToSqlOutput<'_>> {
-        i64::try_from(self.0)
-            .map(ToSqlOutput::from)
-            .map_err(|error| sql::Error::ToSqlConversionFailure(error.into()))
-    }
-}
-
-impl FromSql for Number {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let number = i64::column_result(value)?;
-        u64::try_from(number).map(Self).map_err(|_| FromSqlError::OutOfRange(number))
-    }
-}
+use qpc_storage::{Number, sql};
 
 /// A number that may be absent.
 pub(super) fn number(row: &sql::Row<'_>, index: usize) -> sql::Result<Option<u64>> {

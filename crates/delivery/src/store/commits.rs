@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use qpc_proto::codec::{Reader, Writer};
 use qpc_proto::{AccountId, Digest, Malformed};
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
-use super::column::{Number, decoded};
+use super::column::decoded;
 use super::entries::entry_id;
 use crate::roster::Roster;
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use qpc_proto::message::{Accepted, DeviceRef, Entry, EntryKind};
 use qpc_proto::{Digest, Malformed, MessageId};
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
-use super::column::{Number, decoded};
+use super::column::decoded;
 use super::commits;
 
 /// The last sequence number that [`entry_id`] has room for.

@@ -1,10 +1,10 @@
 //! What goes when entries expire: a log's front, with the message ids and Welcomes of it.
 
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
 use super::channels::{self, Channel, channel_columns};
-use super::column::{Number, number};
+use super::column::number;
 use super::entries::entry_id;
 
 /// Channels whose oldest entry was accepted up to `until_ms`, the oldest first.

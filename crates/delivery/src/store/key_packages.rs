@@ -4,10 +4,8 @@ use bytes::Bytes;
 use qpc_credential::AdmittedKeyPackage;
 use qpc_proto::message::DeviceRef;
 use qpc_proto::{AccountId, DeviceId, Digest};
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
-
-use super::column::Number;
 
 /// Whose package a reference is or was.
 pub(crate) fn owner(tx: &Tx<'_>, reference: &Digest) -> sql::Result<Option<DeviceRef>> {

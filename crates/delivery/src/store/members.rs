@@ -2,11 +2,11 @@
 
 use qpc_proto::message::DeviceRef;
 use qpc_proto::{AccountId, DeviceId, MessageId};
-use qpc_storage::{Tx, sql};
+use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
 use super::channels::{self, Channel};
-use super::column::{Number, number};
+use super::column::number;
 
 /// How a device was taken out of a channel.
 #[derive(Debug, Clone, Copy)]

@@ -28,6 +28,8 @@ pub enum EntryKind {
     Statement,
     /// In an inbox: a pointer to a channel that the device was added to.
     Welcome,
+    /// In an inbox: what happened to the account.
+    Notice,
 }
 
 impl EntryKind {
@@ -38,6 +40,7 @@ impl EntryKind {
             Self::Commit => 2,
             Self::Statement => 3,
             Self::Welcome => 4,
+            Self::Notice => 5,
         }
     }
 
@@ -48,6 +51,7 @@ impl EntryKind {
             2 => Some(Self::Commit),
             3 => Some(Self::Statement),
             4 => Some(Self::Welcome),
+            5 => Some(Self::Notice),
             _ => None,
         }
     }
@@ -73,6 +77,15 @@ pub struct UploadKeyPackages {
     pub key_packages: Vec<Bytes>,
     /// Replaces the earlier last resort.
     pub last_resort: Option<Bytes>,
+}
+
+/// Takes a KeyPackage of each device of an account, or of some.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimKeyPackages {
+    /// The account.
+    pub account: AccountId,
+    /// Only of these; empty: of all but the calling device.
+    pub devices: Vec<DeviceId>,
 }
 
 /// One claimed KeyPackage.

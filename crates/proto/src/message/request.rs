@@ -5,11 +5,12 @@ use prost::Message as _;
 
 use super::convert::{account_id, channel_id, device_id, raw, required};
 use super::{
-    ChannelKind, CommitBundle, CommitRequest, CreateChannel, Cursor, DeviceRef, Enqueue, Fetch,
-    Login, Method, NewEntry, Register, Statement, UploadKeyPackages, fields,
+    ChannelKind, ClaimKeyPackages, CommitBundle, CommitRequest, CreateChannel, Cursor, Enqueue,
+    Fetch, LinkDevice, LinkRelay, Login, Method, NewEntry, Recover, Register, Statement,
+    UploadKeyPackages, account, fields,
 };
 use crate::error::Malformed;
-use crate::ids::{AccountId, Signature, Token};
+use crate::ids::{AccountId, Token};
 use crate::{limits, wire};
 
 /// A validated request.
@@ -29,10 +30,24 @@ pub enum Request {
     Lookup(String),
     /// The newest device list of an account.
     DeviceList(AccountId),
+    /// Passes sealed bytes between a new device and one that links it.
+    LinkRelay(LinkRelay),
+    /// Publishes a device list with one device more.
+    LinkDevice(LinkDevice),
+    /// Publishes this device list, with devices less.
+    RevokeDevice(Bytes),
+    /// Begins a new generation of the account key.
+    Recover(Recover),
+    /// All that the server holds about the account.
+    ExportAccount,
+    /// Ends the account after a grace, by this list without any device.
+    DeleteAccount(Bytes),
+    /// Takes a deletion back.
+    CancelDeletion,
     /// Adds KeyPackages of this device.
     UploadKeyPackages(UploadKeyPackages),
-    /// Takes a KeyPackage of every device of an account.
-    ClaimKeyPackages(AccountId),
+    /// Takes a KeyPackage of each device of an account, or of some.
+    ClaimKeyPackages(ClaimKeyPackages),
     /// How many KeyPackages are left.
     KeyPackageStatus,
     /// Creates a channel with its first Commit.
@@ -64,6 +79,13 @@ impl Request {
             Self::Logout => Method::Logout,
             Self::Lookup(_) => Method::Lookup,
             Self::DeviceList(_) => Method::DeviceList,
+            Self::LinkRelay(_) => Method::LinkRelay,
+            Self::LinkDevice(_) => Method::LinkDevice,
+            Self::RevokeDevice(_) => Method::RevokeDevice,
+            Self::Recover(_) => Method::Recover,
+            Self::ExportAccount => Method::ExportAccount,
+            Self::DeleteAccount(_) => Method::DeleteAccount,
+            Self::CancelDeletion => Method::CancelDeletion,
             Self::UploadKeyPackages(_) => Method::UploadKeyPackages,
             Self::ClaimKeyPackages(_) => Method::ClaimKeyPackages,
             Self::KeyPackageStatus => Method::KeyPackageStatus,
@@ -81,23 +103,30 @@ impl Request {
     /// The protobuf body.
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::ServerInfo => wire::ServerInfoRequest {}.encode_to_vec(),
-            Self::Register(register) => register_to_wire(register).encode_to_vec(),
-            Self::Login(login) => login_to_wire(login).encode_to_vec(),
-            Self::Refresh(token) => {
-                wire::RefreshRequest { refresh_token: raw(token.as_bytes()) }.encode_to_vec()
-            }
-            Self::Logout => wire::LogoutRequest {}.encode_to_vec(),
-            Self::Lookup(name) => wire::LookupRequest { name: name.clone() }.encode_to_vec(),
-            Self::DeviceList(id) => wire::DeviceListRequest { account_id: raw(id) }.encode_to_vec(),
+            Self::ServerInfo
+            | Self::Register(_)
+            | Self::Login(_)
+            | Self::Refresh(_)
+            | Self::Logout
+            | Self::Lookup(_)
+            | Self::DeviceList(_)
+            | Self::LinkRelay(_)
+            | Self::LinkDevice(_)
+            | Self::RevokeDevice(_)
+            | Self::Recover(_)
+            | Self::ExportAccount
+            | Self::DeleteAccount(_)
+            | Self::CancelDeletion => account::encode(self),
             Self::UploadKeyPackages(upload) => wire::UploadKeyPackagesRequest {
                 key_packages: upload.key_packages.clone(),
                 last_resort: upload.last_resort.clone(),
             }
             .encode_to_vec(),
-            Self::ClaimKeyPackages(id) => {
-                wire::ClaimKeyPackagesRequest { account_id: raw(id) }.encode_to_vec()
+            Self::ClaimKeyPackages(claim) => wire::ClaimKeyPackagesRequest {
+                account_id: raw(claim.account),
+                device_ids: claim.devices.iter().map(raw).collect(),
             }
+            .encode_to_vec(),
             Self::KeyPackageStatus => wire::KeyPackageStatusRequest {}.encode_to_vec(),
             Self::ListChannels => wire::ListChannelsRequest {}.encode_to_vec(),
             Self::CreateChannel(_)
@@ -152,6 +181,13 @@ impl Request {
             | Self::Logout
             | Self::Lookup(_)
             | Self::DeviceList(_)
+            | Self::LinkRelay(_)
+            | Self::LinkDevice(_)
+            | Self::RevokeDevice(_)
+            | Self::Recover(_)
+            | Self::ExportAccount
+            | Self::DeleteAccount(_)
+            | Self::CancelDeletion
             | Self::UploadKeyPackages(_)
             | Self::ClaimKeyPackages(_)
             | Self::KeyPackageStatus
@@ -166,22 +202,22 @@ impl Request {
     pub fn decode(method: Method, body: Bytes) -> Result<Self, Malformed> {
         fields::check(&body, limits::REQUEST_FIELDS_MAX, bundle_path(method))?;
         match method {
-            Method::ServerInfo => parse::<wire::ServerInfoRequest>(body).map(|_| Self::ServerInfo),
-            Method::Register => register_from_wire(parse(body)?).map(Self::Register),
-            Method::Login => login_from_wire(&parse(body)?).map(Self::Login),
-            Method::Refresh => {
-                let token = parse::<wire::RefreshRequest>(body)?.refresh_token;
-                Token::try_from(token.as_ref()).map(Self::Refresh)
-            }
-            Method::Logout => parse::<wire::LogoutRequest>(body).map(|_| Self::Logout),
-            Method::Lookup => name(parse::<wire::LookupRequest>(body)?.name).map(Self::Lookup),
-            Method::DeviceList => account_id(&parse::<wire::DeviceListRequest>(body)?.account_id)
-                .map(Self::DeviceList),
+            Method::ServerInfo
+            | Method::Register
+            | Method::Login
+            | Method::Refresh
+            | Method::Logout
+            | Method::Lookup
+            | Method::DeviceList
+            | Method::LinkRelay
+            | Method::LinkDevice
+            | Method::RevokeDevice
+            | Method::Recover
+            | Method::ExportAccount
+            | Method::DeleteAccount
+            | Method::CancelDeletion => account::decode(method, body),
             Method::UploadKeyPackages => upload(parse(body)?).map(Self::UploadKeyPackages),
-            Method::ClaimKeyPackages => {
-                account_id(&parse::<wire::ClaimKeyPackagesRequest>(body)?.account_id)
-                    .map(Self::ClaimKeyPackages)
-            }
+            Method::ClaimKeyPackages => claim(&parse(body)?).map(Self::ClaimKeyPackages),
             Method::KeyPackageStatus => {
                 parse::<wire::KeyPackageStatusRequest>(body).map(|_| Self::KeyPackageStatus)
             }
@@ -217,66 +253,22 @@ pub(super) fn parse<M: prost::Message + Default>(body: Bytes) -> Result<M, Malfo
     M::decode(body).map_err(|_| Malformed("the body is not the method's protobuf message"))
 }
 
-fn name(name: String) -> Result<String, Malformed> {
-    // Four bytes hold any character; the service counts characters after normalising.
-    if name.len() > limits::NAME_CHARS_MAX.saturating_mul(4) {
-        return Err(Malformed("the name is too long"));
-    }
-    Ok(name)
-}
-
-fn signed(bytes: Bytes) -> Result<Bytes, Malformed> {
-    if bytes.len() > limits::IDENTITY_BYTES_MAX {
-        return Err(Malformed("a signed identity object is too long"));
-    }
-    Ok(bytes)
-}
-
-fn register_to_wire(register: &Register) -> wire::RegisterRequest {
-    wire::RegisterRequest {
-        name: register.name.clone(),
-        account_key: register.account_key.clone(),
-        device_list: register.device_list.clone(),
-        device_id: raw(register.device),
-        proof: raw(register.proof),
-        invite: register.invite.clone(),
-    }
-}
-
-fn register_from_wire(wire: wire::RegisterRequest) -> Result<Register, Malformed> {
-    if !wire.invite.is_empty() && wire.invite.len() != limits::INVITE_BYTES {
-        return Err(Malformed("the invite has a wrong length"));
-    }
-    Ok(Register {
-        name: name(wire.name)?,
-        account_key: signed(wire.account_key)?,
-        device_list: signed(wire.device_list)?,
-        device: device_id(&wire.device_id)?,
-        proof: Signature::try_from(wire.proof.as_ref())?,
-        invite: wire.invite,
-    })
-}
-
-fn login_to_wire(login: &Login) -> wire::LoginRequest {
-    wire::LoginRequest {
-        account_id: raw(login.device.account),
-        device_id: raw(login.device.device),
-        proof: raw(login.proof),
-    }
-}
-
-fn login_from_wire(wire: &wire::LoginRequest) -> Result<Login, Malformed> {
-    let device =
-        DeviceRef { account: account_id(&wire.account_id)?, device: device_id(&wire.device_id)? };
-    Ok(Login { device, proof: Signature::try_from(wire.proof.as_ref())? })
-}
-
 fn upload(wire: wire::UploadKeyPackagesRequest) -> Result<UploadKeyPackages, Malformed> {
     let oversized = |kp: &Bytes| kp.len() > limits::KEY_PACKAGE_BYTES_MAX;
     if wire.key_packages.iter().chain(&wire.last_resort).any(oversized) {
         return Err(Malformed("a KeyPackage is too long"));
     }
     Ok(UploadKeyPackages { key_packages: wire.key_packages, last_resort: wire.last_resort })
+}
+
+fn claim(wire: &wire::ClaimKeyPackagesRequest) -> Result<ClaimKeyPackages, Malformed> {
+    if wire.device_ids.len() > limits::DEVICES_PER_ACCOUNT_MAX {
+        return Err(Malformed("an account has at most 10 devices"));
+    }
+    Ok(ClaimKeyPackages {
+        account: account_id(&wire.account_id)?,
+        devices: wire.device_ids.iter().map(device_id).collect::<Result<_, _>>()?,
+    })
 }
 
 fn create_channel(wire: wire::CreateChannelRequest) -> Result<CreateChannel, Malformed> {

@@ -7,7 +7,7 @@ use super::convert::{account_id, device_id, raw, required};
 use super::request::parse;
 use super::{
     Accepted, ChannelState, ClaimedKeyPackage, Claims, EnqueueAnswer, Identity, KeyPackageStatus,
-    LoginAnswer, Method, Page, RegistrationMode, ServerInfo, fields,
+    LoginAnswer, Method, Page, ProofOfWork, RegistrationMode, Relayed, ServerInfo, fields,
 };
 use crate::error::{ErrorBody, Malformed, UNSUPPORTED_VALUE};
 use crate::ids::{AccountId, Incarnation, Token};
@@ -22,7 +22,7 @@ pub enum Response {
     Registered(AccountId),
     /// To `Login` and `Refresh`.
     Tokens(LoginAnswer),
-    /// To `Lookup` and `DeviceList`.
+    /// To `Lookup`, `DeviceList` and `Recover`.
     Identity(Identity),
     /// To `UploadKeyPackages`: single-use packages now there.
     Uploaded(u32),
@@ -38,7 +38,13 @@ pub enum Response {
     Enqueued(EnqueueAnswer),
     /// To `Fetch`, and each item of `Subscribe`.
     Page(Page),
-    /// To `Logout` and `Ack`.
+    /// To `LinkRelay`.
+    Relayed(Relayed),
+    /// To `ExportAccount`: a JSON object.
+    Exported(Bytes),
+    /// To `DeleteAccount`: when the account is erased, Unix milliseconds.
+    DeleteAt(u64),
+    /// To `Logout`, `LinkDevice`, `RevokeDevice`, `CancelDeletion` and `Ack`.
     Done,
 }
 
@@ -71,6 +77,15 @@ impl Response {
             .encode_to_vec(),
             Self::Enqueued(answer) => enqueued_to_wire(answer).encode_to_vec(),
             Self::Page(page) => page.to_wire().encode_to_vec(),
+            Self::Relayed(relayed) => wire::LinkRelayResponse {
+                sealed: relayed.sealed.clone(),
+                expires_at_ms: relayed.expires_at_ms,
+            }
+            .encode_to_vec(),
+            Self::Exported(json) => {
+                wire::ExportAccountResponse { json: json.clone() }.encode_to_vec()
+            }
+            Self::DeleteAt(at) => wire::DeleteAccountResponse { delete_at_ms: *at }.encode_to_vec(),
             Self::Done => wire::AckResponse {}.encode_to_vec(),
         }
         .into()
@@ -88,7 +103,7 @@ impl Response {
                 account_id(&parse::<wire::RegisterResponse>(body)?.account_id).map(Self::Registered)
             }
             Method::Login | Method::Refresh => tokens_from_wire(&parse(body)?).map(Self::Tokens),
-            Method::Lookup | Method::DeviceList => {
+            Method::Lookup | Method::DeviceList | Method::Recover => {
                 let identity = required(parse::<wire::LookupResponse>(body)?.identity)?;
                 Identity::from_wire(identity).map(Self::Identity)
             }
@@ -116,7 +131,24 @@ impl Response {
                 .map(Self::Channels),
             Method::Enqueue => enqueued_from_wire(parse(body)?).map(Self::Enqueued),
             Method::Fetch | Method::Subscribe => Page::from_wire(parse(body)?).map(Self::Page),
-            Method::Logout | Method::Ack => parse::<wire::AckResponse>(body).map(|_| Self::Done),
+            Method::LinkRelay => {
+                let wire = parse::<wire::LinkRelayResponse>(body)?;
+                Ok(Self::Relayed(Relayed {
+                    sealed: wire.sealed,
+                    expires_at_ms: wire.expires_at_ms,
+                }))
+            }
+            Method::ExportAccount => {
+                Ok(Self::Exported(parse::<wire::ExportAccountResponse>(body)?.json))
+            }
+            Method::DeleteAccount => {
+                Ok(Self::DeleteAt(parse::<wire::DeleteAccountResponse>(body)?.delete_at_ms))
+            }
+            Method::Logout
+            | Method::LinkDevice
+            | Method::RevokeDevice
+            | Method::CancelDeletion
+            | Method::Ack => parse::<wire::AckResponse>(body).map(|_| Self::Done),
         }
     }
 }
@@ -156,6 +188,7 @@ fn server_info_to_wire(info: &ServerInfo) -> wire::ServerInfoResponse {
         payload_bytes_max: info.payload_bytes_max,
         frame_bytes_max: info.frame_bytes_max,
         retention_ms: info.retention_ms,
+        proof_of_work: info.proof_of_work.map(ProofOfWork::to_wire),
     }
 }
 
@@ -170,6 +203,7 @@ fn server_info_from_wire(wire: wire::ServerInfoResponse) -> Result<ServerInfo, M
         payload_bytes_max: wire.payload_bytes_max,
         frame_bytes_max: wire.frame_bytes_max,
         retention_ms: wire.retention_ms,
+        proof_of_work: wire.proof_of_work.as_ref().map(ProofOfWork::from_wire).transpose()?,
     })
 }
 

@@ -21,7 +21,7 @@ pub struct Error {
 /// Typed detail of an error; absent for most codes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ErrorDetail {
-    #[prost(oneof = "error_detail::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "error_detail::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: ::core::option::Option<error_detail::Kind>,
 }
 /// Nested message and enum types in `ErrorDetail`.
@@ -49,7 +49,20 @@ pub mod error_detail {
         /// MEMBERSHIP: the sequence number of the removal.
         #[prost(uint64, tag = "7")]
         RemovalSeq(u64),
+        /// PROOF_OF_WORK_REQUIRED: what must be proven now.
+        #[prost(message, tag = "8")]
+        ProofOfWork(super::ProofOfWork),
     }
+}
+/// What a registration must prove: a nonce of 8 bytes such that SHA-256 over (label "qpc/v1 proof of work",
+/// seed, account id, nonce) begins with `bits` zero bits.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProofOfWork {
+    /// 32 bytes; good for this and the next ten minutes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub seed: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "2")]
+    pub bits: u32,
 }
 /// A closed range of frame versions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -123,6 +136,9 @@ pub struct ServerInfoResponse {
     /// How long entries are kept, in milliseconds.
     #[prost(uint64, tag = "7")]
     pub retention_ms: u64,
+    /// What a registration must prove now; absent where none is asked for.
+    #[prost(message, optional, tag = "8")]
+    pub proof_of_work: ::core::option::Option<ProofOfWork>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRequest {
@@ -144,6 +160,9 @@ pub struct RegisterRequest {
     /// The invite's code; empty where the mode needs none.
     #[prost(bytes = "bytes", tag = "6")]
     pub invite: ::prost::bytes::Bytes,
+    /// 8 bytes that answer the server's proof of work; empty where the mode needs none.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub proof_of_work: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterResponse {
@@ -208,6 +227,105 @@ pub struct DeviceListResponse {
     #[prost(message, optional, tag = "1")]
     pub identity: ::core::option::Option<Identity>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkRelayRequest {
+    /// 32 bytes that follow from the one-time code.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub rendezvous: ::prost::bytes::Bytes,
+    #[prost(enumeration = "LinkSide", tag = "2")]
+    pub side: i32,
+    /// What the new device offers, sealed under the code, at most 1,024 bytes; empty to look only. The other
+    /// side's bytes travel in LinkDevice.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub offer: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkRelayResponse {
+    /// To the new device: the answer, once there; to the other: the offer, once there.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub sealed: ::prost::bytes::Bytes,
+    /// When the code ends.
+    #[prost(uint64, tag = "2")]
+    pub expires_at_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkDeviceRequest {
+    /// The next list of the same generation: the newest one and one device more.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub device_list: ::prost::bytes::Bytes,
+    /// Where the offer was.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub rendezvous: ::prost::bytes::Bytes,
+    /// For the new device, sealed under the code, at most 8,192 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub answer: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkDeviceResponse {
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeDeviceRequest {
+    /// The next list of the same generation: the newest one and one or more devices less.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub device_list: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeDeviceResponse {
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverRequest {
+    /// The root public key, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub root: ::prost::bytes::Bytes,
+    /// The recovering device, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub device_id: ::prost::bytes::Bytes,
+    /// Ed25519 signature by the root over the channel binding, purpose "recover".
+    #[prost(bytes = "bytes", tag = "3")]
+    pub root_proof: ::prost::bytes::Bytes,
+    /// Account key statement of the next generation; empty to ask for the newest identity only.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub account_key: ::prost::bytes::Bytes,
+    /// Its device list of version 1, with the recovering device and those that stay.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub device_list: ::prost::bytes::Bytes,
+    /// Ed25519 signature by the recovering device's key over the channel binding, purpose "recover".
+    #[prost(bytes = "bytes", tag = "6")]
+    pub proof: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverResponse {
+    /// The newest, after this request.
+    #[prost(message, optional, tag = "1")]
+    pub identity: ::core::option::Option<Identity>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportAccountRequest {
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportAccountResponse {
+    /// A JSON object.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub json: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteAccountRequest {
+    /// The next list of the same generation, without any device: published when the grace ends.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub device_list: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteAccountResponse {
+    /// When the account is erased.
+    #[prost(uint64, tag = "1")]
+    pub delete_at_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelDeletionRequest {
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelDeletionResponse {
+}
 /// How new accounts come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -215,7 +333,7 @@ pub enum RegistrationMode {
     Unspecified = 0,
     /// A one-use invite from the operator is required.
     Invite = 1,
-    /// Anybody may register.
+    /// Anybody who does a proof of work may register.
     Open = 2,
     /// Nobody may.
     Closed = 3,
@@ -244,6 +362,38 @@ impl RegistrationMode {
         }
     }
 }
+/// Which end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LinkSide {
+    Unspecified = 0,
+    /// The device that is to be linked.
+    New = 1,
+    /// A device of the account.
+    Old = 2,
+}
+impl LinkSide {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LINK_SIDE_UNSPECIFIED",
+            Self::New => "LINK_SIDE_NEW",
+            Self::Old => "LINK_SIDE_OLD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LINK_SIDE_UNSPECIFIED" => Some(Self::Unspecified),
+            "LINK_SIDE_NEW" => Some(Self::New),
+            "LINK_SIDE_OLD" => Some(Self::Old),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadKeyPackagesRequest {
     /// MLS KeyPackage messages (RFC 9420 section 10), at most 100 a request.
@@ -262,6 +412,9 @@ pub struct UploadKeyPackagesResponse {
 pub struct ClaimKeyPackagesRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub account_id: ::prost::bytes::Bytes,
+    /// Only of these devices, 16 bytes each, at most 10; empty: of all but the calling one.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub device_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClaimedKeyPackage {
@@ -535,6 +688,8 @@ pub enum EntryKind {
     Statement = 3,
     /// Inbox only: a pointer to a channel that this device was added to.
     Welcome = 4,
+    /// Inbox only: what happened to the account, in the canonical encoding of docs/protocol/delivery.md.
+    Notice = 5,
 }
 impl EntryKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -548,6 +703,7 @@ impl EntryKind {
             Self::Commit => "ENTRY_KIND_COMMIT",
             Self::Statement => "ENTRY_KIND_STATEMENT",
             Self::Welcome => "ENTRY_KIND_WELCOME",
+            Self::Notice => "ENTRY_KIND_NOTICE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -558,6 +714,7 @@ impl EntryKind {
             "ENTRY_KIND_COMMIT" => Some(Self::Commit),
             "ENTRY_KIND_STATEMENT" => Some(Self::Statement),
             "ENTRY_KIND_WELCOME" => Some(Self::Welcome),
+            "ENTRY_KIND_NOTICE" => Some(Self::Notice),
             _ => None,
         }
     }

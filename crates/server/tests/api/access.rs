@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{Method, Request, Response};
+use qpc_proto::message::{ClaimKeyPackages, Method, Request, Response};
 use qpc_proto::{ErrorBody, ErrorCode, RequestId, Token};
 use qpc_server::Limits;
 use qpc_transport::CloseReason;
@@ -162,6 +162,7 @@ async fn the_server_says_what_it_is_and_finds_accounts_by_name() {
         panic!("found")
     };
     assert_eq!(found, same);
-    let claim = one.call(&Request::ClaimKeyPackages(found.account)).await.unwrap_err();
+    let claim = ClaimKeyPackages { account: found.account, devices: Vec::new() };
+    let claim = one.call(&Request::ClaimKeyPackages(claim)).await.unwrap_err();
     assert_eq!(claim.code, ErrorCode::NoKeyPackage);
 }

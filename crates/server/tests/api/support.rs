@@ -295,6 +295,7 @@ impl Device {
             device: self.id.device,
             proof: sign(&self.key, &binding.to_be_signed(&self.id, Purpose::Register)),
             invite,
+            proof_of_work: None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The pool of KeyPackages at the server, and claims of it.
 
 use qpc_client::view::ChannelStatus;
-use qpc_proto::message::{KeyPackageStatus, Method, Request, Response};
+use qpc_proto::message::{ClaimKeyPackages, KeyPackageStatus, Method, Request, Response};
 use qpc_sim::World;
 
 use super::support::{add, at_peace, channel, group, in_step, until_sent, world};
@@ -18,8 +18,8 @@ fn status(world: &mut World, index: usize) -> KeyPackageStatus {
 /// Client 0 claims of client 1, past its machine.
 fn claim(world: &mut World) -> bool {
     let account = world.account(1).unwrap();
-    let Response::Claims(claims) = world.ask(0, &Request::ClaimKeyPackages(account)).unwrap()
-    else {
+    let claim = ClaimKeyPackages { account, devices: Vec::new() };
+    let Response::Claims(claims) = world.ask(0, &Request::ClaimKeyPackages(claim)).unwrap() else {
         panic!("no claims")
     };
     claims.claimed[0].last_resort

@@ -1,7 +1,8 @@
 //! The one row that says who this client is.
 
+use qpc_credential::Certificate;
 use qpc_proto::message::DeviceRef;
-use qpc_proto::{AccountId, DeviceId, Incarnation, RequestId};
+use qpc_proto::{AccountId, DeviceId, Incarnation, PublicKey, RequestId};
 use qpc_storage::sql::{self, OptionalExtension as _, params};
 use zeroize::Zeroizing;
 
@@ -35,12 +36,13 @@ impl Db<'_> {
                     name: row.get(0)?,
                     server: row.get(1)?,
                     keys: Keys {
-                        root: Zeroizing::new(row.get(4)?),
-                        account: Zeroizing::new(row.get(5)?),
+                        root: row.get::<_, Option<_>>(4)?.map(Zeroizing::new),
+                        account: row.get::<_, Option<_>>(5)?.map(Zeroizing::new),
                         device: Zeroizing::new(row.get(6)?),
                     },
                     identity: NewIdentity {
                         device,
+                        root: root(&row.get::<_, Vec<u8>>(9)?)?,
                         account_key: row.get(7)?,
                         device_list: row.get(8)?,
                         certificate: row.get(9)?,
@@ -65,8 +67,8 @@ impl Db<'_> {
                 profile.server,
                 profile.identity.device.account.0,
                 profile.identity.device.device.0,
-                profile.keys.root.as_slice(),
-                profile.keys.account.as_slice(),
+                profile.keys.root.as_ref().map(|seed| seed.as_slice()),
+                profile.keys.account.as_ref().map(|seed| seed.as_slice()),
                 profile.keys.device.as_slice(),
                 profile.identity.account_key,
                 profile.identity.device_list,
@@ -90,4 +92,12 @@ impl Db<'_> {
         self.0.prepare_cached("UPDATE profile SET incarnation = ?1")?.execute([incarnation.0])?;
         Ok(())
     }
+}
+
+/// The root that a stored certificate names.
+fn root(certificate: &[u8]) -> sql::Result<PublicKey> {
+    let certificate = Certificate::read_verified(certificate).map_err(|error| {
+        sql::Error::FromSqlConversionFailure(9, sql::types::Type::Blob, error.into())
+    })?;
+    Ok(certificate.account_key.root)
 }

@@ -7,7 +7,7 @@ use qpc_proto::message::*;
 use qpc_proto::roster::{Role, RosterChange};
 use qpc_proto::{
     ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, ErrorDetail, Incarnation, MessageId,
-    Signature, Token,
+    PublicKey, Signature, Token,
 };
 
 use super::Seeds;
@@ -79,17 +79,36 @@ fn requests() -> Vec<Request> {
             device: account.entry.device,
             proof,
             invite: Bytes::from_static(&[9; 16]),
+            proof_of_work: Some([6; 8]),
         }),
         Request::Login(Login { device: account.device(), proof }),
         Request::Refresh(Token([3; 32])),
         Request::Logout,
         Request::Lookup("ada".to_owned()),
         Request::DeviceList(account.id()),
+        Request::LinkRelay(LinkRelay {
+            rendezvous: Digest([5; 32]),
+            side: LinkSide::New,
+            offer: PAYLOAD,
+        }),
+        Request::LinkDevice(LinkDevice {
+            device_list: account.identity().device_list,
+            rendezvous: Digest([5; 32]),
+            answer: PAYLOAD,
+        }),
+        Request::RevokeDevice(account.identity().device_list),
+        Request::Recover(recover(&account)),
+        Request::ExportAccount,
+        Request::DeleteAccount(account.identity().device_list),
+        Request::CancelDeletion,
         Request::UploadKeyPackages(UploadKeyPackages {
             key_packages: vec![PAYLOAD, PAYLOAD],
             last_resort: Some(PAYLOAD),
         }),
-        Request::ClaimKeyPackages(account.id()),
+        Request::ClaimKeyPackages(ClaimKeyPackages {
+            account: account.id(),
+            devices: vec![account.entry.device],
+        }),
         Request::KeyPackageStatus,
         Request::CreateChannel(CreateChannel {
             channel: CHANNEL,
@@ -104,6 +123,20 @@ fn requests() -> Vec<Request> {
         Request::Subscribe(cursors.clone()),
         Request::Ack(cursors),
     ]
+}
+
+fn recover(account: &Account) -> Recover {
+    let identity = account.identity();
+    Recover {
+        root: PublicKey([4; 32]),
+        device: account.entry.device,
+        root_proof: Signature([7; 64]),
+        publish: Some(RecoverPublish {
+            account_key: identity.account_key,
+            device_list: identity.device_list,
+            proof: Signature([8; 64]),
+        }),
+    }
 }
 
 fn accepted() -> Accepted {
@@ -137,6 +170,9 @@ fn responses() -> Vec<(Method, Response)> {
             Response::Enqueued(EnqueueAnswer { accepted: vec![accepted()], refusal }),
         ),
         (Method::Fetch, Response::Page(page())),
+        (Method::LinkRelay, Response::Relayed(Relayed { sealed: PAYLOAD, expires_at_ms: 9 })),
+        (Method::ExportAccount, Response::Exported(Bytes::from_static(b"{}"))),
+        (Method::DeleteAccount, Response::DeleteAt(10)),
         (Method::Ack, Response::Done),
     ]
 }
@@ -150,6 +186,7 @@ fn server_info() -> ServerInfo {
         payload_bytes_max: 2,
         frame_bytes_max: 3,
         retention_ms: 4,
+        proof_of_work: Some(ProofOfWork { seed: [5; 32], bits: 20 }),
     }
 }
 

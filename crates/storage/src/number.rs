@@ -1,18 +1,17 @@
-//! How values of the protocol stand in columns. SQLite's integers are signed: a number above
+//! How numbers of the protocol stand in columns. SQLite's integers are signed: a number above
 //! `i64::MAX` is refused, never wrapped.
 
-use qpc_storage::sql;
-use sql::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 /// A non-negative INTEGER.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Number(pub(super) u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number(pub u64);
 
 impl ToSql for Number {
-    fn to_sql(&self) -> sql::Result<ToSqlOutput<'_>> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         i64::try_from(self.0)
             .map(ToSqlOutput::from)
-            .map_err(|error| sql::Error::ToSqlConversionFailure(error.into()))
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
     }
 }
 

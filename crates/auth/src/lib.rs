@@ -12,16 +12,31 @@ mod store;
 
 pub use error::AuthError;
 pub use name::normalise;
-pub use service::{Auth, Call, Config, Refreshed};
+pub use service::{
+    AccountSummary, Auth, Call, Config, InviteSummary, PowSecret, Published, Refreshed,
+    SessionSummary, Standing,
+};
 
-/// The tables of this crate, for [`qpc_storage::Options`].
+/// The tables of this crate, for [`qpc_storage::Options`]. A program that knows fewer migrations
+/// would let suspended accounts in, hand out erased names and find no tokens, so it may not open
+/// the file.
 pub fn schema() -> qpc_storage::Schema {
     qpc_storage::Schema {
         name: "auth",
-        oldest_reader: 1,
-        migrations: &[qpc_storage::Migration {
-            name: "accounts",
-            sql: include_str!("../migrations/0001_accounts.sql"),
-        }],
+        oldest_reader: 3,
+        migrations: &[
+            qpc_storage::Migration {
+                name: "accounts",
+                sql: include_str!("../migrations/0001_accounts.sql"),
+            },
+            qpc_storage::Migration {
+                name: "lifecycle",
+                sql: include_str!("../migrations/0002_lifecycle.sql"),
+            },
+            qpc_storage::Migration {
+                name: "tokens",
+                sql: include_str!("../migrations/0003_tokens.sql"),
+            },
+        ],
     }
 }

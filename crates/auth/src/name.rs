@@ -22,6 +22,12 @@ pub fn normalise(name: &str) -> Result<String, AuthError> {
     (fits && name.chars().all(allowed)).then_some(name).ok_or(AuthError::NameInvalid)
 }
 
+/// What a normalised name looks like: its skeleton (UTS 39 section 4) in lower case, because names
+/// are shown so. Two names with one skeleton can be taken for each other.
+pub(crate) fn skeleton(name: &str) -> String {
+    unicode_security::skeleton(name).flat_map(char::to_lowercase).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +56,28 @@ mod tests {
         for name in ["al ice", "a\0", "a\u{202e}b", "\u{1b}[31m", "аlice", "a/b", "a\n", "İ", &long]
         {
             assert!(matches!(normalise(name), Err(AuthError::NameInvalid)));
+        }
+    }
+
+    #[test]
+    fn names_that_look_alike_have_one_skeleton() {
+        for (name, other) in
+            [("paypal", "paypa1"), ("modern", "rnodern"), ("root", "r00t"), ("m0l", "rno1")]
+        {
+            assert_eq!(skeleton(name), skeleton(other));
+        }
+        for (name, other) in [("alice", "alicia"), ("bob", "rob"), ("a.b", "a-b"), ("ab", "a_b")] {
+            assert_ne!(skeleton(name), skeleton(other));
+        }
+    }
+
+    #[test]
+    fn skeletons_are_what_the_migration_wrote() {
+        let allowed = ('a'..='z').chain('0'..='9').chain(['.', '_', '-']);
+        for character in allowed {
+            let name = character.to_string();
+            let written = name.replace('0', "o").replace('1', "l").replace('m', "rn");
+            assert_eq!(skeleton(&name), written);
         }
     }
 }

@@ -1,7 +1,13 @@
 //! The entry of the Authentication Service. Checks and decides; all SQL is in the store.
 
+mod deletion;
+mod devices;
+mod export;
+mod link;
+mod operator;
 mod registration;
 mod session;
+mod work;
 
 use qpc_credential::CredentialError;
 use qpc_proto::binding::{ChannelBinding, Purpose};
@@ -9,9 +15,15 @@ use qpc_proto::message::{DeviceRef, Identity, RegistrationMode};
 use qpc_proto::{AccountId, DeviceId, Incarnation, PublicKey, Signature};
 use qpc_storage::Tx;
 
+pub use devices::Published;
 pub use session::Refreshed;
+pub use work::PowSecret;
 
-use crate::store::accounts;
+pub use crate::store::accounts::{AccountSummary, Standing};
+pub use crate::store::invites::InviteSummary;
+pub use crate::store::sessions::SessionSummary;
+
+use crate::store::accounts::{self, DeviceStanding};
 use crate::{AuthError, normalise, store};
 
 /// How accounts come in and how long secrets live. All times in milliseconds.
@@ -27,10 +39,17 @@ pub struct Config {
     pub refresh_grace_ms: u64,
     /// Lifetime of an invite.
     pub invite_ttl_ms: u64,
+    /// Leading zero bits that an open registration must prove at rest; 0 asks for no proof ever.
+    pub pow_bits: u8,
+    /// Accounts created within 10 minutes from which one bit more is asked for, and another with
+    /// each doubling.
+    pub pow_raise_above: u64,
+    /// How long a deletion can be taken back.
+    pub deletion_grace_ms: u64,
 }
 
 impl Default for Config {
-    /// Invites only; 15 min, 60 d, 15 s and 7 d.
+    /// Invites only; 15 min, 60 d, 15 s and 7 d; 20 bits, raised from 30 accounts on; 30 d.
     fn default() -> Self {
         const MINUTE: u64 = 60 * 1_000;
         const DAY: u64 = 24 * 60 * MINUTE;
@@ -40,6 +59,9 @@ impl Default for Config {
             refresh_ttl_ms: 60 * DAY,
             refresh_grace_ms: 15 * 1_000,
             invite_ttl_ms: 7 * DAY,
+            pow_bits: 20,
+            pow_raise_above: 30,
+            deletion_grace_ms: 30 * DAY,
         }
     }
 }
@@ -51,6 +73,8 @@ pub struct Auth {
     pub incarnation: Incarnation,
     /// Policy.
     pub config: Config,
+    /// Seeds of the proof of work follow from it.
+    pub pow_secret: PowSecret,
 }
 
 /// What one request comes with.
@@ -79,13 +103,17 @@ impl Auth {
     /// The newest identity of an account, as its owner signed it.
     ///
     /// # Errors
-    /// [`AuthError::AccountNotFound`], [`AuthError::Store`].
+    /// [`AuthError::AccountNotFound`] alike for an unknown, a suspended and an ended account,
+    /// [`AuthError::Store`].
     pub fn identity(&self, tx: &Tx<'_>, account: &AccountId) -> Result<Identity, AuthError> {
+        if accounts::standing(tx, account)? != Some(Standing::Active) {
+            return Err(AuthError::AccountNotFound);
+        }
         accounts::identity(tx, account)?.ok_or(AuthError::AccountNotFound)
     }
 
     /// The devices of an account that are in its newest list and not revoked, ascending; none for
-    /// an unknown account.
+    /// an account that is unknown, suspended or ended.
     ///
     /// # Errors
     /// [`AuthError::Store`].
@@ -94,17 +122,23 @@ impl Auth {
         tx: &Tx<'_>,
         account: &AccountId,
     ) -> Result<Vec<DeviceId>, AuthError> {
+        if accounts::standing(tx, account)? != Some(Standing::Active) {
+            return Ok(Vec::new());
+        }
         Ok(accounts::active_devices(tx, account)?)
     }
 
-    /// Marks a device revoked: from this transaction on its tokens, refreshes and logins are
-    /// answered with [`AuthError::DeviceRevoked`]. Its sessions stay, so that they can be. What
-    /// else a revocation means (statements, open streams) the server adds in the same transaction.
+    /// Every device that an account ever had, ascending, whatever the account's standing; none once
+    /// it is erased.
     ///
     /// # Errors
-    /// [`AuthError::AccountNotFound`] when the account has no such device, [`AuthError::Store`].
-    pub fn revoke_device(&self, tx: &Tx<'_>, device: &DeviceRef) -> Result<(), AuthError> {
-        accounts::revoke(tx, device)?.then_some(()).ok_or(AuthError::AccountNotFound)
+    /// [`AuthError::Store`].
+    pub fn all_devices(
+        &self,
+        tx: &Tx<'_>,
+        account: &AccountId,
+    ) -> Result<Vec<DeviceId>, AuthError> {
+        Ok(accounts::all_devices(tx, account)?)
     }
 
     /// Deletes what has expired, at most `limit` rows of each kind; returns how many went. Expired
@@ -126,4 +160,17 @@ fn check_proof(
 ) -> Result<(), AuthError> {
     qpc_credential::verify_binding(key, binding, signed, proof)
         .map_err(|_: CredentialError| AuthError::Unauthenticated)
+}
+
+/// Whether a device that has proved itself may go on.
+fn check_standing(standing: DeviceStanding) -> Result<(), AuthError> {
+    match standing {
+        DeviceStanding::Active => Ok(()),
+        DeviceStanding::Revoked => Err(AuthError::DeviceRevoked),
+        DeviceStanding::Suspended => Err(AuthError::AccountSuspended),
+    }
+}
+
+fn contradiction(why: &'static str) -> AuthError {
+    AuthError::Identity(CredentialError::Identity(why))
 }

@@ -1,6 +1,6 @@
 //! New accounts and the invites that let them in. Never issues a token.
 
-use qpc_credential::{AccountKey, CredentialError, DeviceEntry, DeviceList};
+use qpc_credential::{AccountKey, DeviceEntry, DeviceList};
 use qpc_proto::AccountId;
 use qpc_proto::binding::Purpose;
 use qpc_proto::chain::sha256;
@@ -10,7 +10,8 @@ use qpc_storage::Tx;
 use rand_core::{CryptoRng, RngCore};
 use zeroize::Zeroizing;
 
-use super::{Auth, Call, check_proof};
+use super::{Auth, Call, check_proof, contradiction};
+use crate::name::skeleton;
 use crate::store::accounts::{self, NewAccount};
 use crate::store::invites;
 use crate::{AuthError, normalise};
@@ -23,6 +24,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::RegistrationClosed`], [`AuthError::InviteRequired`],
+    /// [`AuthError::ProofOfWorkRequired`],
     /// [`AuthError::NameInvalid`], [`AuthError::Identity`],
     /// [`AuthError::Unauthenticated`] (the proof),
     /// [`AuthError::DuplicateKey`], [`AuthError::NameTaken`], [`AuthError::Store`].
@@ -31,6 +33,7 @@ impl Auth {
         self.admit(call, register)?;
         let name = normalise(&register.name)?;
         let account_key = AccountKey::verify(&register.account_key)?;
+        self.check_work(call, &account_key.account(), register.proof_of_work)?;
         let list = DeviceList::verify(&register.device_list, &account_key)?;
         let entry = first_device(&account_key, &list, register)?;
         if list.name != name {
@@ -47,16 +50,18 @@ impl Auth {
             device_key: entry.key,
             root: account_key.root,
             name: &name,
+            skeleton: &skeleton(&name),
             created_at_ms: call.now_ms,
         };
         if accounts::knows(call.tx, &new)? {
             return Err(AuthError::DuplicateKey);
         }
-        if accounts::by_name(call.tx, &name)?.is_some() {
+        if accounts::looks_taken(call.tx, new.skeleton)? {
             return Err(AuthError::NameTaken);
         }
         accounts::insert(call.tx, &new)?;
-        accounts::insert_signed(call.tx, &list, register)?;
+        accounts::insert_account_key(call.tx, &account_key, &register.account_key)?;
+        accounts::insert_list(call.tx, &list, &register.device_list)?;
         Ok(device.account)
     }
 
@@ -79,7 +84,11 @@ impl Auth {
 
     fn admit(&self, call: &Call<'_>, register: &Register) -> Result<(), AuthError> {
         match self.config.registration {
-            RegistrationMode::Open => Ok(()),
+            RegistrationMode::Open => match register.proof_of_work {
+                // Without one, no signature is worth checking.
+                None => self.check_work(call, &AccountId::ZERO, None),
+                Some(_) => Ok(()),
+            },
             RegistrationMode::Closed => Err(AuthError::RegistrationClosed),
             RegistrationMode::Invite => {
                 let taken = invites::take(call.tx, &sha256(&register.invite), call.now_ms)?;
@@ -102,8 +111,4 @@ fn first_device(
         [entry] if entry.device == register.device => Ok(*entry),
         _ => Err(contradiction("the first list holds the registering device alone")),
     }
-}
-
-fn contradiction(why: &'static str) -> AuthError {
-    AuthError::Identity(CredentialError::Identity(why))
 }

@@ -9,13 +9,16 @@ use qpc_proto::{Digest, PublicKey, Token};
 use rand_core::{CryptoRng, RngCore};
 use subtle::ConstantTimeEq as _;
 
-use super::{Auth, Call, check_proof};
+use super::{Auth, Call, check_proof, check_standing};
 use crate::AuthError;
 use crate::store::accounts;
-use crate::store::sessions::{self, Expiry, NewTokens, TokenRow};
+use crate::store::sessions::{self, Expiry, Kind, NewTokens, SessionRef, TokenRow};
 
 /// Sessions of one device at a time; an older one ends when another begins.
 const SESSIONS_PER_DEVICE_MAX: u32 = 8;
+
+/// How long an expired access token is told from an unknown one, at least, while its session lasts.
+const EXPIRED_KEPT_MS: u64 = 24 * 3_600 * 1_000;
 
 /// The Ed25519 base point: a sound key of no device. An unknown device's proof is checked against
 /// it, so that it takes the same time as a wrong one.
@@ -31,9 +34,9 @@ const NOBODY: PublicKey = {
 pub enum Refreshed {
     /// Fresh tokens of the same session.
     Tokens(LoginAnswer),
-    /// The token had been used before: its whole session has ended. To be answered like
-    /// [`AuthError::Unauthenticated`], after the commit.
-    Reused,
+    /// The token had been used before, so somebody beside this device has it: its whole session
+    /// has ended. To be answered like [`AuthError::Unauthenticated`], after the commit.
+    Reused(DeviceRef),
 }
 
 impl Auth {
@@ -41,7 +44,8 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Unauthenticated`] alike for an unknown account or device and a wrong proof;
-    /// [`AuthError::DeviceRevoked`] only to who holds the device's key; [`AuthError::Store`].
+    /// [`AuthError::DeviceRevoked`] and [`AuthError::AccountSuspended`] only to who holds the
+    /// device's key; [`AuthError::Store`].
     pub fn login(
         &self,
         call: &Call<'_>,
@@ -53,13 +57,11 @@ impl Auth {
         let signed = (&login.device, Purpose::Login);
         check_proof(call.binding, key, signed, &login.proof)?;
         let device = known.ok_or(AuthError::Unauthenticated)?;
-        if !device.active {
-            return Err(AuthError::DeviceRevoked);
-        }
-        let expires_at_ms = self.expiry(call.now_ms).refresh_ms;
-        let session = sessions::begin(call.tx, &login.device.device, expires_at_ms)?;
+        check_standing(device.standing)?;
+        let session = sessions::next(call.tx, &login.device.device, call.now_ms)?;
+        let answer = self.issue(call, &(login.device.device, session), rng)?;
         sessions::keep_newest(call.tx, &login.device.device, SESSIONS_PER_DEVICE_MAX)?;
-        self.issue(call, session, rng)
+        Ok(answer)
     }
 
     /// Trades a refresh token for new tokens of the same session. A used one answers again within
@@ -67,7 +69,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Unauthenticated`] for a token that is unknown, expired or not of the bound
-    /// device; [`AuthError::DeviceRevoked`]; [`AuthError::Store`].
+    /// device; [`AuthError::DeviceRevoked`]; [`AuthError::AccountSuspended`]; [`AuthError::Store`].
     pub fn refresh(
         &self,
         call: &Call<'_>,
@@ -75,41 +77,43 @@ impl Auth {
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<Refreshed, AuthError> {
         let hash = sha256(token.as_bytes());
-        let row = of_bound_device(sessions::refresh_token(call.tx, &hash)?, &hash, call)?;
+        let row = of_bound_device(call, (Kind::Refresh, &hash))?;
         if row.expires_at_ms <= call.now_ms {
             return Err(AuthError::Unauthenticated);
         }
         match row.used_at_ms {
-            None => sessions::mark_used(call.tx, &hash, call.now_ms)?,
+            None => sessions::mark_used(call.tx, &row, call.now_ms)?,
             Some(at) if call.now_ms.saturating_sub(at) <= self.config.refresh_grace_ms => {}
             Some(_) => {
-                sessions::end(call.tx, row.session)?;
-                return Ok(Refreshed::Reused);
+                sessions::end(call.tx, &row.session_ref())?;
+                return Ok(Refreshed::Reused(row.device));
             }
         }
-        sessions::extend(call.tx, row.session, self.expiry(call.now_ms).refresh_ms)?;
-        self.issue(call, row.session, rng).map(Refreshed::Tokens)
+        let long_ago = call.now_ms.saturating_sub(EXPIRED_KEPT_MS);
+        sessions::prune(call.tx, &row.session_ref(), long_ago)?;
+        self.issue(call, &row.session_ref(), rng).map(Refreshed::Tokens)
     }
 
     /// Ends the session of an access token, expired or not.
     ///
     /// # Errors
     /// [`AuthError::Unauthenticated`] for a token that is unknown or not of the bound device,
-    /// [`AuthError::DeviceRevoked`], [`AuthError::Store`].
+    /// [`AuthError::DeviceRevoked`], [`AuthError::AccountSuspended`], [`AuthError::Store`].
     pub fn logout(&self, call: &Call<'_>, token: &Token) -> Result<(), AuthError> {
         let hash = sha256(token.as_bytes());
-        let row = of_bound_device(sessions::access_token(call.tx, &hash)?, &hash, call)?;
-        Ok(sessions::end(call.tx, row.session)?)
+        let row = of_bound_device(call, (Kind::Access, &hash))?;
+        Ok(sessions::end(call.tx, &row.session_ref())?)
     }
 
     /// The device that an access token stands for on this connection. Reads only.
     ///
     /// # Errors
     /// [`AuthError::Unauthenticated`] alike for no token, a wrong one and one of another device;
-    /// [`AuthError::DeviceRevoked`]; [`AuthError::TokenExpired`]; [`AuthError::Store`].
+    /// [`AuthError::DeviceRevoked`]; [`AuthError::AccountSuspended`]; [`AuthError::TokenExpired`];
+    /// [`AuthError::Store`].
     pub fn authorize(&self, call: &Call<'_>, token: &Token) -> Result<DeviceRef, AuthError> {
         let hash = sha256(token.as_bytes());
-        let row = of_bound_device(sessions::access_token(call.tx, &hash)?, &hash, call)?;
+        let row = of_bound_device(call, (Kind::Access, &hash))?;
         if row.expires_at_ms <= call.now_ms {
             return Err(AuthError::TokenExpired);
         }
@@ -126,7 +130,7 @@ impl Auth {
     fn issue(
         &self,
         call: &Call<'_>,
-        session: i64,
+        session: &SessionRef,
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<LoginAnswer, AuthError> {
         let (access, refresh) = (random_token(rng), random_token(rng));
@@ -164,8 +168,6 @@ fn of_bound_device(
         .filter(|row| row.hash.as_bytes().ct_eq(hash.as_bytes()).into())
         .filter(|row| call.bound == Some(row.device))
         .ok_or(AuthError::Unauthenticated)?;
-    if !row.active {
-        return Err(AuthError::DeviceRevoked);
-    }
+    check_standing(row.standing)?;
     Ok(row)
 }

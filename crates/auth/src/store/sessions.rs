@@ -1,9 +1,11 @@
-//! Rows of sessions and their tokens, by the hash of each.
+//! Rows of tokens, by device, session and hash. A session is what its tokens say of it.
 
 use qpc_proto::message::DeviceRef;
 use qpc_proto::{AccountId, DeviceId, Digest};
 use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
+
+use super::accounts::DeviceStanding;
 
 /// When fresh tokens end, Unix milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -19,89 +21,185 @@ pub(crate) struct NewTokens {
     pub(crate) expiry: Expiry,
 }
 
+/// What a token is for; its number stands in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Access = 1,
+    Refresh = 2,
+}
+
+/// A session of a device.
+pub(crate) type SessionRef = (DeviceId, u64);
+
 /// A token with its session and device.
 pub(crate) struct TokenRow {
     pub(crate) hash: Digest,
-    pub(crate) session: i64,
+    pub(crate) session: u64,
     pub(crate) device: DeviceRef,
-    pub(crate) active: bool,
+    pub(crate) standing: DeviceStanding,
     pub(crate) expires_at_ms: u64,
     /// Refresh tokens only.
     pub(crate) used_at_ms: Option<u64>,
 }
 
-pub(crate) fn begin(tx: &Tx<'_>, device: &DeviceId, expires_at_ms: u64) -> sql::Result<i64> {
-    tx.prepare_cached("INSERT INTO sessions (device_id, expires_at_ms) VALUES (?1, ?2)")?
-        .insert((device.as_bytes(), Number(expires_at_ms)))
+impl TokenRow {
+    pub(crate) fn session_ref(&self) -> SessionRef {
+        (self.device.device, self.session)
+    }
+}
+
+/// A session as its account's owner and the operator see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSummary {
+    /// Whose it is.
+    pub device: DeviceId,
+    /// Unix milliseconds.
+    pub began_at_ms: Option<u64>,
+    /// When the last of its refresh tokens expires, Unix milliseconds.
+    pub expires_at_ms: u64,
+    /// Access tokens kept of it, expired ones included.
+    pub access_tokens: u64,
+    /// Refresh tokens kept of it, used ones included.
+    pub refresh_tokens: u64,
+}
+
+/// The number of a session that a device begins at `now_ms`.
+pub(crate) fn next(tx: &Tx<'_>, device: &DeviceId, now_ms: u64) -> sql::Result<u64> {
+    tx.prepare_cached(
+        "SELECT max(?2, coalesce(max(session) + 1, 0)) FROM tokens WHERE device_id = ?1",
+    )?
+    .query_row((device.as_bytes(), Number(now_ms)), |row| row.get::<_, Number>(0))
+    .map(|number| number.0)
+}
+
+/// All sessions of an account.
+pub(crate) fn list(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Vec<SessionSummary>> {
+    tx.prepare_cached(
+        "SELECT device_id, session, max(expires_at_ms) FILTER (WHERE kind = 2),
+                count(*) FILTER (WHERE kind = 1), count(*) FILTER (WHERE kind = 2)
+         FROM devices JOIN tokens USING (device_id)
+         WHERE account_id = ?1 GROUP BY device_id, session ORDER BY device_id, session",
+    )?
+    .query_map([account.as_bytes()], |row| {
+        let number = |at| row.get::<_, Number>(at).map(|number| number.0);
+        Ok(SessionSummary {
+            device: DeviceId(row.get(0)?),
+            began_at_ms: Some(number(1)?),
+            expires_at_ms: number(2)?,
+            access_tokens: number(3)?,
+            refresh_tokens: number(4)?,
+        })
+    })?
+    .collect()
+}
+
+/// Ends all sessions of an account; the devices that had one.
+pub(crate) fn end_all(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Vec<DeviceId>> {
+    let devices = tx
+        .prepare_cached(
+            "SELECT DISTINCT device_id FROM devices JOIN tokens USING (device_id)
+             WHERE account_id = ?1 ORDER BY device_id",
+        )?
+        .query_map([account.as_bytes()], |row| row.get(0).map(DeviceId))?
+        .collect::<sql::Result<_>>()?;
+    tx.prepare_cached(
+        "DELETE FROM tokens
+         WHERE device_id IN (SELECT device_id FROM devices WHERE account_id = ?1)",
+    )?
+    .execute([account.as_bytes()])?;
+    Ok(devices)
 }
 
 /// Ends all but the newest sessions of a device.
 pub(crate) fn keep_newest(tx: &Tx<'_>, device: &DeviceId, count: u32) -> sql::Result<()> {
     tx.prepare_cached(
-        "DELETE FROM sessions WHERE session IN (SELECT session FROM sessions
-         WHERE device_id = ?1 ORDER BY session DESC LIMIT -1 OFFSET ?2)",
+        "DELETE FROM tokens WHERE device_id = ?1 AND session <= (
+             SELECT DISTINCT session FROM tokens WHERE device_id = ?1
+             ORDER BY session DESC LIMIT 1 OFFSET ?2)",
     )?
     .execute((device.as_bytes(), count))
     .map(drop)
 }
 
-pub(crate) fn extend(tx: &Tx<'_>, session: i64, expires_at_ms: u64) -> sql::Result<()> {
-    tx.prepare_cached("UPDATE sessions SET expires_at_ms = ?2 WHERE session = ?1")?
-        .execute((session, Number(expires_at_ms)))
+/// Ends a session with all its tokens.
+pub(crate) fn end(tx: &Tx<'_>, (device, session): &SessionRef) -> sql::Result<()> {
+    tx.prepare_cached("DELETE FROM tokens WHERE device_id = ?1 AND session = ?2")?
+        .execute((device.as_bytes(), Number(*session)))
         .map(drop)
 }
 
-/// Ends a session with all its tokens.
-pub(crate) fn end(tx: &Tx<'_>, session: i64) -> sql::Result<()> {
-    tx.prepare_cached("DELETE FROM sessions WHERE session = ?1")?.execute([session]).map(drop)
-}
-
-pub(crate) fn insert_tokens(tx: &Tx<'_>, session: i64, new: &NewTokens) -> sql::Result<()> {
+/// Forgets the access tokens of a session that ended at `before_ms` or earlier.
+pub(crate) fn prune(
+    tx: &Tx<'_>,
+    (device, session): &SessionRef,
+    before_ms: u64,
+) -> sql::Result<()> {
     tx.prepare_cached(
-        "INSERT INTO access_tokens (hash, session, expires_at_ms) VALUES (?1, ?2, ?3)",
+        "DELETE FROM tokens
+         WHERE device_id = ?1 AND session = ?2 AND kind = 1 AND expires_at_ms <= ?3",
     )?
-    .execute((new.access.as_bytes(), session, Number(new.expiry.access_ms)))?;
-    tx.prepare_cached(
-        "INSERT INTO refresh_tokens (hash, session, expires_at_ms) VALUES (?1, ?2, ?3)",
-    )?
-    .execute((new.refresh.as_bytes(), session, Number(new.expiry.refresh_ms)))
+    .execute((device.as_bytes(), Number(*session), Number(before_ms)))
     .map(drop)
 }
 
-pub(crate) fn access_token(tx: &Tx<'_>, hash: &Digest) -> sql::Result<Option<TokenRow>> {
+pub(crate) fn insert_tokens(
+    tx: &Tx<'_>,
+    (device, session): &SessionRef,
+    new: &NewTokens,
+) -> sql::Result<()> {
     tx.prepare_cached(
-        "SELECT t.hash, t.session, d.account_id, d.device_id, d.status = 1, t.expires_at_ms, NULL
-         FROM access_tokens t JOIN sessions s USING (session) JOIN devices d USING (device_id)
-         WHERE t.hash = ?1",
+        "INSERT INTO tokens (device_id, session, kind, hash, expires_at_ms)
+         VALUES (?1, ?2, 1, ?3, ?4), (?1, ?2, 2, ?5, ?6)",
     )?
-    .query_row([hash.as_bytes()], token_row)
-    .optional()
+    .execute((
+        device.as_bytes(),
+        Number(*session),
+        new.access.as_bytes(),
+        Number(new.expiry.access_ms),
+        new.refresh.as_bytes(),
+        Number(new.expiry.refresh_ms),
+    ))
+    .map(drop)
 }
 
-pub(crate) fn refresh_token(tx: &Tx<'_>, hash: &Digest) -> sql::Result<Option<TokenRow>> {
+/// A token of a device.
+pub(crate) fn token(
+    tx: &Tx<'_>,
+    device: &DeviceId,
+    (kind, hash): (Kind, &Digest),
+) -> sql::Result<Option<TokenRow>> {
     tx.prepare_cached(
-        "SELECT t.hash, t.session, d.account_id, d.device_id, d.status = 1, t.expires_at_ms,
+        "SELECT t.hash, t.session, account_id, d.device_id, d.status, a.status, t.expires_at_ms,
                 t.used_at_ms
-         FROM refresh_tokens t JOIN sessions s USING (session) JOIN devices d USING (device_id)
-         WHERE t.hash = ?1",
+         FROM tokens t JOIN devices d USING (device_id) JOIN accounts a USING (account_id)
+         WHERE t.device_id = ?1 AND t.kind = ?2 AND t.hash = ?3",
     )?
-    .query_row([hash.as_bytes()], token_row)
+    .query_row((device.as_bytes(), kind as u8, hash.as_bytes()), token_row)
     .optional()
 }
 
-pub(crate) fn mark_used(tx: &Tx<'_>, hash: &Digest, now_ms: u64) -> sql::Result<()> {
-    tx.prepare_cached("UPDATE refresh_tokens SET used_at_ms = ?2 WHERE hash = ?1")?
-        .execute((hash.as_bytes(), Number(now_ms)))
-        .map(drop)
+/// Marks a refresh token as used.
+pub(crate) fn mark_used(tx: &Tx<'_>, row: &TokenRow, now_ms: u64) -> sql::Result<()> {
+    tx.prepare_cached(
+        "UPDATE tokens SET used_at_ms = ?4
+         WHERE device_id = ?1 AND session = ?2 AND kind = 2 AND hash = ?3",
+    )?
+    .execute((
+        row.device.device.as_bytes(),
+        Number(row.session),
+        row.hash.as_bytes(),
+        Number(now_ms),
+    ))
+    .map(drop)
 }
 
 fn token_row(row: &sql::Row<'_>) -> sql::Result<TokenRow> {
     Ok(TokenRow {
         hash: Digest(row.get(0)?),
-        session: row.get(1)?,
+        session: row.get::<_, Number>(1)?.0,
         device: DeviceRef { account: AccountId(row.get(2)?), device: DeviceId(row.get(3)?) },
-        active: row.get(4)?,
-        expires_at_ms: row.get::<_, Number>(5)?.0,
-        used_at_ms: row.get::<_, Option<Number>>(6)?.map(|at| at.0),
+        standing: DeviceStanding::of(row.get(4)?, row.get(5)?),
+        expires_at_ms: row.get::<_, Number>(6)?.0,
+        used_at_ms: row.get::<_, Option<Number>>(7)?.map(|at| at.0),
     })
 }

@@ -117,6 +117,37 @@ fn case_062_a_name_belongs_to_the_first() {
 }
 
 #[test]
+fn case_062_of_two_that_race_one_wins() {
+    let mut world = World::new(Open);
+    let alice = Person::new(1, "alice").registration();
+    let same_name = Person::new(2, "alice").registration();
+    let mut same_device = Person::new(3, "carol");
+    same_device.device = Person::new(1, "alice").device;
+    let registers = [&alice, &same_name, &same_device.registration()];
+    let outcomes = world.race(&registers);
+    assert_eq!(*outcomes[0].as_ref().unwrap(), Person::new(1, "alice").device_ref().account);
+    assert_eq!(outcomes[1].as_ref().unwrap_err().code(), NameTaken);
+    assert_eq!(outcomes[2].as_ref().unwrap_err().code(), DuplicateKey);
+    let found = world.at(NOW, None, |auth, call, _| auth.lookup(call.tx, "alice"));
+    assert_eq!(found.unwrap().account_key, alice.account_key);
+}
+
+#[test]
+fn case_062_a_name_that_looks_like_another_is_taken() {
+    let mut world = World::new(Open);
+    world.register(&Person::new(1, "modern0l").registration()).unwrap();
+    for (number, name) in [(2, "rnodern0l"), (3, "modernol"), (4, "modern01"), (5, "rnodernO1")] {
+        let refused = world.register(&Person::new(number, name).registration());
+        // The last is no name as it was signed; registering normalises what it asks for.
+        let code = if number == 5 { IdentityInvalid } else { NameTaken };
+        assert_eq!(refused.unwrap_err().code(), code);
+    }
+    world.register(&Person::new(6, "modem0l-2").registration()).unwrap();
+    let lookup = world.at(NOW, None, |auth, call, _| auth.lookup(call.tx, "rnodern0l"));
+    assert_eq!(lookup.unwrap_err().code(), AccountNotFound);
+}
+
+#[test]
 fn a_closed_server_takes_nobody() {
     let mut world = World::new(Closed);
     let register = Person::new(1, "alice").registration();
@@ -136,6 +167,17 @@ fn case_067_an_invite_lets_one_account_in() {
     let bob = Register { invite: code, ..Person::new(2, "bob").registration() };
     world.register(&alice).unwrap();
     assert_eq!(refused(&mut world, &bob), InviteRequired);
+}
+
+#[test]
+fn case_067_of_two_that_bring_one_invite_at_once_one_wins() {
+    let mut world = World::new(Invite);
+    let code = invite(&mut world);
+    let alice = Register { invite: code.clone(), ..Person::new(1, "alice").registration() };
+    let bob = Register { invite: code, ..Person::new(2, "bob").registration() };
+    let outcomes = world.race(&[&alice, &bob]);
+    assert!(outcomes[0].is_ok());
+    assert_eq!(outcomes[1].as_ref().unwrap_err().code(), InviteRequired);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use qpc_proto::binding::Purpose;
 use qpc_proto::message::{DeviceRef, Login, LoginAnswer, RegistrationMode};
 use qpc_proto::{AccountId, DeviceId, ErrorBody, ErrorCode, Incarnation, Signature, Token};
 
-use crate::support::{BINDING, NOW, Person, World};
+use crate::support::{BINDING, Device, NOW, Person, World};
 
 /// A world with two accounts.
 fn world() -> (World, Person, Person) {
@@ -37,7 +37,7 @@ fn refresh(
 fn tokens(refreshed: Result<Refreshed, AuthError>) -> LoginAnswer {
     match refreshed.unwrap() {
         Refreshed::Tokens(tokens) => tokens,
-        Refreshed::Reused => panic!("reused"),
+        Refreshed::Reused(_) => panic!("reused"),
     }
 }
 
@@ -69,6 +69,9 @@ fn case_051_wrong_tokens_and_proofs_have_one_answer() {
     let theirs = world.login(&bob.login(), NOW).unwrap();
     let mut near = mine.access_token.clone();
     near.0[31] ^= 1;
+    // As much as a shortened token can be: the frame holds 32 bytes.
+    let mut cut = mine.access_token.clone();
+    cut.0[16..].fill(0);
     let mut bodies: Vec<ErrorBody> = Vec::new();
     for (token, bound) in [
         (&Token::NONE, Some(device)),
@@ -78,6 +81,7 @@ fn case_051_wrong_tokens_and_proofs_have_one_answer() {
         (&mine.refresh_token, Some(device)),
         (&mine.access_token, None),
         (&mine.access_token, Some(bob.device_ref())),
+        (&cut, Some(device)),
     ] {
         let error = authorize(&mut world, token, bound, NOW).unwrap_err();
         bodies.push(error.to_body());
@@ -155,7 +159,7 @@ fn case_055_reuse_after_the_grace_ends_the_session_for_good() {
     let second = tokens(refresh(&mut world, &first.refresh_token, device, NOW));
     let late = NOW + 15_001;
     let reused = refresh(&mut world, &first.refresh_token, device, late);
-    assert!(matches!(reused, Ok(Refreshed::Reused)));
+    assert!(matches!(reused, Ok(Refreshed::Reused(whose)) if whose == device));
     for token in [&first.access_token, &second.access_token] {
         let error = authorize(&mut world, token, Some(device), late).unwrap_err();
         assert_eq!(error.code(), ErrorCode::Unauthenticated);
@@ -197,16 +201,46 @@ fn a_logout_ends_its_session_alone() {
 }
 
 #[test]
+fn case_052_an_expired_token_is_told_so_and_one_refresh_mends_it() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    let first = world.login(&alice.login(), NOW).unwrap();
+    let late = first.access_expires_at_ms;
+    let error = authorize(&mut world, &first.access_token, Some(device), late).unwrap_err();
+    assert!(error.to_body().code.retryable());
+    assert_eq!(error.code(), ErrorCode::TokenExpired);
+    let second = tokens(refresh(&mut world, &first.refresh_token, device, late));
+    authorize(&mut world, &second.access_token, Some(device), late).unwrap();
+    // The fresh token does not bring the expired one back.
+    let error = authorize(&mut world, &first.access_token, Some(device), late).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TokenExpired);
+}
+
+#[test]
+fn case_056_a_token_counts_on_connections_of_its_device_alone() {
+    let (mut world, alice, bob) = world();
+    let linked = Device::new(9);
+    world.link(&alice, 2, &[&alice.first(), &linked]).unwrap();
+    let answer = world.login(&alice.login(), NOW).unwrap();
+    // Not even a device of the same account may use it.
+    for bound in [None, Some(bob.device_ref()), Some(linked.of(&alice))] {
+        let error = authorize(&mut world, &answer.access_token, bound, NOW).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Unauthenticated);
+    }
+    let error = refresh(&mut world, &answer.refresh_token, linked.of(&alice), NOW).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unauthenticated);
+}
+
+#[test]
 fn case_058_a_revoked_device_is_told_so_each_time() {
     let (mut world, alice, bob) = world();
-    let device = alice.device_ref();
-    let answer = world.login(&alice.login(), NOW).unwrap();
-    let revoke = |device| {
-        move |auth: &qpc_auth::Auth, call: &qpc_auth::Call<'_>, _: &mut _| {
-            auth.revoke_device(call.tx, &device)
-        }
-    };
-    world.at(NOW, None, revoke(device)).unwrap();
+    let linked = Device::new(9);
+    let device = linked.of(&alice);
+    world.link(&alice, 2, &[&alice.first(), &linked]).unwrap();
+    let answer = world.login(&linked.login(&alice), NOW).unwrap();
+    let other = world.login(&alice.login(), NOW).unwrap();
+    let published = world.revoke(&alice, 3, &[&alice.first()]).unwrap();
+    assert_eq!(published.revoked, [device]);
     let ends = answer.access_expires_at_ms;
     for now in [NOW, ends] {
         let error = authorize(&mut world, &answer.access_token, Some(device), now).unwrap_err();
@@ -214,23 +248,55 @@ fn case_058_a_revoked_device_is_told_so_each_time() {
     }
     let error = refresh(&mut world, &answer.refresh_token, device, NOW).unwrap_err();
     assert_eq!(error.code(), ErrorCode::DeviceRevoked);
-    let error = world.login(&alice.login(), NOW).unwrap_err();
+    let error = world.login(&linked.login(&alice), NOW).unwrap_err();
     assert_eq!(error.code(), ErrorCode::DeviceRevoked);
+    let list = alice.next_list(4, &[&alice.first(), &linked]);
+    let error = world.as_device(device, |auth, call| auth.revoke_devices(call, &list));
+    assert_eq!(error.unwrap_err().code(), ErrorCode::DeviceRevoked);
     // Who can't prove to be the device learns nothing.
-    let login = Login { proof: bob.login().proof, ..alice.login() };
+    let login = Login { proof: bob.login().proof, ..linked.login(&alice) };
     let error = world.login(&login, NOW).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unauthenticated);
-    let devices =
-        world.at(NOW, None, |auth, call, _| auth.active_devices(call.tx, &device.account));
-    assert_eq!(devices.unwrap(), []);
+    // The device that stays goes on.
+    let first = alice.device_ref();
+    authorize(&mut world, &other.access_token, Some(first), NOW).unwrap();
+    let devices = world.at(NOW, None, |auth, call, _| {
+        Ok([
+            auth.active_devices(call.tx, &device.account)?,
+            auth.all_devices(call.tx, &device.account)?,
+        ])
+    });
+    assert_eq!(devices.unwrap(), [vec![first.device], vec![first.device, device.device]]);
     // A revoked key comes back under no name.
     let mut again = Person::new(3, "carol");
-    again.device_key = alice.device_key.clone();
+    again.device_key = linked.key.clone();
     let error = world.register(&again.registration()).unwrap_err();
     assert_eq!(error.code(), ErrorCode::DuplicateKey);
-    let unknown = DeviceRef { device: DeviceId([9; 16]), ..device };
-    let error = world.at(NOW, None, revoke(unknown)).unwrap_err();
-    assert_eq!(error.code(), ErrorCode::AccountNotFound);
+}
+
+#[test]
+fn case_069_tokens_are_judged_by_the_servers_clock_and_the_client_is_told_it() {
+    const YEAR: u64 = 365 * 24 * 3_600 * 1_000;
+    // Clients whose clocks are a year behind, ten minutes off and a year ahead: nothing they send
+    // holds a time but the end of their own device, so only the server's clock differs.
+    for (number, server_now) in [(11, NOW), (12, NOW + 600_000), (13, NOW + YEAR)] {
+        let mut world = World::new(RegistrationMode::Open);
+        let mut person = Person::new(number, "alice");
+        person.not_after_ms = NOW + 2 * YEAR;
+        let register = person.registration();
+        let registered = world.at(server_now, None, |auth, call, _| auth.register(call, &register));
+        registered.unwrap();
+        let answer = world.login(&person.login(), server_now).unwrap();
+        assert_eq!(answer.now_ms, server_now);
+        let ttl = world.auth.config.access_ttl_ms;
+        assert_eq!(answer.access_expires_at_ms, server_now + ttl);
+        let device = Some(person.device_ref());
+        let token = &answer.access_token;
+        authorize(&mut world, token, device, server_now + ttl - 1).unwrap();
+        assert!(authorize(&mut world, token, device, server_now + ttl).is_err());
+        // The server's own clock stepped back: what it issued still counts.
+        authorize(&mut world, token, device, server_now - 600_000).unwrap();
+    }
 }
 
 #[test]

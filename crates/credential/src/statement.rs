@@ -32,14 +32,23 @@ impl Posted {
     /// # Errors
     /// [`CredentialError::Statement`] for anything else.
     pub fn verify(bytes: &[u8], channel: &ChannelId) -> Result<Self, CredentialError> {
-        if Reader::new(bytes).label(DEVICES_LABEL).is_ok() {
-            return devices(bytes).map(Self::Devices);
+        match Self::verify_signed(bytes)? {
+            Self::Said(said) if said.channel != *channel => {
+                Err(CredentialError::Statement("for another channel"))
+            }
+            posted @ (Self::Said(_) | Self::Devices(_)) => Ok(posted),
         }
-        let said = Statement::verify(bytes)?;
-        if said.channel != *channel {
-            return Err(CredentialError::Statement("for another channel"));
+    }
+
+    /// Parses and verifies either kind, whatever channel it is for: the caller compares that.
+    ///
+    /// # Errors
+    /// [`CredentialError::Statement`] for anything else.
+    pub fn verify_signed(bytes: &[u8]) -> Result<Self, CredentialError> {
+        match Reader::new(bytes).label(DEVICES_LABEL) {
+            Ok(()) => devices(bytes).map(Self::Devices),
+            Err(_) => Statement::verify(bytes).map(Self::Said),
         }
-        Ok(Self::Said(said))
     }
 }
 

@@ -17,10 +17,17 @@ pub use service::{Call, Config, Delivery, Written};
 pub fn schema() -> qpc_storage::Schema {
     qpc_storage::Schema {
         name: "delivery",
-        oldest_reader: 1,
-        migrations: &[qpc_storage::Migration {
-            name: "delivery",
-            sql: include_str!("../migrations/0001_delivery.sql"),
-        }],
+        // One that knows no revocation would let revoked devices back in.
+        oldest_reader: 2,
+        migrations: &[
+            qpc_storage::Migration {
+                name: "delivery",
+                sql: include_str!("../migrations/0001_delivery.sql"),
+            },
+            qpc_storage::Migration {
+                name: "revocation",
+                sql: include_str!("../migrations/0002_revocation.sql"),
+            },
+        ],
     }
 }

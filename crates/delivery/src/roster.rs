@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qpc_credential::DeviceList;
 use qpc_proto::codec::{Reader, Writer};
 use qpc_proto::limits::CHANNEL_DEVICES_MAX;
 use qpc_proto::message::{ChannelKind, DeviceRef};
@@ -159,13 +160,19 @@ pub(crate) struct Right<'a> {
     pub(crate) committer: DeviceRef,
     /// The roster at the Commit's base.
     pub(crate) before: &'a Roster,
-    /// Accounts with a standing Leave statement.
+    /// Accounts with a standing Leave statement, which the Commit carries.
     pub(crate) leavers: &'a BTreeSet<AccountId>,
+    /// The newest device list of each account that the Commit carries.
+    pub(crate) lists: &'a BTreeMap<AccountId, DeviceList>,
+    /// Which devices that the change names are known to be revoked.
+    pub(crate) revoked: &'a BTreeSet<DeviceId>,
 }
 
 impl Right<'_> {
     /// Roles change by an admin; a device comes by an admin or a device of its own account, and
-    /// goes by those or once its account has said that it leaves.
+    /// goes by those or once its account has said that it leaves, or was revoked by a list that the
+    /// Commit carries. Who so removes a device may add others of that account which the list holds.
+    /// A revoked device comes by nobody.
     ///
     /// # Errors
     /// `ROSTER_REFUSED` for anything else.
@@ -176,6 +183,9 @@ impl Right<'_> {
         if change.removes.contains(&self.committer) {
             return Err(refused("a device can't remove itself: post a leave statement"));
         }
+        if change.adds.iter().any(|device| self.revoked.contains(&device.device)) {
+            return Err(refused("an added device was revoked: claim KeyPackages anew"));
+        }
         let own = &self.committer.account;
         if self.before.is_admin(own) {
             return Ok(());
@@ -183,14 +193,33 @@ impl Right<'_> {
         if !change.roles.is_empty() {
             return Err(refused("only an admin changes roles"));
         }
-        if change.adds.iter().any(|device| device.account != *own) {
+        if !change.adds.iter().all(|device| self.may_come(device, change)) {
             return Err(refused("only an admin adds other accounts' devices"));
         }
-        let may_go = |d: &DeviceRef| d.account == *own || self.leavers.contains(&d.account);
+        let may_go = |d: &DeviceRef| {
+            d.account == *own || self.leavers.contains(&d.account) || self.is_taken_off(d)
+        };
         if !change.removes.iter().all(may_go) {
             return Err(refused("only an admin removes devices of others who stay"));
         }
         Ok(())
+    }
+
+    /// Whether the Commit carries a list without a device that is known to be revoked.
+    fn is_taken_off(&self, device: &DeviceRef) -> bool {
+        let list = self.lists.get(&device.account);
+        self.revoked.contains(&device.device)
+            && list.is_some_and(|list| list.get(&device.device).is_none())
+    }
+
+    fn may_come(&self, device: &DeviceRef, change: &RosterChange) -> bool {
+        let own = device.account == self.committer.account;
+        let mut same = change.removes.iter().filter(|gone| gone.account == device.account);
+        match self.lists.get(&device.account) {
+            Some(list) if list.get(&device.device).is_none() => false,
+            Some(_) => own || same.any(|gone| self.is_taken_off(gone)),
+            None => own,
+        }
     }
 }
 
@@ -293,10 +322,13 @@ mod tests {
         let roster = group();
         let leavers = [AccountId([3; 16])].into();
         let none = BTreeSet::new();
+        let (lists, revoked) = (BTreeMap::new(), BTreeSet::new());
         let right = |account, leavers| Right {
             committer: device(account, account),
             before: &roster,
             leavers,
+            lists: &lists,
+            revoked: &revoked,
         };
         assert!(right(1, &none).check(&adds(&[device(4, 4)])).is_ok());
         assert!(right(1, &none).check(&removes(&[device(3, 3)])).is_ok());

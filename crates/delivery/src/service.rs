@@ -1,11 +1,14 @@
 //! The entry of the Delivery Service: a module for each group of methods. All SQL is in the store.
 
 mod commit;
+mod erasure;
 mod expiry;
+mod export;
 mod inbox;
 mod key_packages;
 mod read;
 mod removal;
+mod revocation;
 mod write;
 mod writing;
 
@@ -50,6 +53,13 @@ pub struct Call<'a> {
     pub caller: DeviceRef,
     /// Unix milliseconds.
     pub now_ms: u64,
+}
+
+impl<'a> Call<'a> {
+    /// Where and when it writes.
+    fn at(&self) -> (&'a Tx<'a>, u64) {
+        (self.tx, self.now_ms)
+    }
 }
 
 /// An answer, and whom to wake once it is on disk.

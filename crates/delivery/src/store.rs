@@ -1,5 +1,6 @@
 //! All SQL of the Delivery Service. Decides nothing.
 
+pub(crate) mod account;
 pub(crate) mod channels;
 mod column;
 pub(crate) mod commits;
@@ -7,3 +8,4 @@ pub(crate) mod entries;
 pub(crate) mod expiry;
 pub(crate) mod key_packages;
 pub(crate) mod members;
+pub(crate) mod revoked;

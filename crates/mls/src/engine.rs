@@ -7,6 +7,7 @@
 mod commit;
 mod judge;
 mod message;
+mod roles;
 mod welcome;
 
 pub use commit::{CommitPlan, SealedCommit};

@@ -16,4 +16,6 @@ mod objects;
 #[cfg(test)]
 mod seeds;
 #[cfg(test)]
+mod statements;
+#[cfg(test)]
 mod vectors;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use qpc_credential::{Certificate, Statement, StatementBody, safety_number};
+use qpc_credential::{Certificate, Statement, StatementBody, devices_statement, safety_number};
 use qpc_proto::{ChannelId, DeviceId};
 
 use crate::fixtures::Account;
@@ -32,6 +32,7 @@ fn identity_objects_have_their_published_bytes() {
         format!("device_list {}", hex(&account.signed_list(&account.list()))),
         format!("certificate {}", hex(&certificate)),
         format!("leave {}", hex(&leave.sign(|tbs| account.device_key.sign(tbs)))),
+        format!("devices {}", hex(&devices_statement(&account.identity()))),
         format!("safety_number {}", safety_number(&account.root.public(), &other)),
     ];
     let published = include_str!("../../../../docs/protocol/vectors/identity.txt");

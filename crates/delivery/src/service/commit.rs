@@ -3,22 +3,23 @@
 //! One transaction holds the entry, the declared roster, the Welcome and its pointers. A Commit
 //! that loses leaves nothing, its Welcome least of all (RFC 9750 section 5.2.3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use qpc_credential::{MlsHeader, StatementBody, welcome_references};
+use bytes::Bytes;
+use qpc_credential::{DeviceList, MlsHeader, Posted, StatementBody, welcome_references};
 use qpc_proto::chain::{sha256, statements_digest};
 use qpc_proto::limits::{PAYLOAD_BYTES_MAX, STATEMENT_BYTES_MAX};
 use qpc_proto::message::{Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel};
 use qpc_proto::roster::RosterChange;
-use qpc_proto::{AccountId, Digest, Malformed};
+use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, Malformed};
 
 use super::writing::{Draft, Writing, mismatch};
-use super::{Call, Delivery, Written, inbox, removal, write};
+use super::{Call, Delivery, Written, inbox, removal};
 use crate::DeliveryError;
 use crate::roster::{Right, Roster, refused};
 use crate::store::commits::{self, NewCommit};
 use crate::store::members::{self, Member, Removal};
-use crate::store::{channels, key_packages};
+use crate::store::{channels, key_packages, revoked};
 
 /// Room that a Commit's declared change and statements have beside a payload of any size, so that
 /// the entry always fits into one frame on its way out.
@@ -114,24 +115,35 @@ impl<'a> Writing<'a> {
         check_size(bundle)?;
         let change = RosterChange::decode(&bundle.roster_change)?;
         check_binding(bundle, &header)?;
-        let mut carried = BTreeSet::new();
-        for statement in &bundle.statements {
-            let signed = write::verify_for(&self.channel.id, statement)?;
-            match signed.body {
-                StatementBody::Leave => carried.insert(signed.certificate.device().account),
-            };
-        }
+        let carried = Carried::verify(&self.channel.id, &bundle.statements)?;
         // Members judge by what the Commit carries, so that a leave that only the log holds is not
         // enough; and one that the log does not hold any more is an old one.
         let leavers = match change.removes.is_empty() {
             true => BTreeSet::new(),
-            false => &self.leavers(&before)? & &carried,
+            false => &self.leavers(&before)? & &carried.leavers,
         };
-        let right = Right { committer: self.call.caller, before: &before, leavers: &leavers };
+        let right = Right {
+            committer: self.call.caller,
+            before: &before,
+            leavers: &leavers,
+            lists: &carried.lists,
+            revoked: &self.revoked(&change)?,
+        };
         right.check(&change)?;
         let after = before.apply(&change, self.channel.kind, self.next_seq()?)?;
         self.check_welcome(bundle, &change)?;
         Ok(Proposed { bundle, header, welcome_hash: welcome_hash(bundle), change, before, after })
+    }
+
+    /// Which of the devices that come or go are known to be revoked.
+    fn revoked(&self, change: &RosterChange) -> Result<BTreeSet<DeviceId>, DeliveryError> {
+        let mut revoked = BTreeSet::new();
+        for device in change.adds.iter().chain(&change.removes) {
+            if revoked::contains(self.call.tx, &device.device)? {
+                revoked.insert(device.device);
+            }
+        }
+        Ok(revoked)
     }
 
     /// The Welcome is for exactly the added devices, each by a KeyPackage of its own.
@@ -233,6 +245,38 @@ impl<'a> Writing<'a> {
             members::remove(tx, no, device, &removal)?;
         }
         Ok(())
+    }
+}
+
+/// What the statements of a Commit say.
+#[derive(Default)]
+struct Carried {
+    /// Accounts of which a device says that it leaves.
+    leavers: BTreeSet<AccountId>,
+    /// The newest list of each account.
+    lists: BTreeMap<AccountId, DeviceList>,
+}
+
+impl Carried {
+    fn verify(channel: &ChannelId, statements: &[Bytes]) -> Result<Self, DeliveryError> {
+        let mut carried = Self::default();
+        for statement in statements {
+            match Posted::verify(statement, channel)? {
+                Posted::Said(said) => match said.body {
+                    StatementBody::Leave => {
+                        carried.leavers.insert(said.certificate.device().account);
+                    }
+                },
+                Posted::Devices(identity) => {
+                    let account = identity.account();
+                    let known = carried.lists.get(&account);
+                    if known.is_none_or(|older| identity.list.is_newer_than(older)) {
+                        carried.lists.insert(account, identity.list);
+                    }
+                }
+            }
+        }
+        Ok(carried)
     }
 }
 

@@ -5,10 +5,10 @@ use qpc_credential::lifetime;
 use qpc_proto::message::ChannelKind;
 use qpc_storage::Tx;
 
-use super::Delivery;
+use super::{Delivery, revocation};
 use crate::DeliveryError;
 use crate::store::channels::{self, Channel};
-use crate::store::{commits, expiry, key_packages};
+use crate::store::{commits, expiry, key_packages, revoked};
 
 /// How long a Welcome waits for its device.
 const UNREAD_KEPT_MS: u64 = lifetime::RETENTION_MAX * 1_000;
@@ -62,7 +62,7 @@ fn trim(tx: &Tx<'_>, channel: &Channel, times: &Times) -> Result<u64, DeliveryEr
     let end = first.saturating_add(times.left).min(behind);
     let expired = expiry::first_after(tx, channel.no, (first, end), times.until_ms)?;
     let end = match channel.kind {
-        ChannelKind::Direct | ChannelKind::Group => expired.min(standing_from(tx, channel)?),
+        ChannelKind::Direct | ChannelKind::Group => expired.min(needed_from(tx, channel)?),
         ChannelKind::Inbox => unread_from(tx, channel, expired, times.now_ms)?,
     };
     if end > first {
@@ -80,15 +80,17 @@ fn trim(tx: &Tx<'_>, channel: &Channel, times: &Times) -> Result<u64, DeliveryEr
     Ok(end.saturating_sub(first))
 }
 
-/// The first standing statement of a log: an account said that it leaves, and is still there.
-fn standing_from(tx: &Tx<'_>, channel: &Channel) -> Result<u64, DeliveryError> {
+/// The first standing statement of a log: an account said that it leaves, or a list took a device
+/// off its account; and it is still there.
+fn needed_from(tx: &Tx<'_>, channel: &Channel) -> Result<u64, DeliveryError> {
     let leaves = channels::leaves(tx, channel.no)?;
-    if leaves.is_empty() {
+    if leaves.is_empty() && revoked::lists(tx, channel.no)?.is_empty() {
         return Ok(u64::MAX);
     }
     let roster = commits::roster(tx, channel.no, channel.last_commit)?;
     let standing = leaves.iter().filter(|(account, seq)| roster.leaves(account, *seq));
-    Ok(standing.map(|(_, seq)| *seq).min().unwrap_or(u64::MAX))
+    let list = revocation::first_needed(tx, channel, &roster)?;
+    Ok(standing.map(|(_, seq)| *seq).chain(list).min().unwrap_or(u64::MAX))
 }
 
 /// Where an inbox must stay: at what its device has not read, for as long as a Welcome waits.

@@ -2,14 +2,43 @@
 
 use std::collections::BTreeSet;
 
-use qpc_proto::message::{Accepted, ChannelKind, DeviceRef, WelcomePointer, inbox_channel};
+use qpc_proto::chain::sha256;
+use qpc_proto::message::{
+    Accepted, ChannelKind, DeviceRef, EntryKind, Notice, WelcomePointer, inbox_channel,
+};
 use qpc_proto::{ChannelId, Digest, MessageId};
+use qpc_storage::Tx;
 
-use super::Call;
+use super::Delivery;
 use super::writing::{Draft, Writing, append};
 use crate::DeliveryError;
 use crate::store::channels::{self, Channel};
-use crate::store::members;
+use crate::store::{members, revoked};
+
+impl Delivery {
+    /// Puts a notice into the inboxes of some devices at `now_ms`, Unix milliseconds; returns the
+    /// inboxes, to wake. A revoked device gets nothing.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Store`].
+    pub fn post_notice(
+        &self,
+        (tx, now_ms): (&Tx<'_>, u64),
+        to: &[DeviceRef],
+        notice: &Notice,
+    ) -> Result<Vec<ChannelId>, DeliveryError> {
+        let payload = notice.encode();
+        let id = MessageId(sha256(&payload).short());
+        let draft = Draft::plain(EntryKind::Notice, id, &payload);
+        let mut wakes = Vec::with_capacity(to.len());
+        for device in to {
+            if !revoked::contains(tx, &device.device)? {
+                wakes.push(post(self, (tx, now_ms), (device, &draft))?);
+            }
+        }
+        Ok(wakes)
+    }
+}
 
 /// Puts a pointer to a Welcome into the inbox of each added device; returns the inboxes. `row` is
 /// the Welcome's, `message_id` the Commit's.
@@ -29,28 +58,29 @@ pub(super) fn post_welcome(
     }
     .encode();
     let draft = Draft::pointer(message_id, &pointer, row);
-    adds.iter().map(|device| post(writing, device, &draft)).collect()
+    let put = |device| post(writing.delivery, writing.call.at(), (device, &draft));
+    adds.iter().map(put).collect()
 }
 
 fn post(
-    writing: &Writing<'_>,
-    device: &DeviceRef,
-    draft: &Draft<'_>,
+    delivery: &Delivery,
+    (tx, now_ms): (&Tx<'_>, u64),
+    (device, draft): (&DeviceRef, &Draft<'_>),
 ) -> Result<ChannelId, DeliveryError> {
-    let mut inbox = open(writing.call, device)?;
+    let mut inbox = open((tx, now_ms), device)?;
     let seq = inbox.head_seq.saturating_add(1);
-    append(writing.delivery, writing.call, &mut inbox, (seq, draft))?;
-    channels::save(writing.call.tx, &inbox)?;
+    append(delivery, (tx, now_ms), &mut inbox, (seq, draft))?;
+    channels::save(tx, &inbox)?;
     Ok(inbox.id)
 }
 
 /// A device's inbox, made when it is first needed.
-fn open(call: &Call<'_>, device: &DeviceRef) -> Result<Channel, DeliveryError> {
+fn open((tx, now_ms): (&Tx<'_>, u64), device: &DeviceRef) -> Result<Channel, DeliveryError> {
     let id = inbox_channel(&device.device);
-    if let Some(inbox) = channels::find(call.tx, &id, true)? {
+    if let Some(inbox) = channels::find(tx, &id, true)? {
         return Ok(inbox);
     }
-    let inbox = channels::insert(call.tx, &id, ChannelKind::Inbox, call.now_ms)?;
-    members::put(call.tx, inbox.no, device, 1)?;
+    let inbox = channels::insert(tx, &id, ChannelKind::Inbox, now_ms)?;
+    members::put(tx, inbox.no, device, 1)?;
     Ok(inbox)
 }

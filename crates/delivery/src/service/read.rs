@@ -89,7 +89,7 @@ impl Delivery {
 
     /// A removed device reads up to and including its removal, once that has taken effect.
     fn readable_head(&self, call: &Call<'_>, channel: &Channel, member: &Member) -> u64 {
-        removal::effective(self, call, member)
+        removal::effective(self, call.now_ms, member)
             .map_or(channel.head_seq, |removal| removal.seq.min(channel.head_seq))
     }
 

@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use qpc_proto::AccountId;
 use qpc_proto::message::DeviceRef;
 
+use super::Delivery;
 use super::writing::Writing;
-use super::{Call, Delivery};
 use crate::DeliveryError;
 use crate::roster::Roster;
 use crate::store::members::{Member, Removal};
 use crate::store::{commits, members};
 
 /// The removal that has taken a member's rights: confirmed, or older than the retention.
-pub(super) fn effective(delivery: &Delivery, call: &Call<'_>, member: &Member) -> Option<Removal> {
+pub(super) fn effective(delivery: &Delivery, now_ms: u64, member: &Member) -> Option<Removal> {
     member.removal.filter(|removal| {
         let ends_at = removal.at_ms.saturating_add(delivery.config.retention_ms);
-        removal.confirmed || ends_at <= call.now_ms
+        removal.confirmed || ends_at <= now_ms
     })
 }
 

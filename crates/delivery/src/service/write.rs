@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use qpc_credential::{CredentialError, Statement as SignedStatement, StatementBody};
+use qpc_credential::{CredentialError, Posted, Statement as SignedStatement, StatementBody};
 use qpc_proto::message::{Accepted, Enqueue, EnqueueAnswer, EntryKind, NewEntry, Statement};
-use qpc_proto::{AccountId, ChannelId, MessageId};
+use qpc_proto::{AccountId, MessageId};
 
 use super::writing::{Draft, Writing};
 use super::{Call, Delivery, Written};
 use crate::DeliveryError;
 use crate::roster::Roster;
-use crate::store::channels;
+use crate::store::{channels, commits};
 
 impl Delivery {
     /// Appends the longest good prefix of a batch; a duplicate is good. Why the next entry was
@@ -44,8 +44,10 @@ impl Delivery {
         Ok(Written { answer, wakes })
     }
 
-    /// Appends a signed statement of the calling device. It names no Commit: its `after_commit` is
-    /// 0. `message_id` is the request's id.
+    /// Appends a signed statement of the calling device, or the device list of an account that has
+    /// a device here which the list doesn't hold. It names no Commit: its `after_commit` is 0.
+    /// `message_id` is the request's id. What a list says of a device counts only once
+    /// [`Self::revoke_devices`] has said it.
     ///
     /// # Errors
     /// [`DeliveryError::ChannelNotFound`], `MESSAGE_ID_CONFLICT`, [`DeliveryError::NotMember`],
@@ -62,16 +64,15 @@ impl Delivery {
             return Ok(Written::silent(first));
         }
         writing.check_rights()?;
-        let signed = verify_for(&statement.channel, &statement.statement)?;
-        if signed.certificate.device() != call.caller {
-            return Err(CredentialError::Statement("signed by another device").into());
-        }
+        let posted = Posted::verify(&statement.statement, &statement.channel)?;
+        writing.check_statement(&posted)?;
         let accepted = writing.append(&draft)?;
-        match signed.body {
-            StatementBody::Leave => {
+        match posted {
+            Posted::Said(SignedStatement { body: StatementBody::Leave, .. }) => {
                 let account = &call.caller.account;
                 channels::put_leave(call.tx, writing.channel.no, account, accepted.seq)?;
             }
+            Posted::Devices(_) => {}
         }
         Ok(Written { answer: accepted, wakes: vec![writing.finish()?] })
     }
@@ -91,22 +92,29 @@ impl Writing<'_> {
         self.append(&draft)
     }
 
+    /// A device speaks for itself; a list is of use while a device is here that it doesn't hold.
+    fn check_statement(&self, posted: &Posted) -> Result<(), DeliveryError> {
+        let refusal = match posted {
+            Posted::Said(said) => {
+                let own = said.certificate.device() == self.call.caller;
+                (!own).then_some("signed by another device")
+            }
+            Posted::Devices(identity) => {
+                let roster =
+                    commits::roster(self.call.tx, self.channel.no, self.channel.last_commit)?;
+                let account = identity.account();
+                let mut here = roster.devices().filter(|(d, _)| d.account == account);
+                let of_use = here.any(|(d, _)| identity.list.get(&d.device).is_none());
+                (!of_use).then_some("the list takes no device of this channel off")
+            }
+        };
+        refusal.map_or(Ok(()), |why| Err(CredentialError::Statement(why).into()))
+    }
+
     /// Accounts that have said they leave since they are in this roster.
     pub(super) fn leavers(&self, roster: &Roster) -> Result<BTreeSet<AccountId>, DeliveryError> {
         let leaves = channels::leaves(self.call.tx, self.channel.no)?;
         let standing = leaves.into_iter().filter(|(account, seq)| roster.leaves(account, *seq));
         Ok(standing.map(|(account, _)| account).collect())
     }
-}
-
-/// Verifies a statement for a channel.
-pub(super) fn verify_for(
-    channel: &ChannelId,
-    bytes: &[u8],
-) -> Result<SignedStatement, DeliveryError> {
-    let signed = SignedStatement::verify(bytes)?;
-    if signed.channel != *channel {
-        return Err(CredentialError::Statement("for another channel").into());
-    }
-    Ok(signed)
 }

@@ -6,6 +6,7 @@ use qpc_proto::chain::{Link, Log, bundle_digest, sha256};
 use qpc_proto::codec::Writer;
 use qpc_proto::message::{Accepted, CommitBundle, EntryKind, NewEntry};
 use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
+use qpc_storage::Tx;
 
 use super::{Call, Delivery, removal};
 use crate::DeliveryError;
@@ -127,7 +128,7 @@ impl<'a> Writing<'a> {
 
     /// Second check: the device is in the channel, or its removal is still open.
     pub(super) fn check_rights(&self) -> Result<(), DeliveryError> {
-        match removal::effective(self.delivery, self.call, &self.member) {
+        match removal::effective(self.delivery, self.call.now_ms, &self.member) {
             Some(removal) => Err(DeliveryError::NotMember(removal.seq)),
             None => Ok(()),
         }
@@ -189,7 +190,7 @@ impl<'a> Writing<'a> {
     /// Appends an entry that has passed all checks, and remembers its id.
     pub(super) fn append(&mut self, draft: &Draft<'_>) -> Result<Accepted, DeliveryError> {
         let seq = self.next_seq()?;
-        let accepted = append(self.delivery, self.call, &mut self.channel, (seq, draft))?;
+        let accepted = append(self.delivery, self.call.at(), &mut self.channel, (seq, draft))?;
         if draft.kind == EntryKind::Commit {
             self.channel.last_commit = seq;
             self.known_base = seq;
@@ -213,7 +214,7 @@ impl<'a> Writing<'a> {
 /// channel. The channel's row is the caller's to save.
 pub(super) fn append(
     delivery: &Delivery,
-    call: &Call<'_>,
+    (tx, now_ms): (&Tx<'_>, u64),
     channel: &mut Channel,
     (seq, draft): (u64, &Draft<'_>),
 ) -> Result<Accepted, DeliveryError> {
@@ -222,7 +223,7 @@ pub(super) fn append(
         seq,
         kind: draft.kind,
         after_commit: draft.after_commit,
-        accepted_at_ms: call.now_ms.max(channel.head_at_ms),
+        accepted_at_ms: now_ms.max(channel.head_at_ms),
         message_id: draft.message_id,
         payload: draft.payload_digest,
         bundle: draft.bundle,
@@ -241,7 +242,7 @@ pub(super) fn append(
         welcome: draft.welcome,
         payload: draft.payload,
     };
-    entries::insert(call.tx, channel.no, &row)?;
+    entries::insert(tx, channel.no, &row)?;
     channel.head_seq = seq;
     channel.head = accepted.head;
     channel.head_at_ms = accepted.accepted_at_ms;

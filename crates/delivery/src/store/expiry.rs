@@ -44,7 +44,7 @@ pub(crate) fn inbox_acked(tx: &Tx<'_>, no: i64) -> sql::Result<u64> {
         .query_row([no], |row| Ok(number(row, 0)?.unwrap_or_default()))
 }
 
-/// Deletes the entries before `end`.
+/// Deletes the entries before `end`, with what only their readers need.
 pub(crate) fn trim(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> {
     let ids = (entry_id(channel.no, channel.first_seq), entry_id(channel.no, end));
     tx.prepare_cached(
@@ -55,11 +55,22 @@ pub(crate) fn trim(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> 
     )?
     .execute(ids)?;
     tx.prepare_cached("DELETE FROM entries WHERE id >= ?1 AND id < ?2")?.execute(ids)?;
+    tx.prepare_cached(
+        "UPDATE commits SET roster_change = x'', statements = x'' WHERE id >= ?1 AND id < ?2",
+    )?
+    .execute(ids)?;
     tx.prepare_cached("DELETE FROM message_ids WHERE no = ?1 AND seq < ?2")?
         .execute((channel.no, Number(end)))?;
     tx.prepare_cached("UPDATE channels SET first_seq = ?2 WHERE no = ?1")?
         .execute((channel.no, Number(end)))
         .map(drop)
+}
+
+/// Deletes an inbox with all that is in it.
+pub(crate) fn drop_inbox(tx: &Tx<'_>, inbox: &Channel) -> sql::Result<()> {
+    trim(tx, inbox, inbox.head_seq.saturating_add(1))?;
+    tx.prepare_cached("DELETE FROM members WHERE no = ?1")?.execute([inbox.no])?;
+    tx.prepare_cached("DELETE FROM channels WHERE no = ?1")?.execute([inbox.no]).map(drop)
 }
 
 /// Notes when a channel's oldest entry was accepted; `otherwise_ms` if it has none, or if that is

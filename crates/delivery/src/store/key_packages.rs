@@ -116,6 +116,16 @@ pub(crate) fn bury_last_resort(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<(
     .map(drop)
 }
 
+/// Makes tombstones of all packages of a device.
+pub(crate) fn bury_all(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<()> {
+    tx.prepare_cached(
+        "UPDATE key_packages SET key_package = NULL
+         WHERE device_id = ?1 AND account_id = ?2 AND key_package IS NOT NULL",
+    )?
+    .execute((device.device.as_bytes(), device.account.as_bytes()))
+    .map(drop)
+}
+
 /// Notes that a last resort was handed out.
 pub(crate) fn mark_used(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
     tx.prepare_cached("UPDATE key_packages SET used = 1 WHERE no = ?1")?.execute([no]).map(drop)

@@ -102,11 +102,14 @@ pub(crate) fn of_device(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<Vec<(Cha
 }
 
 /// Puts a device in by the Commit at `join_seq`, whatever it was before. Who returns before having
-/// read up to its removal goes on reading there, else at the join.
+/// read up to its removal goes on reading there, else at the join. A Commit that undoes others may
+/// name a device of an erased account: of it there is no row.
 pub(crate) fn put(tx: &Tx<'_>, no: i64, device: &DeviceRef, join_seq: u64) -> sql::Result<()> {
     tx.prepare_cached(
         "INSERT INTO members (no, device_id, account_id, join_seq, read_from, acked_seq, last_base,
-             removal_confirmed) VALUES (?1, ?2, ?3, ?4, ?4, 0, 0, 0)
+             removal_confirmed)
+         SELECT ?1, ?2, ?3, ?4, ?4, 0, 0, 0 WHERE NOT EXISTS
+             (SELECT 1 FROM revoked r WHERE r.device_id = ?2 AND r.account_id IS NULL)
          ON CONFLICT (no, device_id) DO UPDATE SET
              read_from = CASE
                  WHEN acked_seq >= removal_seq THEN excluded.join_seq ELSE read_from END,
@@ -155,6 +158,12 @@ pub(crate) fn confirm_removal(tx: &Tx<'_>, no: i64, device: &DeviceRef) -> sql::
     tx.prepare_cached("UPDATE members SET removal_confirmed = 1 WHERE no = ?1 AND device_id = ?2")?
         .execute((no, device.device.as_bytes()))
         .map(drop)
+}
+
+/// Whether any device of an account is or was in a channel.
+pub(crate) fn has_account(tx: &Tx<'_>, no: i64, account: &AccountId) -> sql::Result<bool> {
+    tx.prepare_cached("SELECT 1 FROM members WHERE account_id = ?1 AND no = ?2")?
+        .exists((account.as_bytes(), no))
 }
 
 /// Writes what a device's own entries have moved.

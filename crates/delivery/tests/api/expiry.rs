@@ -67,6 +67,25 @@ fn case_134_who_is_behind_is_told_where_the_log_begins() {
 }
 
 #[test]
+fn what_a_commit_carried_goes_with_its_entry() {
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    world.group(&[&alice, &bob]);
+    world.state_leave(&bob, 1).unwrap();
+    world.commit(&alice, &Plan::on(1).removing(&[&bob]).carrying(&[&bob])).unwrap();
+    let carried = |world: &mut World| -> u32 {
+        let sum = "SELECT sum(length(roster_change) + length(statements)) FROM commits";
+        world.serve(|_, (tx, _)| tx.query_row(sum, [], |row| row.get(0)).unwrap())
+    };
+    assert!(carried(&mut world) > 0);
+    world.now_ms += 7 * DAY;
+    assert_eq!(sweep(&mut world, 100), 3);
+    assert_eq!(carried(&mut world), 0);
+    // It is still a base.
+    world.commit(&alice, &Plan::on(3)).unwrap();
+}
+
+#[test]
 fn an_emptied_log_goes_on() {
     let mut world = World::new();
     let (alice, _, _) = devices();

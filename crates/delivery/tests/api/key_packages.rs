@@ -126,8 +126,10 @@ fn case_081_only_own_and_sound_packages_are_taken() {
     }
     let mut broken = good.to_vec();
     *broken.last_mut().unwrap() ^= 1;
-    let refused = upload(&mut world, &device, vec![good.clone(), broken.into()], None);
-    assert_eq!(refused, Err(ErrorCode::KeyPackageInvalid));
+    for unsound in [broken.into(), device.key_package_of_one_key(3, NOW)] {
+        let refused = upload(&mut world, &device, vec![good.clone(), unsound], None);
+        assert_eq!(refused, Err(ErrorCode::KeyPackageInvalid));
+    }
     let last = device.key_package(2, true, NOW);
     for (packages, last_resort) in [(vec![last.clone()], None), (vec![], Some(good.clone()))] {
         let refused = upload(&mut world, &device, packages, last_resort);
@@ -208,6 +210,38 @@ fn case_088_a_device_without_packages_is_named() {
     let body = claim(&mut world, &one, &devices).unwrap_err().to_body();
     assert_eq!(body.code, ErrorCode::NoKeyPackage);
     assert_eq!(body.detail, Some(ErrorDetail::Devices(devices.to_vec())));
+}
+
+#[test]
+fn case_087_claims_of_gone_and_unknown_devices_look_alike() {
+    let device = Device::new(1, 1);
+    let answer = |change: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        change(&mut world);
+        let body = claim(&mut world, &device, &[device.id().device]).unwrap_err().to_body();
+        assert_eq!(body.code, ErrorCode::NoKeyPackage);
+        body
+    };
+    let stocked = |world: &mut World| {
+        let one = device.key_package(1, false, NOW);
+        let last = device.key_package(2, true, NOW);
+        upload(world, &device, vec![one], Some(last)).unwrap();
+    };
+    let revoked = |world: &mut World| {
+        stocked(world);
+        world.revoke(&[&device], &device.list(2, &[]));
+    };
+    let unknown = answer(&|_| {});
+    let expired = answer(&|world| {
+        stocked(world);
+        world.now_ms += 30 * DAY;
+    });
+    let deleted = answer(&|world| {
+        revoked(world);
+        let account = device.id().account;
+        assert!(!world.serve(|d, (tx, _)| d.erase_devices(tx, &account, 100)).unwrap());
+    });
+    assert_eq!([answer(&revoked), expired, deleted], [unknown.clone(), unknown.clone(), unknown]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! The `cfg(test)` tells Clippy that the helpers between the tests are tests too.
 
 #[cfg(test)]
+mod account;
+#[cfg(test)]
 mod commit;
 #[cfg(test)]
 mod direct;
@@ -17,9 +19,13 @@ mod key_packages;
 #[cfg(test)]
 mod mls;
 #[cfg(test)]
+mod notice;
+#[cfg(test)]
 mod read;
 #[cfg(test)]
 mod removal;
+#[cfg(test)]
+mod revocation;
 #[cfg(test)]
 mod statement;
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use qpc_credential::{
-    AccountKey, Certificate, CertificateBody, DeviceEntry, Statement, StatementBody,
+    AccountKey, Certificate, CertificateBody, DeviceEntry, DeviceList, Statement, StatementBody,
 };
 use qpc_proto::aad::Aad;
-use qpc_proto::message::DeviceRef;
+use qpc_proto::message::{DeviceRef, Identity};
 use qpc_proto::{ChannelId, DeviceId, Digest, PublicKey, Signature};
 
 /// A device whose keys follow from its account's number and its own.
@@ -40,23 +40,47 @@ impl Device {
         }
     }
 
-    fn certificate(&self) -> Bytes {
+    fn entry(&self) -> DeviceEntry {
+        DeviceEntry {
+            device: DeviceId([self.number; 16]),
+            key: public(&self.key()),
+            not_after_ms: u64::MAX,
+        }
+    }
+
+    fn account_key_statement(&self) -> Bytes {
         let account_key = AccountKey {
             root: public(&self.root()),
             generation: 1,
             key: public(&self.account_key()),
         };
-        let statement = account_key.sign(|tbs| sign(&self.root(), tbs));
-        let body = CertificateBody {
-            list_version: 1,
-            entry: DeviceEntry {
-                device: DeviceId([self.number; 16]),
-                key: public(&self.key()),
-                not_after_ms: u64::MAX,
-            },
-            name: "name".to_owned(),
-        };
+        account_key.sign(|tbs| sign(&self.root(), tbs))
+    }
+
+    fn certificate(&self) -> Bytes {
+        let body =
+            CertificateBody { list_version: 1, entry: self.entry(), name: "name".to_owned() };
+        let statement = self.account_key_statement();
         Certificate::sign(&statement, &body, |tbs| sign(&self.account_key(), tbs))
+    }
+
+    /// The statement of a list of the account's devices.
+    pub(crate) fn list(&self, version: u64, devices: &[&Self]) -> Bytes {
+        let account = self.id().account;
+        let mut entries: Vec<_> = devices.iter().map(|device| device.entry()).collect();
+        entries.sort_by_key(|entry| entry.device);
+        let list = DeviceList {
+            account,
+            generation: 1,
+            version,
+            name: "name".to_owned(),
+            devices: entries,
+        };
+        qpc_credential::devices_statement(&Identity {
+            account,
+            account_key: self.account_key_statement(),
+            device_list: list.sign(|tbs| sign(&self.account_key(), tbs)),
+        })
     }
 
     pub(crate) fn leave(&self, channel: ChannelId) -> Bytes {
@@ -71,6 +95,20 @@ impl Device {
 
     /// A KeyPackage; `seed` makes it one of its own.
     pub(crate) fn key_package(&self, seed: u8, last_resort: bool, now_ms: u64) -> Bytes {
+        self.key_package_of(&[seed; 32], (seed, last_resort), now_ms)
+    }
+
+    /// One whose init key is the encryption key of its leaf, which RFC 9420 section 10.1 forbids.
+    pub(crate) fn key_package_of_one_key(&self, seed: u8, now_ms: u64) -> Bytes {
+        self.key_package_of(&[seed ^ 0xff; 32], (seed, false), now_ms)
+    }
+
+    fn key_package_of(
+        &self,
+        init_key: &[u8],
+        (seed, last_resort): (u8, bool),
+        now_ms: u64,
+    ) -> Bytes {
         let (not_before, not_after) = qpc_credential::lifetime::issued_at(now_ms);
         let lifetime = [not_before.to_be_bytes(), not_after.to_be_bytes()].concat();
         let leaf = [
@@ -90,7 +128,7 @@ impl Device {
         .concat();
         let leaf = [leaf.clone(), v(&self.sign_labelled("LeafNodeTBS", &leaf))].concat();
         let extensions: &[u8] = if last_resort { &[0, 10, 0] } else { &[] };
-        let package = [vec![0, 1, 0, 1], v(&[seed; 32]), leaf, v(extensions)].concat();
+        let package = [vec![0, 1, 0, 1], v(init_key), leaf, v(extensions)].concat();
         let signature = v(&self.sign_labelled("KeyPackageTBS", &package));
         [package, signature].concat().into()
     }

@@ -10,7 +10,7 @@ use qpc_proto::message::{
 };
 use qpc_proto::roster::{Role, RosterChange};
 use qpc_proto::{ChannelId, Digest, ErrorCode, Incarnation, MessageId};
-use qpc_storage::{Durability, Key, Options, Outcome, Store};
+use qpc_storage::{Durability, Key, Options, Outcome, Store, Tx};
 
 use crate::mls::{self, Device};
 
@@ -49,7 +49,7 @@ impl World {
         run: impl FnOnce(&Delivery, &Call<'_>) -> Result<T, DeliveryError>,
     ) -> Result<T, DeliveryError> {
         let (delivery, caller, now_ms) = (&self.delivery, device.id(), self.now_ms);
-        let job = |tx: &qpc_storage::Tx<'_>| {
+        let job = |tx: &Tx<'_>| {
             let call = Call { tx, caller, now_ms };
             run(delivery, &call)
         };
@@ -71,6 +71,22 @@ impl World {
             let call = Call { tx, caller, now_ms };
             run(delivery, &call)
         })
+    }
+
+    /// The server's own work, in a transaction.
+    pub(crate) fn serve<T>(&mut self, run: impl FnOnce(&Delivery, (&Tx<'_>, u64)) -> T) -> T {
+        let (delivery, now_ms) = (&self.delivery, self.now_ms);
+        let job = |tx: &Tx<'_>| Ok::<T, DeliveryError>(run(delivery, (tx, now_ms)));
+        match self.store.transact(job).unwrap() {
+            Outcome::Done(value) => value,
+            Outcome::Refused(_) | Outcome::Panicked => panic!("the service panicked"),
+        }
+    }
+
+    /// The server took devices off their account; `statement` says so. Returns whom it woke.
+    pub(crate) fn revoke(&mut self, devices: &[&Device], statement: &Bytes) -> Vec<ChannelId> {
+        let devices = ids(devices);
+        self.serve(|d, at| d.revoke_devices(at, &devices, statement).unwrap())
     }
 
     /// Uploads a fresh KeyPackage of each device.
@@ -155,13 +171,22 @@ impl World {
         }
     }
 
+    /// Posts any statement.
+    pub(crate) fn state(
+        &mut self,
+        device: &Device,
+        (id, statement): (u8, Bytes),
+    ) -> Result<Written<Accepted>, DeliveryError> {
+        let statement = Statement { channel: CHANNEL, statement };
+        self.call(device, |d, call| d.statement(call, &statement, MessageId([id; 16])))
+    }
+
     pub(crate) fn state_leave(
         &mut self,
         device: &Device,
         id: u8,
     ) -> Result<Written<Accepted>, DeliveryError> {
-        let statement = Statement { channel: CHANNEL, statement: device.leave(CHANNEL) };
-        self.call(device, |d, call| d.statement(call, &statement, MessageId([id; 16])))
+        self.state(device, (id, device.leave(CHANNEL)))
     }
 
     pub(crate) fn fetch(
@@ -232,6 +257,12 @@ impl Plan {
     /// With the Leave statements of these devices.
     pub(crate) fn carrying(mut self, leavers: &[&Device]) -> Self {
         self.statements = leavers.iter().map(|device| device.leave(CHANNEL)).collect();
+        self
+    }
+
+    /// With any statements.
+    pub(crate) fn stating(mut self, statements: &[Bytes]) -> Self {
+        self.statements = statements.to_vec();
         self
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use openmls::group::StagedCommit;
 use openmls::prelude::{MlsGroup, ProcessedMessageContent, Proposal, ProposalOrRefType, Sender};
 use openmls_traits::OpenMlsProvider as _;
-use qpc_credential::{Certificate, Statement, StatementBody};
+use qpc_credential::Certificate;
 use qpc_proto::AccountId;
 use qpc_proto::chain::statements_digest;
 use qpc_proto::message::{ChannelKind, DeviceRef};
@@ -15,6 +15,7 @@ use qpc_proto::roster::{Role, RosterChange};
 use qpc_storage::Tx;
 
 use super::message::private_message;
+use super::roles::{Proposed, check_roles};
 use super::{Engine, MemberLeaf, MlsGroupId, leaf_certificate, members, verified_certificate};
 use crate::context::{ChannelContext, POLICY_VERSION};
 use crate::error::MlsError;
@@ -34,7 +35,7 @@ pub struct CommitEntry<'a> {
 }
 
 /// Stops the judging: either a verdict or an error of this device.
-enum Stop {
+pub(super) enum Stop {
     Declined(Declined),
     Error(MlsError),
 }
@@ -142,17 +143,21 @@ fn check(
     }
     check_proposals(staged)?;
     check_committer_leaf(staged, (committer, entry.accepted_at_ms))?;
-    let (adds, removes) = proposed(group, staged, entry.accepted_at_ms)?;
+    let proposed = proposed(group, staged, entry.accepted_at_ms)?;
     let before = ChannelContext::from_extensions(group.extensions()).map_err(Stop::own)?;
     let after = ChannelContext::from_extensions(staged.group_context().extensions())
         .map_err(|_| VoidReason::Kind)?;
     let roles = role_changes(&before, &after);
-    if (&change.adds, &change.removes, &change.roles) != (&adds, &removes, &roles) {
+    let same = change.adds.iter().eq(proposed.adds.keys())
+        && change.removes.iter().eq(proposed.removes.keys())
+        && change.roles == roles;
+    if !same {
         return Err(VoidReason::Roster.into());
     }
     check_context(&before, &after)?;
     let members = members(group).map_err(Stop::Error)?;
-    check_roles(&before, (committer, before != after), (&change, entry.statements), &members)?;
+    let right = (committer, before != after);
+    check_roles(&before, right, (&proposed, entry.statements), &members)?;
     check_policy(&after)?;
     check_result(&members, &after, &change)?;
     Ok(Applied {
@@ -204,8 +209,8 @@ fn proposed(
     group: &MlsGroup,
     staged: &StagedCommit,
     accepted_at_ms: u64,
-) -> Result<(BTreeSet<DeviceRef>, BTreeSet<DeviceRef>), Stop> {
-    let mut adds = BTreeSet::new();
+) -> Result<Proposed, Stop> {
+    let mut proposed = Proposed::default();
     for add in staged.add_proposals() {
         let key_package = add.add_proposal().key_package();
         let (leaf, lifetime) = (key_package.leaf_node(), key_package.life_time());
@@ -215,17 +220,16 @@ fn proposed(
         if certificate.entry.not_after_ms < accepted_at_ms || !lives {
             return Err(VoidReason::Certificate.into());
         }
-        if !adds.insert(certificate.device()) {
+        if proposed.adds.insert(certificate.device(), certificate).is_some() {
             return Err(VoidReason::Roster.into());
         }
     }
-    let mut removes = BTreeSet::new();
     for remove in staged.remove_proposals() {
         let certificate = leaf_certificate(group, remove.remove_proposal().removed())
             .map_err(|_| VoidReason::Roster)?;
-        removes.insert(certificate.device());
+        proposed.removes.insert(certificate.device(), certificate);
     }
-    Ok((adds, removes))
+    Ok(proposed)
 }
 
 /// Accounts whose role differs between two contexts.
@@ -255,39 +259,6 @@ fn check_policy(after: &ChannelContext) -> Result<(), Stop> {
         return Err(Stop::Declined(Declined::Unjudged(Unjudged::Local)));
     }
     Ok(())
-}
-
-/// Who may do what: context and roles an admin; adds an admin or a sibling; removals an admin, a
-/// sibling, or anyone for an account whose leave the Commit carries, signed by a device that is in.
-fn check_roles(
-    before: &ChannelContext,
-    (committer, context_changes): (&Certificate, bool),
-    (change, statements): (&RosterChange, &[Bytes]),
-    members: &[MemberLeaf],
-) -> Result<(), Stop> {
-    let own = committer.device().account;
-    if before.role(&own) == Role::Admin {
-        return Ok(());
-    }
-    let mut leavers = BTreeSet::new();
-    for bytes in statements {
-        let statement = Statement::verify(bytes).map_err(|_| VoidReason::Signature)?;
-        match statement.body {
-            StatementBody::Leave
-                if statement.channel == before.channel
-                    && members.iter().any(|leaf| leaf.is_of(&statement.certificate)) =>
-            {
-                leavers.insert(statement.certificate.device().account);
-            }
-            StatementBody::Leave => return Err(VoidReason::Role.into()),
-        }
-    }
-    let adds = change.adds.iter().all(|device| device.account == own);
-    let removes = change
-        .removes
-        .iter()
-        .all(|device| device.account == own || leavers.contains(&device.account));
-    if adds && removes && !context_changes { Ok(()) } else { Err(VoidReason::Role.into()) }
 }
 
 /// No device twice; a direct channel keeps its two accounts.

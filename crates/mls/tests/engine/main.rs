@@ -13,6 +13,7 @@
 mod hostile;
 mod members;
 mod message;
+mod revocation;
 mod support;
 mod unjudged;
 mod void;

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use openmls_rust_crypto::RustCrypto;
-use qpc_credential::{AccountKey, Certificate, CertificateBody, DeviceEntry};
+use qpc_credential::{AccountKey, Certificate, CertificateBody, DeviceEntry, DeviceList};
 use qpc_credential::{Statement, StatementBody};
 use qpc_mls::context::{ChannelContext, POLICY_VERSION};
 use qpc_mls::engine::{
@@ -23,7 +23,7 @@ use qpc_mls::engine::{
 use qpc_mls::{Applied, Device, Engine, MlsError, Verdict, schema};
 use qpc_proto::aad::{Aad, CommitBinding};
 use qpc_proto::chain::{sha256, statements_digest};
-use qpc_proto::message::{ChannelKind, DeviceRef, WelcomePointer};
+use qpc_proto::message::{ChannelKind, DeviceRef, Identity, WelcomePointer};
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, PublicKey, Signature};
 use qpc_storage::{Durability, Key, Options, Outcome, Store, Tx, sql};
@@ -98,16 +98,47 @@ pub(crate) fn sign(key: &SigningKey) -> impl Fn(&[u8]) -> Signature + '_ {
 
 /// The certificate of device `device` (with the key of that seed) of account `account`.
 pub(crate) fn certificate((account, device): (u8, u8), not_after_ms: u64) -> Certificate {
-    certificate_over((account, device, device), not_after_ms)
+    certificate_over((account, device, device), (1, not_after_ms))
 }
 
-fn certificate_over((account, device, device_key): (u8, u8, u8), not_after_ms: u64) -> Certificate {
+/// The root's statement of its account's key, which is the same in every generation.
+fn account_key(account: u8, generation: u32) -> Bytes {
     let (root, primary) = (key(account), key(account + 1));
-    let statement =
-        AccountKey { root: public(&root), generation: 1, key: public(&primary) }.sign(sign(&root));
+    AccountKey { root: public(&root), generation, key: public(&primary) }.sign(sign(&root))
+}
+
+/// The statement of an account's device list of some generation and version.
+pub(crate) fn devices_statement(
+    account: u8,
+    (generation, version): (u32, u64),
+    devices: &[&Party],
+) -> Bytes {
+    let mut entries: Vec<_> = devices.iter().map(|party| party.certificate.entry).collect();
+    entries.sort_by_key(|entry| entry.device);
+    let id = qpc_credential::account_id(&public(&key(account)));
+    let list = DeviceList {
+        account: id,
+        generation,
+        version,
+        name: format!("user{account}"),
+        devices: entries,
+    };
+    qpc_credential::devices_statement(&Identity {
+        account: id,
+        account_key: account_key(account, generation),
+        device_list: list.sign(sign(&key(account + 1))),
+    })
+}
+
+fn certificate_over(
+    (account, device, device_key): (u8, u8, u8),
+    (list_version, not_after_ms): (u64, u64),
+) -> Certificate {
+    let primary = key(account + 1);
+    let statement = account_key(account, 1);
     let entry =
         DeviceEntry { device: DeviceId([device; 16]), key: public(&key(device_key)), not_after_ms };
-    let body = CertificateBody { list_version: 1, entry, name: format!("user{account}") };
+    let body = CertificateBody { list_version, entry, name: format!("user{account}") };
     let bytes = Certificate::sign(&statement, &body, sign(&primary));
     Certificate::verify(&bytes).unwrap()
 }
@@ -129,17 +160,22 @@ impl Party {
     }
 
     pub(crate) fn until((account, device): (u8, u8), not_after_ms: u64) -> Self {
-        Self::made((account, device, device), not_after_ms)
+        Self::made((account, device, device), (1, not_after_ms))
     }
 
     /// Seeds of account, device id and device key.
     pub(crate) fn with_key(seeds: (u8, u8, u8)) -> Self {
-        Self::made(seeds, now_ms() + YEAR_MS)
+        Self::made(seeds, (1, now_ms() + YEAR_MS))
     }
 
-    fn made((account, device, device_key): (u8, u8, u8), not_after_ms: u64) -> Self {
+    /// A device that came to its account with a later list.
+    pub(crate) fn linked((account, device): (u8, u8), list_version: u64) -> Self {
+        Self::made((account, device, device), (list_version, now_ms() + YEAR_MS))
+    }
+
+    fn made((account, device, device_key): (u8, u8, u8), listed: (u64, u64)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let certificate = certificate_over((account, device, device_key), not_after_ms);
+        let certificate = certificate_over((account, device, device_key), listed);
         let key = key(device_key);
         let bytes = certificate.as_bytes().to_vec();
         let engine = Engine::new(Device::new(certificate.device(), bytes, key.clone()));

@@ -1,0 +1,116 @@
+//! Devices that were taken off their account: nothing of theirs is served any more, and every
+//! channel that they are in is shown the list that says so. Never judges a list: its caller has.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use qpc_proto::chain::sha256;
+use qpc_proto::message::{ChannelKind, DeviceRef, EntryKind};
+use qpc_proto::{AccountId, ChannelId, MessageId};
+use qpc_storage::Tx;
+
+use super::writing::{Draft, append};
+use super::{Delivery, removal};
+use crate::DeliveryError;
+use crate::roster::Roster;
+use crate::store::channels::{self, Channel};
+use crate::store::entries::SEQ_MAX;
+use crate::store::{expiry, key_packages, members, revoked};
+
+impl Delivery {
+    /// Takes everything from some devices of one account that was revoked: their KeyPackages can't
+    /// be claimed, their inboxes are gone, and `statement` (of the device list that doesn't hold
+    /// them) stands once in the log of every channel that one of them is in. `now_ms` is Unix
+    /// milliseconds. Returns the channels to wake; the same call again changes nothing.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Store`].
+    pub fn revoke_devices(
+        &self,
+        (tx, now_ms): (&Tx<'_>, u64),
+        devices: &[DeviceRef],
+        statement: &Bytes,
+    ) -> Result<Vec<ChannelId>, DeliveryError> {
+        let mut shown: BTreeMap<i64, (Channel, AccountId)> = BTreeMap::new();
+        for device in devices {
+            revoked::insert(tx, device)?;
+            key_packages::bury_all(tx, device)?;
+            for (channel, member) in members::of_device(tx, device)? {
+                if channel.kind == ChannelKind::Inbox {
+                    expiry::drop_inbox(tx, &channel)?;
+                } else if removal::effective(self, now_ms, &member).is_none() {
+                    shown.insert(channel.no, (channel, device.account));
+                }
+            }
+        }
+        let mut wakes = Vec::new();
+        for (mut channel, account) in shown.into_values() {
+            if self.show((tx, now_ms), (&mut channel, &account), statement)? {
+                wakes.push(channel.id);
+            }
+        }
+        Ok(wakes)
+    }
+
+    /// Puts an account's device list into a log, unless it was the last such put there.
+    fn show(
+        &self,
+        (tx, now_ms): (&Tx<'_>, u64),
+        (channel, account): (&mut Channel, &AccountId),
+        statement: &[u8],
+    ) -> Result<bool, DeliveryError> {
+        let id = MessageId(sha256(statement).short());
+        let seq = channel.head_seq.saturating_add(1);
+        // A log that is full for ever must not stop the revocation.
+        if revoked::posted(tx, channel.no, account)? == Some(id) || seq > SEQ_MAX {
+            return Ok(false);
+        }
+        let draft = Draft::plain(EntryKind::Statement, id, statement);
+        append(self, (tx, now_ms), channel, (seq, &draft))?;
+        channels::save(tx, channel)?;
+        revoked::put_posted(tx, channel.no, account, (seq, id))?;
+        Ok(true)
+    }
+}
+
+/// The first list in a log that members still need: a device that it revoked is in the roster, and
+/// somebody is there to remove it. Forgets those of erased accounts that nobody needs.
+pub(super) fn first_needed(
+    tx: &Tx<'_>,
+    channel: &Channel,
+    roster: &Roster,
+) -> Result<Option<u64>, DeliveryError> {
+    let mut first = None;
+    for (account, seq) in revoked::lists(tx, channel.no)? {
+        let known = members::has_account(tx, channel.no, &account)?;
+        // A direct channel keeps its two accounts: of one that has ended nothing can be removed.
+        let over = channel.kind == ChannelKind::Direct && !known;
+        if !over && is_due(tx, roster, &account)? {
+            first = Some(first.map_or(seq, |least: u64| least.min(seq)));
+        } else if !known {
+            revoked::drop_posted(tx, channel.no, &account)?;
+        }
+    }
+    Ok(first)
+}
+
+fn is_due(tx: &Tx<'_>, roster: &Roster, account: &AccountId) -> Result<bool, DeliveryError> {
+    let devices = roster.devices().map(|(device, _)| device);
+    let (of_account, others): (Vec<&DeviceRef>, Vec<&DeviceRef>) =
+        devices.partition(|device| device.account == *account);
+    let mut there = false;
+    let mut able = false;
+    for device in of_account {
+        match revoked::contains(tx, &device.device)? {
+            true => there = true,
+            false => able = true,
+        }
+    }
+    for device in others {
+        if !there || able {
+            break;
+        }
+        able = !revoked::contains(tx, &device.device)?;
+    }
+    Ok(there && able)
+}

@@ -1,0 +1,112 @@
+//! Who may do what in a Commit, by group state and the entry's bytes alone: every member of the
+//! epoch comes to the same answer. Never asks which device list is the newest anywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use qpc_credential::{Certificate, Posted, PublicIdentity, StatementBody};
+use qpc_proto::message::DeviceRef;
+use qpc_proto::roster::Role;
+use qpc_proto::{AccountId, ChannelId};
+
+use super::MemberLeaf;
+use super::judge::Stop;
+use crate::context::ChannelContext;
+use crate::verdict::VoidReason;
+
+/// The devices that a Commit's proposals add and remove, with the certificates of their leaves.
+#[derive(Default)]
+pub(super) struct Proposed {
+    pub(super) adds: BTreeMap<DeviceRef, Certificate>,
+    pub(super) removes: BTreeMap<DeviceRef, Certificate>,
+}
+
+/// Context and roles change by an admin. A device comes by an admin or a sibling, and goes by an
+/// admin, a sibling, or anyone whose Commit carries its account's leave (signed by a device that is
+/// in) or a device list that revokes it. Who so revokes a leaf may add what that list holds.
+pub(super) fn check_roles(
+    before: &ChannelContext,
+    (committer, context_changes): (&Certificate, bool),
+    (proposed, statements): (&Proposed, &[Bytes]),
+    members: &[MemberLeaf],
+) -> Result<(), Stop> {
+    let own = committer.device().account;
+    if before.role(&own) == Role::Admin {
+        return Ok(());
+    }
+    let carried = Carried::read(&before.channel, statements, members)?;
+    let mut accounts = BTreeSet::new();
+    for leaf in proposed.removes.values() {
+        let account = leaf.device().account;
+        if carried.revokes(leaf) {
+            accounts.insert(account);
+        } else if account != own && !carried.leavers.contains(&account) {
+            return Err(VoidReason::Role.into());
+        }
+    }
+    let may_come = |leaf: &Certificate| {
+        let account = leaf.device().account;
+        match carried.lists.get(&account) {
+            Some(identity) => {
+                is_of(identity, leaf)
+                    && identity.list.holds(leaf)
+                    && (account == own || accounts.contains(&account))
+            }
+            None => account == own,
+        }
+    };
+    if proposed.adds.values().all(may_come) && !context_changes {
+        Ok(())
+    } else {
+        Err(VoidReason::Role.into())
+    }
+}
+
+/// What the statements of a Commit say.
+#[derive(Default)]
+struct Carried {
+    leavers: BTreeSet<AccountId>,
+    /// The newest list of each account; of two with equal numbers the first.
+    lists: BTreeMap<AccountId, PublicIdentity>,
+}
+
+impl Carried {
+    fn read(
+        channel: &ChannelId,
+        statements: &[Bytes],
+        members: &[MemberLeaf],
+    ) -> Result<Self, Stop> {
+        let mut carried = Self::default();
+        for bytes in statements {
+            match Posted::verify_signed(bytes).map_err(|_| VoidReason::Signature)? {
+                Posted::Said(said) => match said.body {
+                    StatementBody::Leave
+                        if said.channel == *channel
+                            && members.iter().any(|leaf| leaf.is_of(&said.certificate)) =>
+                    {
+                        carried.leavers.insert(said.certificate.device().account);
+                    }
+                    StatementBody::Leave => return Err(VoidReason::Role.into()),
+                },
+                Posted::Devices(identity) => {
+                    let account = identity.account();
+                    let known = carried.lists.get(&account);
+                    if known.is_none_or(|older| identity.list.is_newer_than(&older.list)) {
+                        carried.lists.insert(account, identity);
+                    }
+                }
+            }
+        }
+        Ok(carried)
+    }
+
+    fn revokes(&self, leaf: &Certificate) -> bool {
+        let identity = self.lists.get(&leaf.device().account);
+        identity.is_some_and(|identity| is_of(identity, leaf) && identity.list.revokes(leaf))
+    }
+}
+
+/// An id only names an account: the root is what it is.
+fn is_of(identity: &PublicIdentity, leaf: &Certificate) -> bool {
+    identity.account_key.root == leaf.account_key.root
+}

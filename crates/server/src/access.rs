@@ -1,9 +1,12 @@
-//! What every method requires of its caller, and on which path it runs: two exhaustive tables.
+//! What every method requires of its caller, which limiters count it, and on which path it runs:
+//! three exhaustive tables.
 //!
-//! Checks nothing itself; the node does.
+//! Checks nothing itself; the node does, and the session's limiters.
 
 use qpc_proto::limits::FRAME_BYTES_MAX;
 use qpc_proto::message::Method;
+
+use crate::limits::Limiter;
 
 /// What a method requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,37 @@ pub fn requirement(method: Method) -> Requirement {
         | Method::Fetch
         | Method::Subscribe
         | Method::Ack => Requirement::Token,
+    }
+}
+
+/// The limiters that count a method, besides those of its address, or account and device. A batch
+/// counts as one request: the quotas of the logs bound what is in it.
+pub fn limiters(method: Method) -> &'static [Limiter] {
+    match method {
+        Method::Register => &[Limiter::Register],
+        Method::Login => &[Limiter::Login],
+        Method::Refresh => &[Limiter::Refresh],
+        Method::Recover => &[Limiter::Recover],
+        Method::LinkRelay => &[Limiter::Link],
+        Method::Lookup | Method::DeviceList => &[Limiter::Lookup],
+        Method::ClaimKeyPackages => &[Limiter::Claim, Limiter::ClaimTarget],
+        Method::LinkDevice
+        | Method::RevokeDevice
+        | Method::ExportAccount
+        | Method::DeleteAccount
+        | Method::CancelDeletion => &[Limiter::AccountChange],
+        Method::ServerInfo
+        | Method::Logout
+        | Method::UploadKeyPackages
+        | Method::KeyPackageStatus
+        | Method::CreateChannel
+        | Method::ListChannels
+        | Method::Enqueue
+        | Method::Commit
+        | Method::Statement
+        | Method::Fetch
+        | Method::Subscribe
+        | Method::Ack => &[],
     }
 }
 
@@ -107,11 +141,20 @@ pub fn body_bytes_max(lane: Lane) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::KeyedBy;
 
     #[test]
     fn every_change_under_a_request_id_is_written_in_a_group_commit() {
         for method in Method::ALL.iter().filter(|m| m.takes_request_id()) {
             assert_eq!(lane(*method), Lane::Write, "{}", method.as_str());
+        }
+    }
+
+    #[test]
+    fn what_strangers_may_ask_is_counted_by_address() {
+        for method in Method::ALL.iter().filter(|m| requirement(**m) == Requirement::Public) {
+            let by_address = |l: &Limiter| l.keyed_by() == KeyedBy::Address;
+            assert!(limiters(*method).iter().all(by_address), "{}", method.as_str());
         }
     }
 

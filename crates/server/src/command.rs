@@ -2,6 +2,9 @@
 //!
 //! Results go to stdout, everything else to stderr.
 
+mod admin;
+mod audit;
+mod date;
 mod init;
 mod invite;
 mod serve;
@@ -23,7 +26,8 @@ Exit codes:
   4  STORE_LOCKED: another process has the database
   5  the database cannot be opened: wrong key, damaged or newer than this program
   6  nothing done, because a file would have been overwritten
-  7  the data directory holds no server, or a part of one: run `init` first";
+  7  the data directory holds no server, or a part of one: run `init` first
+  8  `audit verify` found a line that is not what was written";
 
 /// Messaging server: ordered, durable, opaque ciphertext over QUIC.
 #[derive(Parser)]
@@ -41,6 +45,10 @@ enum Command {
     Serve(serve::Arguments),
     /// Print a one-use invite, whether the server runs or not.
     Invite(invite::Arguments),
+    /// Ask and change what a server holds: accounts, sessions, invites, limits, metrics.
+    Admin(admin::Arguments),
+    /// Check the audit log.
+    Audit(audit::Arguments),
 }
 
 /// Runs a command and shows its failure.
@@ -49,6 +57,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Invite(arguments) => invite::run(&arguments),
+        Command::Admin(arguments) => admin::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,11 +90,13 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         )) => 5,
         Some(ServerError::Exists(_)) => 6,
         Some(ServerError::NotInitialised(_) | ServerError::Unfinished(_)) => 7,
+        Some(ServerError::AuditBroken(_)) => 8,
         Some(
             ServerError::Storage(_)
             | ServerError::Transport(_)
             | ServerError::DevNotLoopback
             | ServerError::Refused(_)
+            | ServerError::NotRunning
             | ServerError::WriterPanicked
             | ServerError::System { .. },
         )

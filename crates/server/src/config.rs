@@ -1,17 +1,21 @@
 //! The configuration file: parsed strictly, every value checked where it stands, so that an error
 //! names its line. Never reads the environment.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use qpc_proto::message::RegistrationMode;
 use qpc_transport::ServerUrl;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use tracing_subscriber::EnvFilter;
 
+use crate::audit::Keeping;
 use crate::error::ServerError;
+use crate::limits::{AddressLists, Limiter, Rate, Rates};
 use crate::node::Policy;
 use crate::server::Limits;
 
@@ -34,6 +38,10 @@ pub struct Config {
     pub policy: Policy,
     /// Named limits of the sessions.
     pub limits: Limits,
+    /// Which addresses may connect.
+    pub addresses: AddressLists,
+    /// Files of the audit log.
+    pub audit: Keeping,
 }
 
 impl Default for Config {
@@ -60,8 +68,31 @@ struct RawConfig {
     invite_days: u64,
     #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
     connections_max: u64,
+    #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
+    connections_per_network_max: u64,
+    #[serde(deserialize_with = "networks")]
+    allow: Vec<IpNet>,
+    #[serde(deserialize_with = "networks")]
+    deny: Vec<IpNet>,
+    #[serde(deserialize_with = "within::<1_024, 10_000_000, _>")]
+    rate_keys_max: u64,
+    rates: BTreeMap<Limiter, RawRate>,
     #[serde(deserialize_with = "within::<1, 64, _>")]
     readers: u64,
+    #[serde(deserialize_with = "within::<1, 3_650, _>")]
+    audit_days: u64,
+    #[serde(deserialize_with = "within::<1, 1_024, _>")]
+    audit_file_mib: u64,
+}
+
+/// A rate as it stands in the file.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRate {
+    #[serde(deserialize_with = "within::<1, 60_000_000, _>")]
+    per_minute: u64,
+    #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
+    burst: u64,
 }
 
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
@@ -84,7 +115,14 @@ impl Default for RawConfig {
             refresh_token_days: 60,
             invite_days: 7,
             connections_max: 10_000,
+            connections_per_network_max: 64,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            rate_keys_max: 16_384,
+            rates: BTreeMap::new(),
             readers: 2,
+            audit_days: 90,
+            audit_file_mib: 16,
         }
     }
 }
@@ -101,16 +139,21 @@ impl From<RawConfig> for Config {
         policy.auth.refresh_ttl_ms = days(raw.refresh_token_days);
         policy.auth.invite_ttl_ms = days(raw.invite_days);
         policy.delivery.retention_ms = days(raw.retention_days);
+        let rates = rates(&raw);
         Self {
             listen: raw.listen,
             public_address: raw.public_address,
             log: raw.log,
             policy,
+            audit: Keeping::of(raw.audit_file_mib, raw.audit_days),
             limits: Limits {
-                connections_max: usize::try_from(raw.connections_max).unwrap_or(usize::MAX),
-                readers: usize::try_from(raw.readers).unwrap_or(1),
+                connections_max: size(raw.connections_max),
+                connections_per_network_max: size(raw.connections_per_network_max),
+                readers: size(raw.readers),
+                rates,
                 ..Limits::default()
             },
+            addresses: AddressLists { allow: raw.allow, deny: raw.deny },
         }
     }
 }
@@ -246,6 +289,25 @@ fn within<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
     }
 }
 
+/// A list of networks, each named where it is wrong.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| AddressLists::parse(text).map_err(D::Error::custom)).collect()
+}
+
+fn rates(raw: &RawConfig) -> Rates {
+    let mut default = Rates::default();
+    default.keys_max = size(raw.rate_keys_max);
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    raw.rates.iter().fold(default, |rates, (limiter, rate)| {
+        rates.with(*limiter, Rate::new(small(rate.per_minute), small(rate.burst)))
+    })
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 fn minutes(minutes: u64) -> u64 {
     millis(Duration::from_secs(minutes.saturating_mul(60)))
 }
@@ -279,7 +341,29 @@ mod tests {
         let commented = Config::parse(EXAMPLE).unwrap();
         assert_eq!(format!("{commented:?}"), format!("{:?}", Config::default()));
         let settings = uncommented().lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(settings, 10, "one line for each field of RawConfig");
+        // One line for each field of RawConfig but the table, and one for each of its rates.
+        assert_eq!(settings, 16 + Limiter::ALL.len());
+    }
+
+    #[test]
+    fn rates_and_lists_are_taken_from_the_file() {
+        let text = "deny = [\"192.0.2.0/24\", \"2001:db8::1\"]\n\
+                    [rates]\nlogin = { per_minute = 7, burst = 3 }";
+        let config = Config::parse(text).unwrap();
+        assert!(!config.addresses.admits([192, 0, 2, 9].into()));
+        assert_eq!(config.limits.rates.get(Limiter::Login), Rate::new(7, 3));
+        let other = config.limits.rates.get(Limiter::Register);
+        assert_eq!(other, Limiter::Register.default_rate());
+        for (wrong, needle) in [
+            ("deny = [\"192.0.2.1/24\"]", "192.0.2.0/24"),
+            ("allow = [\"here\"]", "here"),
+            ("[rates]\nlogon = { per_minute = 7, burst = 3 }", "logon"),
+            ("[rates]\nlogin = { per_minute = 0, burst = 3 }", "not between 1"),
+            ("[rates]\nlogin = { per_minute = 7 }", "burst"),
+        ] {
+            let error = Config::parse(wrong).unwrap_err();
+            assert!(error.contains(needle) && error.contains("line "), "{error}");
+        }
     }
 
     #[test]

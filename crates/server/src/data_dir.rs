@@ -22,6 +22,8 @@ const SERVER_KEY: &str = "server.key";
 const DATABASE: &str = "server.db";
 const CONFIG: &str = "config.toml";
 const ADMIN_SOCKET: &str = "admin.sock";
+const VIEWER_SOCKET: &str = "viewer.sock";
+const AUDIT: &str = "audit";
 
 /// A server's directory.
 #[derive(Debug, Clone)]
@@ -43,6 +45,16 @@ impl DataDir {
     /// The socket that a running server answers its operator on.
     pub fn admin_socket(&self) -> PathBuf {
         self.root.join(ADMIN_SOCKET)
+    }
+
+    /// The socket on which it answers those who may ask and change nothing.
+    pub fn viewer_socket(&self) -> PathBuf {
+        self.root.join(VIEWER_SOCKET)
+    }
+
+    /// The directory of the audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join(AUDIT)
     }
 
     /// Whether `init` has run here.

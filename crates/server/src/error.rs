@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use qpc_storage::StorageError;
 use qpc_transport::TransportError;
 
+use crate::audit::Break;
+
 /// Why a command failed. The text says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -47,8 +49,14 @@ pub enum ServerError {
         "STORE_LOCKED: another process has the database, but it does not answer; stop it first"
     )]
     NoAnswer,
+    /// Only a running server knows.
+    #[error("no server runs on this data directory, and only a running one knows; start it first")]
+    NotRunning,
+    /// The audit log is not what was written.
+    #[error("the audit log is broken: {0}")]
+    AuditBroken(Break),
     /// The running server refused.
-    #[error("the running server refused: {0}")]
+    #[error("refused: {0}")]
     Refused(String),
     // Storage.
     /// The database cannot be opened, read or written.

@@ -6,15 +6,20 @@
 
 pub mod access;
 pub mod admin;
+pub mod audit;
+mod bound;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod error;
+pub mod limits;
+mod metrics;
 pub mod node;
 mod notify;
 mod reader;
 mod refusal;
 mod router;
+pub mod sample;
 pub mod server;
 mod session;
 mod store;

@@ -3,10 +3,11 @@
 //! Checks who calls, repeats the kept answer to a repeated request id, routes the rest. Reads no
 //! clock and makes no randomness: both are arguments, so a whole server runs under a seed.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use qpc_auth::{Auth, Call as AuthCall};
+use qpc_auth::{Auth, Call as AuthCall, PowSecret};
 use qpc_delivery::Delivery;
 use qpc_proto::binding::ChannelBinding;
 use qpc_proto::frame::{Frame, RequestFrame};
@@ -19,8 +20,10 @@ use rand_core::{CryptoRng, CryptoRngCore, RngCore};
 use zeroize::Zeroizing;
 
 use crate::access::{Requirement, requirement};
+use crate::audit::AuditEvent;
 use crate::refusal::{Cause, Refusal};
 use crate::router;
+use crate::router::account::{self, Effects};
 use crate::store::{self, AnswerKey, Earlier};
 
 /// How long answers to request ids are kept, in milliseconds: longer than any client retries.
@@ -44,6 +47,8 @@ pub struct Peer {
     pub binding: ChannelBinding,
     /// The device that `Login` bound it to.
     pub device: Option<DeviceRef>,
+    /// Where it was accepted from, for the audit log alone.
+    pub address: Option<IpAddr>,
 }
 
 /// One request and all that its answer depends on besides the database.
@@ -77,12 +82,26 @@ pub struct Outputs {
     pub issued: Option<Token>,
     /// Logs that have grown.
     pub wakes: Vec<ChannelId>,
+    /// Devices whose connections end, and the code that they end with.
+    pub ended: Vec<(DeviceRef, ErrorCode)>,
+    /// What the audit log is told.
+    pub audit: Vec<AuditEvent>,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
 }
 
 impl Outputs {
     /// A reply without any other effect.
     pub(crate) fn reply(body: Bytes) -> Self {
-        Self { frame: Frame::Reply(body), peer_change: None, issued: None, wakes: Vec::new() }
+        Self {
+            frame: Frame::Reply(body),
+            peer_change: None,
+            issued: None,
+            wakes: Vec::new(),
+            ended: Vec::new(),
+            audit: Vec::new(),
+            address: None,
+        }
     }
 
     /// A refusal, given its correlation id and logged.
@@ -146,8 +165,12 @@ impl Node {
         policy: Policy,
         rng: &mut (impl RngCore + CryptoRng + Send),
     ) -> Result<Self, StorageError> {
-        let mut fresh = Incarnation::ZERO;
+        let (mut fresh, mut pow_secret) = (Incarnation::ZERO, [0; 32]);
         rng.fill_bytes(&mut fresh.0);
+        rng.fill_bytes(&mut pow_secret);
+        let mut pow_secret = [0; 32];
+        rng.fill_bytes(&mut pow_secret);
+        let pow_secret = PowSecret::new(pow_secret);
         let known = store.transact(|tx| match store::incarnation(tx)? {
             Some(known) => Ok(known),
             None => store::set_incarnation(tx, &fresh).map(|()| fresh),
@@ -159,7 +182,7 @@ impl Node {
             Outcome::Panicked => return Err(StorageError::from_sql(sql::Error::InvalidQuery)),
         };
         Ok(Self {
-            auth: Auth { incarnation, config: policy.auth },
+            auth: Auth { incarnation, config: policy.auth, pow_secret },
             delivery: Delivery { incarnation, config: policy.delivery },
         })
     }
@@ -179,7 +202,16 @@ impl Node {
         call: &Call,
         rng: &mut R,
     ) -> Result<Outputs, Refused> {
-        self.answer(tx, call, rng).map_err(|refusal| Refused::new(refusal, rng))
+        match self.answer(tx, call, rng) {
+            Ok(outputs) => Ok(Outputs { address: call.peer.address, ..outputs }),
+            Err(refusal) => {
+                let failed = auth_failure(call, refusal.code());
+                let mut refused = Refused::new(refusal, rng);
+                refused.outputs.audit.extend(failed);
+                refused.outputs.address = call.peer.address;
+                Err(refused)
+            }
+        }
     }
 
     /// Answers calls in order in one group commit: each in its own savepoint, all on disk when this
@@ -248,9 +280,31 @@ impl Node {
         Ok(self.auth.authorize(&auth_call(tx, call), &call.frame.token)?)
     }
 
-    /// Deletes some of what has outlived its use; called from time to time. Whether as much went
-    /// as one call deletes, so that another has work too.
-    pub(crate) fn sweep(&self, tx: &Tx<'_>, now_ms: u64) -> Result<bool, Refusal> {
+    /// Sweeps once, in a transaction of its own, for who drives a node without a server. Gives what
+    /// leaves, and whether another sweep has work.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the database fails: then nothing was swept.
+    pub fn sweep_once<R: RngCore + CryptoRng + Send>(
+        &self,
+        store: &mut Store,
+        (now_ms, rng): (u64, &mut R),
+    ) -> Result<(Outputs, bool), StorageError> {
+        let swept = store.transact(|tx| {
+            self.sweep(tx, now_ms).map_err(|refusal| Refused::new(refusal, &mut *rng))
+        })?;
+        Ok(match swept {
+            Outcome::Done(swept) => swept,
+            Outcome::Refused(refused) => (*refused.outputs, false),
+            Outcome::Panicked => {
+                (Outputs::refusal(Refusal::internal("a sweep panicked"), rng), false)
+            }
+        })
+    }
+
+    /// Deletes some of what has outlived its use, and ends accounts whose time has come; called from
+    /// time to time. Gives what leaves once that is on disk, and whether another call has work too.
+    pub(crate) fn sweep(&self, tx: &Tx<'_>, now_ms: u64) -> Result<(Outputs, bool), Refusal> {
         let answers_until_ms = now_ms.saturating_sub(ANSWERS_KEPT_MS);
         let swept = [
             store::sweep_answers(tx, answers_until_ms, SWEEP_ROWS_MAX)?,
@@ -258,7 +312,33 @@ impl Node {
             self.delivery.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?,
         ];
         let full = usize::try_from(SWEEP_ROWS_MAX).unwrap_or(usize::MAX);
-        Ok(swept.iter().any(|rows| *rows >= full))
+        let (effects, more) = account::sweep_deletions(self, (tx, now_ms, SWEEP_ROWS_MAX))?;
+        let Effects { wakes, ended, audit } = effects;
+        let outputs = Outputs { wakes, ended, audit, ..Outputs::reply(Bytes::new()) };
+        Ok((outputs, more || swept.iter().any(|rows| *rows >= full)))
+    }
+
+    /// Deletes and ends all that is due at `now_ms`, for who runs a node without its timers; returns
+    /// the logs that have grown.
+    ///
+    /// # Errors
+    /// [`StorageError`]; what was done before it stays done.
+    pub fn expire(&self, store: &mut Store, now_ms: u64) -> Result<Vec<ChannelId>, StorageError> {
+        let mut wakes = Vec::new();
+        loop {
+            let swept = |tx: &Tx<'_>| self.sweep(tx, now_ms).map_err(|_| sql::Error::InvalidQuery);
+            match store.transact(swept)? {
+                Outcome::Done((outputs, more)) => {
+                    wakes.extend(outputs.wakes);
+                    if !more {
+                        return Ok(wakes);
+                    }
+                }
+                Outcome::Refused(_) | Outcome::Panicked => {
+                    return Err(StorageError::from_sql(sql::Error::InvalidQuery));
+                }
+            }
+        }
     }
 
     fn answer<R: RngCore + CryptoRng>(
@@ -285,6 +365,25 @@ impl Node {
         }
         Ok(outputs)
     }
+}
+
+/// What the audit log is told of a refusal, if somebody failed to show who they are.
+fn auth_failure(call: &Call, code: ErrorCode) -> Option<AuditEvent> {
+    let failed = matches!(
+        code,
+        ErrorCode::Unauthenticated
+            | ErrorCode::DeviceRevoked
+            | ErrorCode::AccountSuspended
+            | ErrorCode::InviteRequired
+            | ErrorCode::LinkCodeInvalid
+    );
+    let method = Method::from_u16(call.frame.method).filter(|_| failed)?;
+    let said = match Request::decode(method, call.frame.body.clone()) {
+        Ok(Request::Login(login)) => Some(login.device),
+        Ok(_) | Err(_) => None,
+    };
+    let device = call.peer.device.or(said);
+    Some(AuditEvent::AuthFailed { method: method.as_str(), code: code.as_str(), device })
 }
 
 pub(crate) fn auth_call<'a>(tx: &'a Tx<'a>, call: &'a Call) -> AuthCall<'a> {
@@ -353,7 +452,7 @@ mod tests {
             for _ in 0..SWEEP_ROWS_MAX + 1 {
                 node.create_invite(tx, 1_000, &mut OsRng).unwrap();
             }
-            let sweep = || node.sweep(tx, u64::MAX / 4).unwrap();
+            let sweep = || node.sweep(tx, u64::MAX / 4).unwrap().1;
             Ok::<_, sql::Error>([sweep(), sweep()])
         });
         assert!(matches!(swept.unwrap(), Outcome::Done([true, false])));

@@ -23,9 +23,20 @@ pub(crate) struct Refusal {
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
 impl Refusal {
-    /// Whether the caller has no session any more; an expired token's can still be refreshed.
-    pub(crate) fn ends_session(&self) -> bool {
-        matches!(self.body.code, ErrorCode::Unauthenticated | ErrorCode::DeviceRevoked)
+    /// The stable code.
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.body.code
+    }
+
+    /// The code, if it says that the caller has no session any more; an expired token's can still
+    /// be refreshed.
+    pub(crate) fn ends_session(&self) -> Option<ErrorCode> {
+        let code = self.body.code;
+        let ends = matches!(
+            code,
+            ErrorCode::Unauthenticated | ErrorCode::DeviceRevoked | ErrorCode::AccountSuspended
+        );
+        ends.then_some(code)
     }
 
     /// A bug of the server; the cause goes to the log alone.

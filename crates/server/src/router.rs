@@ -2,16 +2,19 @@
 //!
 //! Composes what spans both services. Holds no rule of either.
 
+pub(crate) mod account;
+
 use qpc_auth::{AuthError, Refreshed};
 use qpc_delivery::{Call as DeliveryCall, Written};
 use qpc_proto::message::{
-    Accepted, ClaimKeyPackages, DeviceRef, EnqueueAnswer, Fetch, Login, Page, Request, Response,
-    ServerInfo,
+    Accepted, ClaimKeyPackages, DeviceRef, EnqueueAnswer, Fetch, Login, Notice, NoticeKind, Page,
+    Request, Response, ServerInfo,
 };
 use qpc_proto::{DeviceId, ErrorBody, ErrorCode, Token, limits};
 use qpc_storage::Tx;
 use rand_core::{CryptoRng, RngCore};
 
+use crate::audit::AuditEvent;
 use crate::node::{Call, Node, Outputs, PeerChange, auth_call};
 use crate::refusal::Refusal;
 
@@ -52,16 +55,21 @@ pub(crate) fn route<R: RngCore + CryptoRng>(
 ) -> Result<Outputs, Refusal> {
     let tx = context.tx;
     match request {
-        Request::ServerInfo => Ok(reply(&Response::ServerInfo(info(node, context.call.now_ms)))),
+        Request::ServerInfo => Ok(reply(&Response::ServerInfo(info(node, context)?))),
         Request::Register(register) => {
             let account = node.auth.register(&auth_call(tx, context.call), &register)?;
-            Ok(reply(&Response::Registered(account)))
+            let device = DeviceRef { account, device: register.device };
+            let event = AuditEvent::Registered { device };
+            Ok(audited(event, reply(&Response::Registered(account))))
         }
         Request::Login(login) => self::login(node, context, &login, rng),
         Request::Refresh(token) => refresh(node, context, &token, rng),
         Request::Logout => {
             node.auth.logout(&auth_call(tx, context.call), &context.call.frame.token)?;
-            Ok(Outputs { peer_change: Some(PeerChange::Unbind), ..reply(&Response::Done) })
+            let event = AuditEvent::LoggedOut { device: context.caller()? };
+            let outputs =
+                Outputs { peer_change: Some(PeerChange::Unbind), ..reply(&Response::Done) };
+            Ok(audited(event, outputs))
         }
         Request::Lookup(name) => Ok(reply(&Response::Identity(node.auth.lookup(tx, &name)?))),
         Request::DeviceList(account) => {
@@ -74,7 +82,7 @@ pub(crate) fn route<R: RngCore + CryptoRng>(
         | Request::Recover(_)
         | Request::ExportAccount
         | Request::DeleteAccount(_)
-        | Request::CancelDeletion => Err(Refusal::internal("not built yet")),
+        | Request::CancelDeletion => account::answer(node, context, &request),
         Request::UploadKeyPackages(_)
         | Request::KeyPackageStatus
         | Request::CreateChannel(_)
@@ -99,7 +107,9 @@ fn deliver<R: RngCore>(
     let delivery = &node.delivery;
     match request {
         Request::UploadKeyPackages(upload) => {
-            Ok(reply(&Response::Uploaded(delivery.upload(&call, upload)?)))
+            let count = upload.key_packages.len().saturating_add(upload.last_resort.iter().len());
+            let event = AuditEvent::KeyPackagesUploaded { device: call.caller, count };
+            Ok(audited(event, reply(&Response::Uploaded(delivery.upload(&call, upload)?))))
         }
         Request::KeyPackageStatus => {
             Ok(reply(&Response::KeyPackageStatus(delivery.key_package_status(&call)?)))
@@ -148,11 +158,12 @@ fn login<R: RngCore + CryptoRng>(
         return Err(ErrorBody::new(ErrorCode::InvalidArgument, text).into());
     }
     let answer = node.auth.login(&auth_call(context.tx, context.call), login, rng)?;
-    Ok(Outputs {
+    let outputs = Outputs {
         peer_change: Some(PeerChange::Bind(login.device)),
         issued: Some(answer.access_token.clone()),
         ..reply(&Response::Tokens(answer))
-    })
+    };
+    Ok(audited(AuditEvent::LoggedIn { device: login.device }, outputs))
 }
 
 fn refresh<R: RngCore + CryptoRng>(
@@ -162,12 +173,21 @@ fn refresh<R: RngCore + CryptoRng>(
     rng: &mut R,
 ) -> Result<Outputs, Refusal> {
     match node.auth.refresh(&auth_call(context.tx, context.call), token, rng)? {
-        Refreshed::Tokens(answer) => Ok(Outputs {
-            issued: Some(answer.access_token.clone()),
-            ..reply(&Response::Tokens(answer))
-        }),
+        Refreshed::Tokens(answer) => {
+            let outputs = Outputs {
+                issued: Some(answer.access_token.clone()),
+                ..reply(&Response::Tokens(answer))
+            };
+            Ok(audited(AuditEvent::Refreshed { device: context.caller()? }, outputs))
+        }
         // Refused and yet no error: that the session has ended must be committed.
-        Refreshed::Reused => Ok(Outputs::refusal(AuthError::Unauthenticated.into(), rng)),
+        Refreshed::Reused(device) => {
+            let (kind, at_ms) = (NoticeKind::RefreshReused, context.call.now_ms);
+            let notice = Notice { kind, device: device.device, at_ms };
+            let wakes = account::tell(node, context, (&device.account, &[]), &notice)?;
+            let refused = Outputs::refusal(AuthError::Unauthenticated.into(), rng);
+            Ok(audited(AuditEvent::RefreshReused { device }, Outputs { wakes, ..refused }))
+        }
     }
 }
 
@@ -195,6 +215,11 @@ fn reply(response: &Response) -> Outputs {
     Outputs::reply(response.encode())
 }
 
+fn audited(event: AuditEvent, mut outputs: Outputs) -> Outputs {
+    outputs.audit.push(event);
+    outputs
+}
+
 fn accepted(written: Written<Accepted>) -> Outputs {
     Outputs { wakes: written.wakes, ..reply(&Response::Accepted(written.answer)) }
 }
@@ -205,8 +230,9 @@ fn enqueued(written: Written<EnqueueAnswer>, rng: &mut impl RngCore) -> Outputs 
     Outputs { wakes: written.wakes, ..reply(&Response::Enqueued(answer)) }
 }
 
-fn info(node: &Node, now_ms: u64) -> ServerInfo {
-    ServerInfo {
+fn info(node: &Node, context: &Context<'_>) -> Result<ServerInfo, Refusal> {
+    let now_ms = context.call.now_ms;
+    Ok(ServerInfo {
         versions: (limits::VERSION_MIN, limits::VERSION),
         incarnation: node.incarnation(),
         now_ms,
@@ -214,8 +240,8 @@ fn info(node: &Node, now_ms: u64) -> ServerInfo {
         payload_bytes_max: wide(limits::PAYLOAD_BYTES_MAX),
         frame_bytes_max: wide(limits::FRAME_BYTES_MAX),
         retention_ms: node.delivery.config.retention_ms,
-        proof_of_work: None,
-    }
+        proof_of_work: node.auth.proof_of_work(context.tx, now_ms)?,
+    })
 }
 
 fn wide(bytes: usize) -> u64 {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use qpc_proto::frame::Frame;
 use qpc_proto::limits::INVITE_BYTES;
+use qpc_proto::message::DeviceRef;
 use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_storage::Store;
 use qpc_transport::{Connection, Incoming, Listener};
@@ -17,20 +18,22 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::audit::{self, Audit, AuditEvent};
+use crate::bound::BoundConnections;
 use crate::clock::Clock;
 use crate::error::ServerError;
+use crate::limits::{self, AddressLists, Asking, Connections, Entry, Limiters, Rates, Ticks};
+use crate::metrics::{Metrics, Readings};
 use crate::node::{Node, Outputs, Policy, Refused, Task, Work};
 use crate::notify::Notifier;
 use crate::reader::Readers;
 use crate::refusal::Refusal;
+use crate::sample::Sampler;
 use crate::session;
-use crate::writer::{Health, Thread, Writer};
+use crate::writer::{Health, Thread, Told, Writer};
 
 /// Time between two sweeps of what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// From this share of `connections_max` on, clients must show first that they receive at their
-/// address (RFC 9000 section 8.1).
-const VALIDATE_ABOVE: usize = 2;
 
 /// Named limits of a server's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +48,16 @@ pub struct Limits {
     pub grace: Duration,
     /// Connections open at one time.
     pub connections_max: usize,
+    /// The same from one IPv4 address or IPv6 /64.
+    pub connections_per_network_max: usize,
+    /// How much one address, account or device may ask for.
+    pub rates: Rates,
     /// Database readers beside the writer.
     pub readers: usize,
 }
 
 impl Default for Limits {
-    /// 5 s, 15 s, 5 s, 10 s, 10,000 and 2.
+    /// 5 s, 15 s, 5 s, 10 s, 10,000, 64, the rates of `docs/operate/limits.md`, and 2.
     fn default() -> Self {
         Self {
             auth_timeout: Duration::from_secs(5),
@@ -58,6 +65,8 @@ impl Default for Limits {
             recheck: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             connections_max: 10_000,
+            connections_per_network_max: 64,
+            rates: Rates::default(),
             readers: 2,
         }
     }
@@ -72,6 +81,26 @@ pub struct Settings {
     pub limits: Limits,
     /// Unix milliseconds.
     pub clock: Clock,
+    /// Where it is told who changed what; ended by [`Server::stop`].
+    pub audit: Audit,
+    /// Which addresses may connect.
+    pub addresses: AddressLists,
+    /// Counts the log lines that the log of this process leaves out.
+    pub sampler: Sampler,
+}
+
+impl Settings {
+    /// Settings without an audit log, for every address, with a sampler of their own.
+    pub fn new(policy: Policy, limits: Limits, clock: Clock) -> Self {
+        Self {
+            policy,
+            limits,
+            audit: Audit::default(),
+            addresses: AddressLists::default(),
+            sampler: Sampler::new(Arc::clone(&clock)),
+            clock,
+        }
+    }
 }
 
 /// What all sessions share.
@@ -80,7 +109,13 @@ pub(crate) struct Shared {
     pub(crate) writer: Writer,
     pub(crate) readers: Arc<Readers>,
     pub(crate) notifier: Arc<Notifier>,
+    pub(crate) bound: Arc<BoundConnections>,
     pub(crate) limits: Limits,
+    pub(crate) audit: Audit,
+    pub(crate) metrics: Metrics,
+    limiters: Limiters,
+    connections: Arc<Connections>,
+    sampler: Sampler,
     clock: Clock,
     stopping: watch::Sender<bool>,
     /// A sweep left work for another.
@@ -92,6 +127,25 @@ impl Shared {
         (self.clock)()
     }
 
+    /// Ends the connections of devices, after the reason is on disk.
+    pub(crate) fn cut_off(&self, devices: &[DeviceRef], code: ErrorCode) {
+        let ended: Vec<_> = devices.iter().map(|device| (*device, code)).collect();
+        self.bound.cut_off(&ended);
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// The refusal, when it is one too many.
+    pub(crate) fn count(&self, asking: &Asking<'_>) -> Result<(), Refusal> {
+        self.limiters.check(asking).map_err(|(limiter, wait_ms)| {
+            self.metrics.limited(limiter);
+            let event = AuditEvent::LimitHit { limit: limiter.as_str() };
+            self.audit.record(event, Some(asking.address));
+            limits::refusal(wait_ms).into()
+        })
+    }
+
     /// Ends when the server begins to stop.
     pub(crate) async fn stopping(&self) {
         // The sender lives as long as `self`, so this ends by the value alone.
@@ -101,7 +155,7 @@ impl Shared {
 
 /// A running server. [`Server::stop`] ends it in order; dropping it only ends its thread.
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     thread: Thread,
 }
 
@@ -115,14 +169,29 @@ impl Server {
     pub fn start(mut store: Store, settings: Settings) -> Result<Self, ServerError> {
         let node = Arc::new(Node::open(&mut store, settings.policy, &mut OsRng)?);
         let readers = Readers::open(&store, settings.limits.readers)?;
-        let notifier = Arc::new(Notifier::default());
-        let (writer, thread) = Writer::start(store, Arc::clone(&node), Arc::clone(&notifier))?;
+        let audit = settings.audit;
+        audit.record(AuditEvent::Started { version: env!("CARGO_PKG_VERSION") }, None);
+        let told = Told { audit: audit.clone(), ..Told::default() };
+        let (writer, thread) = Writer::start(store, Arc::clone(&node), told.clone())?;
         let shared = Arc::new(Shared {
             node,
             writer,
             readers,
-            notifier,
+            notifier: told.notifier,
+            bound: told.bound,
             limits: settings.limits,
+            audit,
+            metrics: Metrics::new(),
+            limiters: Limiters::new(
+                &settings.limits.rates,
+                &Ticks::new(Arc::clone(&settings.clock)),
+            ),
+            connections: Arc::new(Connections::new(
+                settings.limits.connections_max,
+                settings.limits.connections_per_network_max,
+                settings.addresses,
+            )),
+            sampler: settings.sampler,
             clock: settings.clock,
             stopping: watch::Sender::new(false),
             sweep_on: Arc::default(),
@@ -151,7 +220,11 @@ impl Server {
                     None => break,
                 },
                 Some(_) = sessions.join_next() => {}
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => {
+                    self.shared.limiters.sweep();
+                    self.shared.sampler.report();
+                    self.sweep();
+                }
                 () = self.shared.sweep_on.notified() => self.sweep(),
                 () = &mut until => break,
                 () = &mut failed => {
@@ -192,6 +265,19 @@ impl Server {
         }
     }
 
+    /// What the server has counted since its start, in Prometheus' text format. For operators
+    /// alone: no request of a client gets it.
+    pub fn metrics(&self) -> String {
+        let shared = &self.shared;
+        let keys: Vec<_> = shared.limiters.remembered().collect();
+        shared.metrics.render(&Readings {
+            open: shared.connections.open(),
+            keys: &keys,
+            log_lines: shared.sampler.left_out(),
+            audit_lines: shared.audit.lost(),
+        })
+    }
+
     /// Tells every session that the server stops: subscriptions end with `SHUTTING_DOWN`, requests
     /// in flight are answered, nothing new is taken.
     pub fn begin_stop(&self) {
@@ -206,6 +292,13 @@ impl Server {
     pub async fn stop(self) -> Result<(), ServerError> {
         self.begin_stop();
         self.shared.readers.close();
+        // Behind all that is queued, so that its events come before the last.
+        drop(self.shared.writer.run(audit::note(&self.shared.audit)).await);
+        let audit = self.shared.audit.clone();
+        audit.record(AuditEvent::Stopped, None);
+        drop(tokio::task::spawn_blocking(move || audit.stop()).await);
+        // The files end with a line that the database knows. If it fails, stopping tells why.
+        drop(self.shared.writer.run(audit::note(&self.shared.audit)).await);
         self.thread.stop(&self.shared.writer).await
     }
 
@@ -216,21 +309,31 @@ impl Server {
     }
 
     fn admit(&self, incoming: Incoming, sessions: &mut JoinSet<()>) {
-        if sessions.len() >= self.shared.limits.connections_max {
-            tracing::warn!("refusing a connection: connections_max are open");
-            incoming.refuse();
-            return;
-        }
-        let busy = sessions.len() > self.shared.limits.connections_max / VALIDATE_ABOVE;
-        let Some(incoming) = (if busy { incoming.retry() } else { Some(incoming) }) else {
-            return;
+        let address = incoming.remote_address().ip();
+        let place = match self.shared.connections.enter(address, incoming.is_validated()) {
+            Entry::Admitted(place) => place,
+            Entry::Validate => {
+                // It comes back as another client.
+                drop(incoming.retry());
+                return;
+            }
+            Entry::Refused(cause) => {
+                tracing::warn!(cause = cause.as_str(), "refusing a connection");
+                self.shared.metrics.refused(cause);
+                incoming.refuse();
+                return;
+            }
         };
         let shared = Arc::clone(&self.shared);
         sessions.spawn(async move {
             match incoming.establish().await {
                 Ok(connection) => session::run(shared, connection).await,
-                Err(error) => tracing::debug!(%error, "a handshake failed"),
+                Err(error) => {
+                    shared.metrics.handshake_failed((&error).into());
+                    tracing::debug!(%error, "a handshake failed");
+                }
             }
+            drop(place);
         });
     }
 
@@ -238,12 +341,13 @@ impl Server {
         let node = Arc::clone(&self.shared.node);
         let now_ms = self.shared.now_ms();
         let sweep_on = Arc::clone(&self.shared.sweep_on);
+        self.shared.writer.offer(audit::note(&self.shared.audit));
         let task: Task = Box::new(move |tx, mut rng| match node.sweep(tx, now_ms) {
-            Ok(more) => {
+            Ok((outputs, more)) => {
                 if more {
                     sweep_on.notify_one();
                 }
-                Ok(Outputs::reply(Bytes::new()))
+                Ok(outputs)
             }
             Err(refusal) => Err(Refused::new(refusal, &mut rng)),
         });
@@ -252,6 +356,7 @@ impl Server {
 
     async fn drain(&self, listener: &Listener, mut sessions: JoinSet<()>) {
         self.begin_stop();
+        self.shared.sampler.report();
         let all = async { while sessions.join_next().await.is_some() {} };
         if tokio::time::timeout(self.shared.limits.grace, all).await.is_err() {
             tracing::warn!(

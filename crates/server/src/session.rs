@@ -7,6 +7,7 @@ mod peer;
 mod stream;
 mod subscription;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,7 +37,8 @@ const RECHECKS: u32 = 12;
 /// Serves a connection until it ends or the server stops.
 pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
     let session = Arc::new(Session {
-        peer: PeerState::new(connection.binding()),
+        peer: PeerState::new(connection.binding(), connection.remote_address().ip()),
+        address: connection.remote_address().ip(),
         shared,
         large_frames: Semaphore::new(LARGE_FRAMES_MAX),
         pages: Semaphore::new(PAGES_MAX),
@@ -52,6 +54,7 @@ pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
         End::AuthTimeout => {
             close(&connection, ErrorCode::AuthTimeout, "log in sooner");
         }
+        End::CutOff(code) => close(&connection, code, "this device is cut off"),
         End::SessionOver => {
             close(&connection, ErrorCode::Unauthenticated, "the session has ended; log in again");
         }
@@ -74,12 +77,16 @@ enum End {
     Gone,
     AuthTimeout,
     SessionOver,
+    /// Its device was revoked, or its account suspended.
+    CutOff(ErrorCode),
     Stopping,
 }
 
 /// What the streams of a connection share.
 pub(crate) struct Session {
     pub(crate) peer: PeerState,
+    /// Where it was accepted from, wherever the client moves to.
+    pub(crate) address: IpAddr,
     pub(crate) shared: Arc<Shared>,
     /// Never closed, as is `pages`.
     pub(crate) large_frames: Semaphore,
@@ -92,6 +99,8 @@ impl Session {
         tokio::pin!(unauthenticated);
         let over = self.over();
         tokio::pin!(over);
+        let cut_off = self.cut_off();
+        tokio::pin!(cut_off);
         loop {
             let room = streams.len() < self.streams_max();
             tokio::select! {
@@ -106,9 +115,10 @@ impl Session {
                 _ = connection.closed() => return End::Gone,
                 Some(ended) = streams.join_next() => report(ended),
                 // A login makes room for more streams.
-                () = self.peer.bound(), if !room && self.peer.device().is_none() => {}
+                _ = self.peer.bound(), if !room && self.peer.device().is_none() => {}
                 () = &mut unauthenticated => return End::AuthTimeout,
                 () = &mut over => return End::SessionOver,
+                code = &mut cut_off => return End::CutOff(code),
                 () = self.shared.stopping() => return End::Stopping,
             }
         }
@@ -120,20 +130,40 @@ impl Session {
         let pause = self.shared.limits.recheck.saturating_mul(RECHECKS);
         loop {
             tokio::time::sleep(pause).await;
-            if self.peer.device().is_none() {
-                continue;
-            }
-            let frame = RequestFrame {
-                method: 0,
-                token: self.peer.newest_token(&Token::NONE),
-                request_id: RequestId::ZERO,
-                body: Bytes::new(),
-            };
-            let call = Call { frame, peer: self.peer.peer(), now_ms: self.shared.now_ms() };
-            let node = Arc::clone(&self.shared.node);
-            let checked = self.shared.readers.run(move |tx| node.authorize(tx, &call)).await;
-            if checked.is_ok_and(|device| device.is_err_and(|refusal| refusal.ends_session())) {
+            if self.peer.device().is_some() && self.check().await.is_some() {
                 return;
+            }
+        }
+    }
+
+    /// Why the connection's session has ended, if it has.
+    async fn check(&self) -> Option<ErrorCode> {
+        let frame = RequestFrame {
+            method: 0,
+            token: self.peer.newest_token(&Token::NONE),
+            request_id: RequestId::ZERO,
+            body: Bytes::new(),
+        };
+        let call = Call { frame, peer: self.peer.peer(), now_ms: self.shared.now_ms() };
+        let node = Arc::clone(&self.shared.node);
+        let checked = self.shared.readers.run(move |tx| node.authorize(tx, &call)).await;
+        checked.ok()?.err()?.ends_session()
+    }
+
+    /// Ends when the connection's device is cut off, with the reason.
+    async fn cut_off(&self) -> ErrorCode {
+        loop {
+            let device = self.peer.bound().await;
+            let mut registration = self.shared.bound.enter(device);
+            if registration.suspect
+                && let Some(code) = self.check().await
+                && code != ErrorCode::Unauthenticated
+            {
+                return code;
+            }
+            tokio::select! {
+                code = registration.cut() => return code,
+                () = self.peer.unbound() => {}
             }
         }
     }

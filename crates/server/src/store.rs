@@ -79,6 +79,25 @@ pub(crate) fn sweep_answers(tx: &Tx<'_>, before_ms: u64, limit: u32) -> sql::Res
     .execute(params![signed(before_ms), limit])
 }
 
+/// How many answers are kept for devices.
+pub(crate) fn answers_of(tx: &Tx<'_>, devices: &[DeviceId]) -> sql::Result<u64> {
+    devices.iter().try_fold(0_u64, |sum, device| {
+        let count: u64 = tx
+            .prepare_cached("SELECT COUNT(*) FROM answers WHERE scope = ?1")?
+            .query_row(params![device.as_bytes()], |row| row.get(0))?;
+        Ok(sum.saturating_add(count))
+    })
+}
+
+/// Forgets all answers to devices.
+pub(crate) fn erase_answers(tx: &Tx<'_>, devices: &[DeviceId]) -> sql::Result<()> {
+    devices.iter().try_for_each(|device| {
+        tx.prepare_cached("DELETE FROM answers WHERE scope = ?1")?
+            .execute(params![device.as_bytes()])
+            .map(drop)
+    })
+}
+
 /// This life of the database, if one was written.
 pub(crate) fn incarnation(tx: &Tx<'_>) -> sql::Result<Option<Incarnation>> {
     tx.prepare_cached("SELECT value FROM server_meta WHERE name = 'incarnation'")?
@@ -91,6 +110,23 @@ pub(crate) fn set_incarnation(tx: &Tx<'_>, incarnation: &Incarnation) -> sql::Re
     tx.prepare_cached("INSERT INTO server_meta (name, value) VALUES ('incarnation', ?1)")?
         .execute(params![incarnation.as_bytes()])
         .map(drop)
+}
+
+/// The last line of the audit log that was on disk, as far as it was written down.
+pub(crate) fn audit_head(tx: &Tx<'_>) -> sql::Result<Option<Vec<u8>>> {
+    tx.prepare_cached("SELECT value FROM server_meta WHERE name = 'audit_head'")?
+        .query_row([], |row| row.get(0))
+        .optional()
+}
+
+/// Writes down the last line of the audit log that is on disk.
+pub(crate) fn set_audit_head(tx: &Tx<'_>, head: &[u8]) -> sql::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO server_meta (name, value) VALUES ('audit_head', ?1) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value != excluded.value",
+    )?
+    .execute(params![head])
+    .map(drop)
 }
 
 /// SQLite's integers are signed; times beyond them are beyond the year 292 million.

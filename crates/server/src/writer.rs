@@ -11,6 +11,8 @@ use qpc_storage::{StorageError, Store};
 use rand_core::OsRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::audit::Audit;
+use crate::bound::BoundConnections;
 use crate::error::ServerError;
 use crate::node::{Node, Outputs, Work};
 use crate::notify::Notifier;
@@ -61,11 +63,11 @@ impl Writer {
     pub(crate) fn start(
         store: Store,
         node: Arc<Node>,
-        notifier: Arc<Notifier>,
+        told: Told,
     ) -> Result<(Self, Thread), ServerError> {
         let (queue, orders) = mpsc::channel(QUEUE_MAX);
         let (ended, health) = watch::channel(Health::Working);
-        let shop = Shop { store, node, notifier };
+        let shop = Shop { store, node, told };
         let handle = Builder::new()
             .name("qpc-writer".to_owned())
             .spawn(move || {
@@ -129,10 +131,18 @@ fn kib(work: &Work) -> u32 {
     u32::try_from(bytes / 1_024).unwrap_or(QUEUE_KIB_MAX).saturating_add(1).min(QUEUE_KIB_MAX)
 }
 
+/// Who hears of what was committed, before its answer leaves.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) bound: Arc<BoundConnections>,
+    pub(crate) audit: Audit,
+}
+
 struct Shop {
     store: Store,
     node: Arc<Node>,
-    notifier: Arc<Notifier>,
+    told: Told,
 }
 
 impl Shop {
@@ -172,9 +182,15 @@ impl Shop {
                 return if error.is_fatal() { Err(error) } else { Ok(()) };
             }
         };
-        for ((answer, _room), outputs) in answers.into_iter().zip(outputs) {
-            self.notifier.wake(&outputs.wakes);
+        for ((answer, _room), mut outputs) in answers.into_iter().zip(outputs) {
+            for event in outputs.audit.drain(..) {
+                self.told.audit.record(event, outputs.address);
+            }
+            self.told.notifier.wake(&outputs.wakes);
+            // The answer first: it may be to one of those that are cut off.
+            let ended = outputs.ended.clone();
             drop(answer.send(outputs));
+            self.told.bound.cut_off(&ended);
         }
         Ok(())
     }
@@ -194,7 +210,7 @@ mod tests {
         let options = options.with_durability(Durability::Process);
         let mut store = Store::open(&dir.path().join("server.db"), &options).unwrap();
         let node = Node::open(&mut store, Policy::default(), &mut OsRng).unwrap();
-        Writer::start(store, Arc::new(node), Arc::default()).unwrap()
+        Writer::start(store, Arc::new(node), Told::default()).unwrap()
     }
 
     fn good() -> Work {

@@ -1,5 +1,5 @@
-//! The address of a server: `qpc://HOST:PORT/#FINGERPRINT`, with an invite before the `#` if there
-//! is one. Text in, validated parts out; never resolves a name.
+//! The address of a server: `qpc://HOST:PORT/#FINGERPRINT`, with an invite or a link's code before
+//! the `#` if there is one. Text in, validated parts out; never resolves a name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +10,10 @@ use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
 const SCHEME: &str = "qpc://";
+/// Stands before the code of a link.
+const LINK: &str = "link-";
+/// Bytes of a link's one-time code.
+const LINK_CODE_BYTES: usize = 16;
 
 /// Where a server is and which key it must show.
 ///
@@ -27,6 +31,17 @@ pub struct ServerUrl {
     pub invite: Option<Zeroizing<[u8; INVITE_BYTES]>>,
 }
 
+/// Where a new device and one of the account meet: `qpc://HOST:PORT/link-CODE#FINGERPRINT`.
+///
+/// `Display` prints the code, for handing it to the other device; `Debug` redacts it.
+#[derive(Clone)]
+pub struct LinkUrl {
+    /// The server of both.
+    pub server: ServerUrl,
+    /// The one-time code: a secret.
+    pub code: Zeroizing<[u8; LINK_CODE_BYTES]>,
+}
+
 /// What is wrong with the text of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UrlFault {
@@ -40,6 +55,8 @@ pub enum UrlFault {
     Slash,
     /// What stands before the `#` is no invite (32 hexadecimal digits).
     Invite,
+    /// What stands before the `#` is not `link-` and a code (32 hexadecimal digits).
+    Link,
     /// No `#FINGERPRINT` ends it.
     NoFingerprint,
     /// The fingerprint is not 64 hexadecimal digits.
@@ -54,6 +71,7 @@ impl fmt::Display for UrlFault {
             Self::Port => "the address needs a port from 1 to 65535, as in qpc://host:4810/",
             Self::Slash => "a / follows the port, as in qpc://host:4810/#fingerprint",
             Self::Invite => "the invite is not 32 hexadecimal digits; copy the whole address",
+            Self::Link => "this is no address of a link; copy all that the other device shows",
             Self::NoFingerprint => {
                 "the address ends in # and the server's fingerprint; copy it all"
             }
@@ -68,23 +86,35 @@ impl FromStr for ServerUrl {
     type Err = UrlFault;
 
     fn from_str(text: &str) -> Result<Self, UrlFault> {
-        let rest = text.trim().strip_prefix(SCHEME).ok_or(UrlFault::Scheme)?;
-        let (place, fingerprint) = rest.split_once('#').ok_or(UrlFault::NoFingerprint)?;
-        let (authority, invite) = place.split_once('/').ok_or(UrlFault::Slash)?;
-        let (host, port) = authority.rsplit_once(':').ok_or(UrlFault::Port)?;
-        let host = host_name(host)?;
-        let port = port.parse().ok().filter(|port| *port != 0);
+        let (server, invite) = parts(text)?;
         let invite = match invite {
             "" => None,
             code => Some(Zeroizing::new(hex(code).ok_or(UrlFault::Invite)?)),
         };
-        Ok(Self {
-            host,
-            port: port.ok_or(UrlFault::Port)?,
-            fingerprint: hex(fingerprint).ok_or(UrlFault::Fingerprint)?,
-            invite,
-        })
+        Ok(Self { invite, ..server })
     }
+}
+
+impl FromStr for LinkUrl {
+    type Err = UrlFault;
+
+    fn from_str(text: &str) -> Result<Self, UrlFault> {
+        let (server, code) = parts(text)?;
+        let code = code.strip_prefix(LINK).and_then(hex).ok_or(UrlFault::Link)?;
+        Ok(Self { server, code: Zeroizing::new(code) })
+    }
+}
+
+/// The server, and what stands between `/` and `#`.
+fn parts(text: &str) -> Result<(ServerUrl, &str), UrlFault> {
+    let rest = text.trim().strip_prefix(SCHEME).ok_or(UrlFault::Scheme)?;
+    let (place, fingerprint) = rest.split_once('#').ok_or(UrlFault::NoFingerprint)?;
+    let (authority, between) = place.split_once('/').ok_or(UrlFault::Slash)?;
+    let (host, port) = authority.rsplit_once(':').ok_or(UrlFault::Port)?;
+    let host = host_name(host)?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or(UrlFault::Port)?;
+    let fingerprint = hex(fingerprint).ok_or(UrlFault::Fingerprint)?;
+    Ok((ServerUrl { host, port, fingerprint, invite: None }, between))
 }
 
 fn host_name(host: &str) -> Result<String, UrlFault> {
@@ -111,13 +141,32 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "{SCHEME}{open}{}{close}:{}/", self.host, self.port)?;
-        for byte in self.invite.iter().flat_map(|invite| invite.iter()) {
-            write!(f, "{byte:02x}")?;
-        }
-        write!(f, "#{}", Digest(self.fingerprint))
+        let invite = self.invite.as_ref().map(|code| code.as_slice());
+        write_parts(f, self, ("", invite.unwrap_or_default()))
     }
+}
+
+impl fmt::Display for LinkUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_parts(f, &self.server, (LINK, self.code.as_slice()))
+    }
+}
+
+impl fmt::Debug for LinkUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkUrl").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+fn write_parts(
+    f: &mut fmt::Formatter<'_>,
+    server: &ServerUrl,
+    (before, code): (&str, &[u8]),
+) -> fmt::Result {
+    let (open, close) = if server.host.contains(':') { ("[", "]") } else { ("", "") };
+    write!(f, "{SCHEME}{open}{}{close}:{}/{before}", server.host, server.port)?;
+    code.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+    write!(f, "#{}", Digest(server.fingerprint))
 }
 
 impl fmt::Debug for ServerUrl {
@@ -182,6 +231,21 @@ mod tests {
             (format!("qpc://h:1/#{}", "zz".repeat(32)), UrlFault::Fingerprint),
         ] {
             assert_eq!(wrong.parse::<ServerUrl>().unwrap_err(), fault, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_told_from_an_invite() {
+        let code = "0a".repeat(16);
+        for place in [format!("chat.example:4810/link-{code}"), format!("[::1]:1/link-{code}")] {
+            let url: LinkUrl = text(&place).parse().unwrap();
+            assert_eq!(*url.code, [10; 16]);
+            assert_eq!(url.to_string(), text(&place));
+            assert!(!format!("{url:?}").contains("0a0a"), "{url:?}");
+            assert_eq!(text(&place).parse::<ServerUrl>().unwrap_err(), UrlFault::Invite);
+        }
+        for wrong in ["h:1/", "h:1/link-", &format!("h:1/{code}"), &format!("h:1/link-{code}0")] {
+            assert_eq!(text(wrong).parse::<LinkUrl>().unwrap_err(), UrlFault::Link);
         }
     }
 

@@ -2,7 +2,7 @@
 //! never reads one.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use qpc_proto::binding::{ChannelBinding, EXPORTER_LABEL};
@@ -96,12 +96,12 @@ impl Connection {
         self.binding
     }
 
-    /// The peer's UDP address; it may change when the peer moves (RFC 9000 section 9). `[::1]:0`
-    /// in memory.
+    /// The peer's UDP address; it may change when the peer moves (RFC 9000 section 9). In memory
+    /// what the pair was made with, else `[::1]:0`.
     pub fn remote_address(&self) -> SocketAddr {
         match &self.inner {
             Inner::Quic { connection, .. } => connection.remote_address(),
-            Inner::Memory(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+            Inner::Memory(side) => side.remote,
         }
     }
 

@@ -19,7 +19,7 @@ mod reset;
 mod stream;
 mod tls;
 
-pub use address::{ServerUrl, UrlFault};
+pub use address::{LinkUrl, ServerUrl, UrlFault};
 pub use backoff::{Backoff, BackoffPolicy};
 pub use connection::{CloseReason, Connection};
 pub use dial::connect;

@@ -1,6 +1,7 @@
 //! The in-memory twin of a QUIC connection: the same [`Connection`], with bounded queues, finish,
 //! reset, stop and close, and no sockets, clocks or tasks. For tests; it never leaves the process.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,12 +20,18 @@ pub const WAITING_CHUNKS_MAX: usize = 16;
 /// Two ends of one connection: the client's, then the server's (both may open streams). Both give
 /// `binding` as theirs; let its exporter differ from pair to pair, as it would.
 pub fn pair(binding: ChannelBinding) -> (Connection, Connection) {
+    pair_from(binding, SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
+}
+
+/// [`pair`], with the address that the server sees its client at. The client sees `[::1]:0`.
+pub fn pair_from(binding: ChannelBinding, client: SocketAddr) -> (Connection, Connection) {
     let link = Arc::new(watch::Sender::new(None));
     let (to_server, from_client) = mpsc::channel(WAITING_STREAMS_MAX);
     let (to_client, from_server) = mpsc::channel(WAITING_STREAMS_MAX);
     let end = |is_client, outgoing, incoming| {
-        let side =
-            Side { is_client, link: Arc::clone(&link), outgoing, incoming: Mutex::new(incoming) };
+        let remote = if is_client { SocketAddr::from((Ipv6Addr::LOCALHOST, 0)) } else { client };
+        let (link, incoming) = (Arc::clone(&link), Mutex::new(incoming));
+        let side = Side { is_client, remote, link, outgoing, incoming };
         Connection::memory(Arc::new(side), binding)
     };
     (end(true, to_server, from_server), end(false, to_client, from_client))
@@ -42,6 +49,8 @@ struct Close {
 #[derive(Debug)]
 pub(crate) struct Side {
     is_client: bool,
+    /// What stands for the other end's address.
+    pub(crate) remote: SocketAddr,
     link: Arc<watch::Sender<Option<Close>>>,
     outgoing: mpsc::Sender<RawStream>,
     incoming: Mutex<mpsc::Receiver<RawStream>>,

@@ -10,11 +10,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use qpc_proto::message::RegistrationMode;
-use qpc_server::admin::AdminSocket;
+use qpc_server::admin::{AdminSocket, Role};
+use qpc_server::audit::{self, Audit};
+use qpc_server::sample::Sampler;
 use qpc_server::{Config, DataDir, Server, ServerError, Settings, clock, config};
 use qpc_transport::Listener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Port of a `--dev` server unless `--listen` says otherwise.
 const DEV_PORT: u16 = 4810;
@@ -41,15 +45,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         dir.init(&[], clock::system()())?;
     }
     let config = configure(arguments, &dir)?;
-    log_to_stderr(&config.log)?;
+    let sampler = Sampler::new(clock::system());
+    log_to_stderr(&config.log, &sampler)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&dir, config))
+    runtime.block_on(serve(&dir, config, sampler))
 }
 
 fn configure(arguments: &Arguments, dir: &DataDir) -> Result<Config, ServerError> {
     let mut config = dir.read_config()?;
     if arguments.dev {
         config.policy.auth.registration = RegistrationMode::Open;
+        config.policy.auth.pow_bits = 0;
         config.public_address = None;
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, DEV_PORT));
     }
@@ -67,7 +73,7 @@ fn log_filter(filter: &str) -> Result<String, String> {
     config::check_log(filter).map(|()| filter.to_owned())
 }
 
-fn log_to_stderr(filter: &str) -> Result<()> {
+fn log_to_stderr(filter: &str, sampler: &Sampler) -> Result<()> {
     // OpenMLS logs an error for every hostile message, refinery an info for every start.
     let mut levels = EnvFilter::try_new(filter).context("the log filter is wrong")?;
     for cap in ["openmls=warn", "refinery_core=warn"] {
@@ -77,26 +83,33 @@ fn log_to_stderr(filter: &str) -> Result<()> {
         .with_env_filter(levels)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        .finish()
+        .with(sampler.layer())
         .try_init()
         .map_err(|error| anyhow!("{error}"))
 }
 
-async fn serve(dir: &DataDir, config: Config) -> Result<()> {
-    let store = dir.open_store()?;
+async fn serve(dir: &DataDir, config: Config, sampler: Sampler) -> Result<()> {
+    let mut store = dir.open_store()?;
     let identity = dir.identity()?;
     let listener = Listener::bind(config.listen, &identity, qpc_transport::Limits::default())
         .map_err(ServerError::from)?;
     let bound = listener.local_addr().map_err(ServerError::from)?;
     let url = config.url(bound, identity.fingerprint())?;
-    let admin = AdminSocket::bind(dir.admin_socket())?;
-    let settings =
-        Settings { policy: config.policy, limits: config.limits, clock: clock::system() };
+    let admin = AdminSocket::bind(dir.admin_socket(), Role::Admin)?;
+    let viewer = AdminSocket::bind(dir.viewer_socket(), Role::Viewer)?;
+    let known = audit::known_head(&mut store)?;
+    let audit = Audit::start(&dir.audit(), config.audit, known, clock::system())?;
+    let (policy, limits, addresses) = (config.policy, config.limits, config.addresses);
+    let settings = Settings::new(policy, limits, clock::system());
+    let settings = Settings { audit, addresses, sampler, ..settings };
     let server = Server::start(store, settings)?;
     let (first, second) = (signal_number(1)?, signal_number(2)?);
     super::print(format_args!("ready {url}"))?;
     tokio::select! {
         () = server.serve(&listener, first) => {}
         () = admin.serve(&server, &url) => {}
+        () = viewer.serve(&server, &url) => {}
         () = second => return Err(anyhow!("stopped at once by a second signal")),
     }
     server.stop().await?;

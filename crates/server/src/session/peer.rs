@@ -1,5 +1,6 @@
 //! What a connection knows of the device at its other end; changes only by answers of the node.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use qpc_proto::Token;
@@ -17,6 +18,7 @@ const PATIENT_REQUESTS_MAX: u64 = 16;
 /// The state of one connection's binding.
 pub(crate) struct PeerState {
     binding: ChannelBinding,
+    address: IpAddr,
     state: watch::Sender<State>,
 }
 
@@ -30,8 +32,9 @@ struct State {
 }
 
 impl PeerState {
-    pub(crate) fn new(binding: ChannelBinding) -> Self {
-        Self { binding, state: watch::Sender::new(State::default()) }
+    /// Of a connection that was accepted from `address`, wherever the client moves to.
+    pub(crate) fn new(binding: ChannelBinding, address: IpAddr) -> Self {
+        Self { binding, address, state: watch::Sender::new(State::default()) }
     }
 
     /// The device it is bound to.
@@ -41,7 +44,7 @@ impl PeerState {
 
     /// As a call carries it.
     pub(crate) fn peer(&self) -> Peer {
-        Peer { binding: self.binding, device: self.device() }
+        Peer { binding: self.binding, device: self.device(), address: Some(self.address) }
     }
 
     /// The newest access token issued here, else the one given.
@@ -76,11 +79,21 @@ impl PeerState {
         });
     }
 
-    /// Ends as soon as the connection has a device.
-    pub(crate) async fn bound(&self) {
+    /// Ends as soon as the connection has a device, which this gives.
+    pub(crate) async fn bound(&self) -> DeviceRef {
         let mut changes = self.state.subscribe();
         // The sender lives as long as `self`, so this ends by the value alone.
-        drop(changes.wait_for(|state| state.device.is_some()).await);
+        match changes.wait_for(|state| state.device.is_some()).await.map(|state| state.device) {
+            Ok(Some(device)) => device,
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends when the connection belongs to nobody.
+    pub(crate) async fn unbound(&self) {
+        let mut changes = self.state.subscribe();
+        // The sender lives as long as `self`, so this ends by the value alone.
+        drop(changes.wait_for(|state| state.device.is_none()).await);
     }
 
     /// Ends when the connection has been without a device for `patience` in which no request of it
@@ -105,6 +118,8 @@ mod tests {
     use super::*;
     use qpc_proto::{AccountId, DeviceId};
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn outputs(peer_change: Option<PeerChange>, issued: Option<Token>) -> Outputs {
         Outputs { peer_change, issued, ..Outputs::reply(bytes::Bytes::new()) }
     }
@@ -113,7 +128,7 @@ mod tests {
     fn the_newest_token_replaces_the_given_one_until_logout() {
         let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
         let device = DeviceRef { account: AccountId([3; 16]), device: DeviceId([4; 16]) };
-        let peer = PeerState::new(binding);
+        let peer = PeerState::new(binding, HERE);
         let given = Token([5; 32]);
         assert_eq!(peer.newest_token(&given).as_bytes(), &[5; 32]);
         peer.settle(&outputs(Some(PeerChange::Bind(device)), Some(Token([6; 32]))));
@@ -127,7 +142,8 @@ mod tests {
 
     #[test]
     fn case_015_a_stranger_with_ever_more_requests_is_overdue_all_the_same() {
-        let peer = PeerState::new(ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] });
+        let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
+        let peer = PeerState::new(binding, HERE);
         let mut changes = peer.state.subscribe();
         let mut more_time = || {
             peer.settle(&outputs(None, None));

@@ -16,6 +16,7 @@ use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 
 use super::{Session, subscription};
 use crate::access::{Lane, body_bytes_max, lane};
+use crate::limits::Asking;
 use crate::node::{Call, Outputs, Work};
 use crate::refusal::Refusal;
 use crate::writer;
@@ -31,13 +32,15 @@ const COALESCED_MAX: usize = 64;
 /// A request whose turn to be answered comes.
 enum Turn {
     /// With the writer.
-    Written(oneshot::Receiver<Outputs>),
+    Written(Method, oneshot::Receiver<Outputs>),
     /// Not begun.
-    Read(Box<Call>),
+    Read(Method, Box<Call>),
     /// Not begun; nothing may follow it on the stream.
     Follow(Box<Call>),
+    /// Refused by a limit; others may follow it.
+    Limited(Method, Refusal),
     /// Refused; the last of its stream.
-    Last(Refusal),
+    Last(Option<Method>, Refusal),
     /// The stream is reset instead of an answer; the last of its stream.
     Reset(ErrorCode),
 }
@@ -71,12 +74,12 @@ async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sende
             Ok(Some(_)) if following => Turn::Reset(ErrorCode::InvalidArgument),
             Ok(Some(Frame::Request(frame))) => begin(session, frame).await,
             Ok(Some(Frame::Reply(_) | Frame::Error(..) | Frame::Item(_) | Frame::End)) => {
-                Turn::Last(invalid("only requests go to a server"))
+                Turn::Last(None, invalid("only requests go to a server"))
             }
             // A subscriber may end its side at once; the answers go on.
             Ok(None) if following => return turns.closed().await,
             Ok(None) => return,
-            Err(TransportError::Frame(error)) => Turn::Last(ErrorBody::from(error).into()),
+            Err(TransportError::Frame(error)) => Turn::Last(None, ErrorBody::from(error).into()),
             Err(TransportError::Timeout) => Turn::Reset(ErrorCode::Deadline),
             // Reset or closed: nobody waits for an answer.
             Err(_) => return,
@@ -84,9 +87,9 @@ async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sende
         // From here on a large request is counted where it is queued.
         drop(room);
         let end = match &turn {
-            Turn::Last(_) => Some(ErrorCode::InvalidArgument),
+            Turn::Last(..) => Some(ErrorCode::InvalidArgument),
             Turn::Reset(code) => Some(*code),
-            Turn::Written(_) | Turn::Read(_) => None,
+            Turn::Written(..) | Turn::Read(..) | Turn::Limited(..) => None,
             Turn::Follow(_) => {
                 following = true;
                 None
@@ -146,20 +149,25 @@ async fn in_time(
 async fn begin(session: &Session, frame: RequestFrame) -> Turn {
     let Some(method) = Method::from_u16(frame.method) else {
         let text = "this server has no such method";
-        return Turn::Last(ErrorBody::new(ErrorCode::UnknownMethod, text).into());
+        return Turn::Last(None, ErrorBody::new(ErrorCode::UnknownMethod, text).into());
     };
+    let device = session.peer.device();
+    let asking = Asking { method, address: session.address, device, body: &frame.body };
+    if let Err(refusal) = session.shared.count(&asking) {
+        return Turn::Limited(method, refusal);
+    }
     let lane = lane(method);
     if frame.body.len() > body_bytes_max(lane) {
         let text = "no such request has that many bytes";
-        return Turn::Last(ErrorBody::new(ErrorCode::FrameTooLarge, text).into());
+        return Turn::Last(Some(method), ErrorBody::new(ErrorCode::FrameTooLarge, text).into());
     }
     let call = Call { frame, peer: session.peer.peer(), now_ms: session.shared.now_ms() };
     match lane {
         Lane::Write => match session.shared.writer.submit(Work::Call(call)).await {
-            Ok(answer) => Turn::Written(answer),
-            Err(refusal) => Turn::Last(refusal),
+            Ok(answer) => Turn::Written(method, answer),
+            Err(refusal) => Turn::Last(Some(method), refusal),
         },
-        Lane::Read => Turn::Read(Box::new(call)),
+        Lane::Read => Turn::Read(method, Box::new(call)),
         Lane::Follow => Turn::Follow(Box::new(call)),
     }
 }
@@ -177,11 +185,12 @@ impl Answers<'_> {
     async fn write(mut self, mut queue: mpsc::Receiver<Turn>) -> Result<(), TransportError> {
         while let Some(turn) = queue.recv().await {
             match turn {
-                Turn::Written(answer) => self.written(answer).await?,
-                Turn::Read(call) => self.read(*call).await?,
+                Turn::Written(method, answer) => self.written(method, answer).await?,
+                Turn::Read(method, call) => self.read(method, *call).await?,
                 Turn::Follow(call) => return self.follow(*call, queue).await,
-                Turn::Last(refusal) => {
-                    self.batch.push(refusal.into_frame(&mut OsRng));
+                Turn::Limited(method, refusal) => self.refuse(Some(method), refusal),
+                Turn::Last(method, refusal) => {
+                    self.refuse(method, refusal);
                     break;
                 }
                 Turn::Reset(code) => {
@@ -206,6 +215,7 @@ impl Answers<'_> {
 
     async fn written(
         &mut self,
+        method: Method,
         mut answer: oneshot::Receiver<Outputs>,
     ) -> Result<(), TransportError> {
         let outputs = match answer.try_recv() {
@@ -215,11 +225,12 @@ impl Answers<'_> {
                 answer.await
             }
         };
-        self.put(outputs.unwrap_or_else(|_| Outputs::refusal(writer::stopping(), &mut OsRng)));
+        let stopped = |_| Outputs::refusal(writer::stopping(), &mut OsRng);
+        self.put(method, outputs.unwrap_or_else(stopped));
         Ok(())
     }
 
-    async fn read(&mut self, mut call: Call) -> Result<(), TransportError> {
+    async fn read(&mut self, method: Method, mut call: Call) -> Result<(), TransportError> {
         self.flush().await?;
         self.page = self.session.pages.acquire().await.ok();
         // What was answered before it may have bound the connection.
@@ -230,9 +241,8 @@ impl Answers<'_> {
             answered.unwrap_or_else(|refused| *refused.outputs)
         };
         let outputs = self.session.shared.readers.run(read).await;
-        self.put(
-            outputs.unwrap_or_else(|error| Outputs::refusal(Refusal::internal(error), &mut OsRng)),
-        );
+        let failed = |error| Outputs::refusal(Refusal::internal(error), &mut OsRng);
+        self.put(method, outputs.unwrap_or_else(failed));
         Ok(())
     }
 
@@ -243,7 +253,7 @@ impl Answers<'_> {
     ) -> Result<(), TransportError> {
         self.flush().await?;
         let refusal = tokio::select! {
-            ended = subscription::run(self.session, call, &mut self.sender) => ended?,
+            ended = subscription::run(self.session, call, &mut self.sender) => ended,
             more = queue.recv() => {
                 // A frame may be half written, so the stream can only be reset.
                 let code = match more {
@@ -254,13 +264,28 @@ impl Answers<'_> {
                 return Ok(());
             }
         };
-        self.sender.send(&refusal.into_frame(&mut OsRng)).await?;
+        // Counted once it has ended: by its refusal, or as granted when the client left.
+        let frame = refusal.map(|refusal| refusal.into_frame(&mut OsRng));
+        let shown = frame.as_ref().unwrap_or(&Frame::End);
+        self.session.shared.metrics.answered(Some(Method::Subscribe), shown);
+        self.sender.send(&frame?).await?;
         self.finish().await
     }
 
-    fn put(&mut self, outputs: Outputs) {
+    fn put(&mut self, method: Method, mut outputs: Outputs) {
+        // The writer has told what it committed; what is left is of reads.
+        for event in outputs.audit.drain(..) {
+            self.session.shared.audit.record(event, outputs.address);
+        }
         self.session.peer.settle(&outputs);
+        self.session.shared.metrics.answered(Some(method), &outputs.frame);
         self.batch.push(outputs.frame);
+    }
+
+    fn refuse(&mut self, method: Option<Method>, refusal: Refusal) {
+        let frame = refusal.into_frame(&mut OsRng);
+        self.session.shared.metrics.answered(method, &frame);
+        self.batch.push(frame);
     }
 
     async fn flush(&mut self) -> Result<(), TransportError> {

@@ -10,8 +10,15 @@
 )]
 
 mod access;
+mod addresses;
+mod admin;
+mod audit;
+mod deletion;
+mod devices;
 mod greed;
 mod idempotence;
+mod limits;
+mod metrics;
 mod program;
 mod quic;
 

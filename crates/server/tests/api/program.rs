@@ -19,18 +19,18 @@ fn program(arguments: &[&str], dir: &Path) -> Command {
     command
 }
 
-fn run(arguments: &[&str], dir: &Path) -> Output {
+pub(crate) fn run(arguments: &[&str], dir: &Path) -> Output {
     program(arguments, dir).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// A serving process; killed when dropped, whatever the test says.
-struct Serving {
-    child: Child,
-    url: ServerUrl,
+pub(crate) struct Serving {
+    pub(crate) child: Child,
+    pub(crate) url: ServerUrl,
 }
 
 impl Drop for Serving {
@@ -40,7 +40,7 @@ impl Drop for Serving {
     }
 }
 
-fn serve(arguments: &[&str], dir: &Path) -> Serving {
+pub(crate) fn serve(arguments: &[&str], dir: &Path) -> Serving {
     let mut command = program(&["serve"], dir);
     let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -51,7 +51,7 @@ fn serve(arguments: &[&str], dir: &Path) -> Serving {
 }
 
 impl Serving {
-    fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.child.wait().unwrap().code()

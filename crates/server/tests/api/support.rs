@@ -1,6 +1,7 @@
 //! A server in this process, and a client just able to speak to it.
 
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,12 +17,14 @@ use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{
     Accepted, ChannelKind, CommitBundle, CreateChannel, Cursor, DeviceRef, Enqueue, Fetch, Login,
-    LoginAnswer, Method, NewEntry, Page, Register, RegistrationMode, Request, Response,
+    LoginAnswer, Method, NewEntry, Page, Recover, RecoverPublish, Register, RegistrationMode,
+    Request, Response,
 };
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{
     ChannelId, DeviceId, ErrorBody, MessageId, PublicKey, RequestId, Signature, Token, chain,
 };
+use qpc_server::limits::{Rate, Rates};
 use qpc_server::{Limits, Policy, Server, Settings, schemas};
 use qpc_storage::{Durability, Key, Options, Store};
 use qpc_transport::{Connection, FrameReceiver, FrameSender, TransportError, memory};
@@ -36,7 +39,7 @@ pub(crate) struct Rig {
     pub(crate) server: Server,
     clock: Arc<AtomicU64>,
     tasks: JoinSet<()>,
-    pairs: u8,
+    pairs: u64,
     pub(crate) dir: TempDir,
 }
 
@@ -48,13 +51,25 @@ pub(crate) fn store(dir: &Path) -> Store {
 
 impl Rig {
     pub(crate) fn start(limits: Limits) -> Self {
+        Self::start_with(limits, |settings| settings)
+    }
+
+    /// The same with other settings.
+    pub(crate) fn start_with(limits: Limits, change: impl FnOnce(Settings) -> Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(AtomicU64::new(START_MS));
         let mut policy = Policy::default();
         policy.auth.registration = RegistrationMode::Open;
+        policy.auth.pow_bits = 0;
         let read = Arc::clone(&clock);
-        let settings =
-            Settings { policy, limits, clock: Arc::new(move || read.load(Ordering::SeqCst)) };
+        // While the clock stands still no limit recovers; tests of limits set their own.
+        let rates = match limits.rates {
+            shipped if shipped == Rates::default() => Rates::uniform(Rate::new(u32::MAX, u32::MAX)),
+            rates => rates,
+        };
+        let limits = Limits { rates, ..limits };
+        let clock_of = Arc::new(move || read.load(Ordering::SeqCst));
+        let settings = change(Settings::new(policy, limits, clock_of));
         Self {
             server: Server::start(store(dir.path()), settings).unwrap(),
             clock,
@@ -71,9 +86,17 @@ impl Rig {
 
     /// A connection in memory that nobody has logged in on.
     pub(crate) fn connect(&mut self) -> Client {
+        self.connect_from("::1")
+    }
+
+    /// The same, from another address.
+    pub(crate) fn connect_from(&mut self, address: &str) -> Client {
         self.pairs += 1;
-        let (ours, theirs) =
-            memory::pair(ChannelBinding { exporter: [self.pairs; 32], fingerprint: [9; 32] });
+        let mut exporter = [0; 32];
+        exporter[..8].copy_from_slice(&self.pairs.to_be_bytes());
+        let binding = ChannelBinding { exporter, fingerprint: [9; 32] };
+        let client = SocketAddr::from((address.parse::<IpAddr>().unwrap(), 4_810));
+        let (ours, theirs) = memory::pair_from(binding, client);
         self.tasks.spawn(self.server.attach(theirs));
         Client { connection: ours }
     }
@@ -249,12 +272,14 @@ pub(crate) fn frame_with(token: &Token, request: &Request, request_id: RequestId
 }
 
 /// The first device of an account of its own; everything follows from the seed.
+#[derive(Clone)]
 pub(crate) struct Device {
     root: SigningKey,
     account: SigningKey,
     key: SigningKey,
-    id: DeviceRef,
+    pub(crate) id: DeviceRef,
     name: String,
+    generation: u32,
 }
 
 impl Device {
@@ -271,27 +296,62 @@ impl Device {
             account: key(2),
             key: key(3),
             name: format!("device-{seed}"),
+            generation: 1,
         }
     }
 
-    pub(crate) fn register(&self, binding: &ChannelBinding, invite: Bytes) -> Request {
-        let account_key =
-            AccountKey { root: public(&self.root), generation: 1, key: public(&self.account) };
-        let list = DeviceList {
-            account: self.id.account,
-            generation: 1,
-            version: 1,
-            name: self.name.clone(),
-            devices: vec![DeviceEntry {
-                device: self.id.device,
-                key: public(&self.key),
-                not_after_ms: u64::MAX,
-            }],
+    /// Another device of the same account.
+    pub(crate) fn sibling(&self, seed: u8) -> Self {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let id = DeviceRef { device: DeviceId([seed; 16]), ..self.id };
+        Self { key, id, ..self.clone() }
+    }
+
+    /// The same device after a recovery with the account's phrase.
+    pub(crate) fn recovered(&self, seed: u8) -> Self {
+        let account = SigningKey::from_bytes(&[seed; 32]);
+        Self { account, generation: self.generation + 1, ..self.clone() }
+    }
+
+    pub(crate) fn account_key(&self) -> Bytes {
+        let (root, key) = (public(&self.root), public(&self.account));
+        AccountKey { root, generation: self.generation, key }.sign(|tbs| sign(&self.root, tbs))
+    }
+
+    /// A signed list of devices of this account.
+    pub(crate) fn list(&self, version: u64, devices: &[&Device]) -> Bytes {
+        let entry = |device: &&Device| DeviceEntry {
+            device: device.id.device,
+            key: public(&device.key),
+            not_after_ms: u64::MAX,
         };
+        let mut devices: Vec<_> = devices.iter().map(entry).collect();
+        devices.sort_by_key(|entry| entry.device);
+        let (account, generation, name) = (self.id.account, self.generation, self.name.clone());
+        DeviceList { account, generation, version, name, devices }
+            .sign(|tbs| sign(&self.account, tbs))
+    }
+
+    /// A recovery by this device, or the question for the newest identity.
+    pub(crate) fn recover(&self, binding: &ChannelBinding, list: Option<Bytes>) -> Request {
+        let tbs = binding.to_be_signed(&self.id, Purpose::Recover);
+        Request::Recover(Recover {
+            root: public(&self.root),
+            device: self.id.device,
+            root_proof: sign(&self.root, &tbs),
+            publish: list.map(|device_list| RecoverPublish {
+                account_key: self.account_key(),
+                device_list,
+                proof: sign(&self.key, &tbs),
+            }),
+        })
+    }
+
+    pub(crate) fn register(&self, binding: &ChannelBinding, invite: Bytes) -> Request {
         Request::Register(Register {
             name: self.name.clone(),
-            account_key: account_key.sign(|tbs| sign(&self.root, tbs)),
-            device_list: list.sign(|tbs| sign(&self.account, tbs)),
+            account_key: self.account_key(),
+            device_list: self.list(1, &[self]),
             device: self.id.device,
             proof: sign(&self.key, &binding.to_be_signed(&self.id, Purpose::Register)),
             invite,

@@ -1,0 +1,203 @@
+//! Rate limits as clients meet them: each limiter alone, whom it counts, and who is not touched.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use qpc_proto::message::{
+    ClaimKeyPackages, DeviceRef, LinkRelay, LinkSide, Login, Method, Recover, Request,
+};
+use qpc_proto::{AccountId, DeviceId, Digest, ErrorBody, ErrorCode, PublicKey, Signature, Token};
+use qpc_server::Limits;
+use qpc_server::limits::{KeyedBy, Limiter, Rate, Rates};
+
+use crate::support::{Client, Device, LoggedIn, Rig, read};
+
+/// Far more than any test asks for.
+const AMPLE: u32 = 1_000_000;
+/// What the limiter under test lets through at once; one more comes each minute.
+const BURST: u32 = 3;
+
+fn only(limiter: Limiter) -> Limits {
+    let rates = Rates::uniform(Rate::new(AMPLE, AMPLE)).with(limiter, Rate::new(1, BURST));
+    Limits { rates, ..Limits::default() }
+}
+
+fn nobody(n: u8) -> DeviceRef {
+    DeviceRef { account: AccountId([n; 16]), device: DeviceId([n; 16]) }
+}
+
+/// Requests that a limiter counts; all are refused, or change nothing that matters.
+fn counted_by(limiter: Limiter, target: u8) -> Request {
+    let proof = Signature([0; 64]);
+    match limiter {
+        Limiter::Address => Request::ServerInfo,
+        Limiter::Account | Limiter::Device => Request::ListChannels,
+        Limiter::Register => panic!("needs a connection's binding"),
+        Limiter::Login => Request::Login(Login { device: nobody(target), proof }),
+        Limiter::Refresh => Request::Refresh(Token([target; 32])),
+        Limiter::Recover => Request::Recover(Recover {
+            root: PublicKey([target; 32]),
+            device: nobody(target).device,
+            root_proof: proof,
+            publish: None,
+        }),
+        Limiter::Link => Request::LinkRelay(LinkRelay {
+            rendezvous: Digest([target; 32]),
+            side: LinkSide::New,
+            offer: Bytes::new(),
+        }),
+        Limiter::Lookup => Request::Lookup(format!("nobody-{target}")),
+        Limiter::Claim | Limiter::ClaimTarget => Request::ClaimKeyPackages(ClaimKeyPackages {
+            account: nobody(target).account,
+            devices: Vec::new(),
+        }),
+        Limiter::AccountChange => Request::CancelDeletion,
+    }
+}
+
+fn is_limited(refused: &ErrorBody) -> bool {
+    let limited = refused.code == ErrorCode::RateLimited;
+    assert_eq!(limited, refused.retry_after_ms.is_some(), "{refused:?}");
+    assert!(!limited || refused.code.retryable());
+    limited
+}
+
+/// Whether a request is let through to where it is answered, whatever the answer.
+async fn passes(client: &Client, token: &Token, request: &Request) -> bool {
+    match client.call(token, request).await {
+        Ok(_) => true,
+        Err(refused) => !is_limited(&refused),
+    }
+}
+
+async fn passed(client: &Client, token: &Token, request: &Request) -> u32 {
+    for n in 0..2 * BURST {
+        if !passes(client, token, request).await {
+            return n;
+        }
+    }
+    panic!("no limit met")
+}
+
+#[tokio::test]
+async fn each_limit_by_address_counts_one_address_and_recovers() {
+    let by_address = |l: &Limiter| l.keyed_by() == KeyedBy::Address && *l != Limiter::Register;
+    for limiter in Limiter::ALL.into_iter().filter(by_address) {
+        let mut rig = Rig::start(only(limiter));
+        let request = counted_by(limiter, 9);
+        let (one, other) = (rig.connect_from("192.0.2.1"), rig.connect_from("192.0.2.2"));
+        let name = limiter.as_str();
+        assert_eq!(passed(&one, &Token::NONE, &request).await, BURST, "{name}");
+        // Another connection of the same address is no way around, another address is not touched.
+        let again = rig.connect_from("192.0.2.1");
+        assert!(!passes(&again, &Token::NONE, &request).await, "{name}");
+        assert_eq!(passed(&other, &Token::NONE, &request).await, BURST, "{name}");
+        rig.pass(Duration::from_secs(60));
+        assert_eq!(passed(&one, &Token::NONE, &request).await, 1, "{name}");
+        let series = format!("qpc_limited_total{{limiter=\"{name}\"}} 4");
+        assert!(rig.server.metrics().contains(&series), "{series}");
+    }
+}
+
+#[tokio::test]
+async fn registrations_are_counted_by_address() {
+    let mut rig = Rig::start(only(Limiter::Register));
+    for n in 0..2 * u8::try_from(BURST).unwrap() {
+        let refused = rig.connect_from("192.0.2.1").register(&Device::new(n + 1)).await.err();
+        let limited = refused.is_some_and(|refused| is_limited(&refused));
+        assert_eq!(limited, u32::from(n) >= BURST, "{n}");
+    }
+    rig.connect_from("192.0.2.2").register(&Device::new(99)).await.unwrap();
+}
+
+async fn two(rig: &mut Rig) -> (LoggedIn, LoggedIn) {
+    (rig.join(&Device::new(1)).await, rig.join(&Device::new(2)).await)
+}
+
+#[tokio::test]
+async fn each_limit_after_login_counts_one_account() {
+    let after_login = |l: &Limiter| l.keyed_by() != KeyedBy::Address;
+    for limiter in Limiter::ALL.into_iter().filter(after_login) {
+        let mut rig = Rig::start(only(limiter));
+        let (one, other) = two(&mut rig).await;
+        let request = counted_by(limiter, 9);
+        let (name, token) = (limiter.as_str(), &one.tokens.access_token);
+        assert_eq!(passed(&one.client, token, &request).await, BURST, "{name}");
+        assert_eq!(passed(&other.client, &other.tokens.access_token, &request).await, BURST);
+        rig.pass(Duration::from_secs(60));
+        assert_eq!(passed(&one.client, token, &request).await, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn claims_of_one_target_leave_those_of_another() {
+    let mut rig = Rig::start(only(Limiter::ClaimTarget));
+    let one = rig.join(&Device::new(1)).await;
+    for target in [8, 9] {
+        let request = counted_by(Limiter::ClaimTarget, target);
+        assert_eq!(passed(&one.client, &one.tokens.access_token, &request).await, BURST);
+    }
+}
+
+#[tokio::test]
+async fn who_floods_with_logins_of_a_victim_does_not_lock_the_victim_out() {
+    let mut rig = Rig::start(only(Limiter::Login));
+    let victim = Device::new(1);
+    rig.connect_from("192.0.2.1").register(&victim).await.unwrap();
+    let attacker = rig.connect_from("198.51.100.1");
+    let forged = Request::Login(Login { device: victim.id, proof: Signature([0; 64]) });
+    assert_eq!(passed(&attacker, &Token::NONE, &forged).await, BURST);
+    let logged_in = rig.connect_from("192.0.2.1").log_in(&victim).await;
+    logged_in.call(&Request::ListChannels).await.unwrap();
+}
+
+#[tokio::test]
+async fn case_201_two_accounts_behind_one_address_do_not_starve_each_other() {
+    let rates = Rates::uniform(Rate::new(1, 20));
+    let mut rig = Rig::start(Limits { rates, ..Limits::default() });
+    let mut logged_in = Vec::new();
+    for seed in [1, 2] {
+        let device = Device::new(seed);
+        rig.connect_from("100.64.0.1").register(&device).await.unwrap();
+        logged_in.push(rig.connect_from("100.64.0.1").log_in(&device).await);
+    }
+    // One spends all it has; the other, and whoever comes next, has all of its own.
+    for one in &logged_in {
+        let token = &one.tokens.access_token;
+        for n in 0..21 {
+            let passed = passes(&one.client, token, &Request::ListChannels).await;
+            assert_eq!(passed, n < 20, "{n}");
+        }
+    }
+    let next = rig.connect_from("100.64.0.1");
+    assert!(passes(&next, &Token::NONE, &Request::ServerInfo).await);
+}
+
+#[tokio::test]
+async fn case_201_privacy_addresses_of_one_64_share_a_limit() {
+    let mut rig = Rig::start(only(Limiter::Address));
+    for n in 0..2 * BURST {
+        let client = rig.connect_from(&format!("2001:db8::{n:x}"));
+        assert_eq!(passes(&client, &Token::NONE, &Request::ServerInfo).await, n < BURST, "{n}");
+    }
+    let neighbour = rig.connect_from("2001:db8:0:1::1");
+    assert!(passes(&neighbour, &Token::NONE, &Request::ServerInfo).await);
+}
+
+#[tokio::test]
+async fn a_limited_request_has_no_effect_and_its_stream_lives_on() {
+    let mut rig = Rig::start(only(Limiter::Account));
+    let one = rig.join(&Device::new(1)).await;
+    let mut stream = one.client.stream().await;
+    let frames: Vec<_> = (0..5).map(|_| one.frame(&Request::ListChannels)).collect();
+    stream.sender.send_all(&frames).await.unwrap();
+    for n in 0..5 {
+        let answer = stream.next().await.unwrap();
+        let answer = read(Method::ListChannels, answer);
+        assert_eq!(answer.is_ok(), n < BURST, "{n}");
+    }
+    rig.pass(Duration::from_secs(60));
+    stream.sender.send(&one.frame(&Request::ListChannels)).await.unwrap();
+    let answer = stream.next().await.unwrap();
+    assert!(read(Method::ListChannels, answer).is_ok());
+}

@@ -15,7 +15,8 @@ CREATE TABLE tokens (
     expires_at_ms INTEGER NOT NULL,
     -- Refresh tokens are kept after their one use, so that a reuse is noticed.
     used_at_ms INTEGER,
-    PRIMARY KEY (device_id, session, kind, hash)
+    PRIMARY KEY (device_id, kind, hash)
 ) STRICT, WITHOUT ROWID;
--- Access tokens go with their session or at its next refresh, so they need no order of their own.
+-- Access tokens go with their session or at its next refresh, so they need no order of their own;
+-- a session that can be refreshed has one at least.
 CREATE INDEX refresh_tokens_by_expiry ON tokens (expires_at_ms) WHERE kind = 2;

@@ -141,8 +141,9 @@ impl Auth {
         Ok(accounts::all_devices(tx, account)?)
     }
 
-    /// Deletes what has expired, at most `limit` rows of each kind; returns how many went. Expired
-    /// access tokens stay one more day, so that their owner hears `TOKEN_EXPIRED`.
+    /// Deletes what has expired, at most `limit` rows of each kind; returns how many went. Access
+    /// tokens go at their session's first refresh a day after their end, so that their owner hears
+    /// `TOKEN_EXPIRED`, and with the session at the latest.
     ///
     /// # Errors
     /// [`AuthError::Store`].

@@ -14,8 +14,20 @@ use qpc_storage::{Number, Tx, sql};
 pub(crate) fn sweep(tx: &Tx<'_>, now_ms: u64, limit: u32) -> sql::Result<usize> {
     let statements = [
         (
-            "DELETE FROM tokens WHERE expires_at_ms <= ?1 AND (device_id, session) IN (
-             SELECT device_id, session FROM tokens
+            // Access tokens of sessions that can't be refreshed any more; before what shows that.
+            "DELETE FROM tokens WHERE kind = 1
+             AND device_id IN (SELECT device_id FROM tokens
+                 WHERE kind = 2 AND expires_at_ms <= ?1 ORDER BY expires_at_ms LIMIT ?2)
+             AND (device_id, session) IN (SELECT device_id, session FROM tokens
+                 WHERE kind = 2 AND expires_at_ms <= ?1 ORDER BY expires_at_ms LIMIT ?2)
+             AND NOT EXISTS (SELECT 1 FROM tokens live
+                 WHERE live.device_id = tokens.device_id AND live.kind = 2
+                 AND live.session = tokens.session AND live.expires_at_ms > ?1)",
+            now_ms,
+        ),
+        (
+            "DELETE FROM tokens WHERE (device_id, kind, hash) IN (
+             SELECT device_id, kind, hash FROM tokens
              WHERE kind = 2 AND expires_at_ms <= ?1 ORDER BY expires_at_ms LIMIT ?2)",
             now_ms,
         ),

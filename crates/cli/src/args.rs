@@ -82,6 +82,29 @@ pub(crate) enum Command {
     },
     /// Set, change or remove the passphrase of the home.
     Passphrase(Passphrase),
+    /// Show the recovery phrase of a new account, once.
+    Phrase {
+        /// Write it to this new file, which only its owner can read.
+        #[arg(long, value_name = "FILE")]
+        recovery_file: Option<PathBuf>,
+    },
+    /// List the devices of this account.
+    Devices,
+    /// Link and revoke devices.
+    #[command(subcommand)]
+    Device(Device),
+    /// Get an account back with its recovery phrase, into an empty home.
+    Recover(Recover),
+    /// Export what the server holds, or end the account.
+    #[command(subcommand)]
+    Account(Account),
+    /// Accept that a name belongs to other keys than before.
+    Accept {
+        /// The person's name at the server.
+        name: String,
+    },
+    /// Show what the server told of this account's security.
+    Notices,
 }
 
 #[derive(Debug, Args)]
@@ -91,12 +114,88 @@ pub(crate) struct Register {
     /// qpc://HOST:PORT/#FINGERPRINT, or an invitation qpc://HOST:PORT/INVITE#FINGERPRINT.
     #[arg(long, value_name = "URL")]
     pub(crate) server: String,
+    /// Write the recovery phrase to this new file instead of showing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+}
+
+/// How the key of a new home is kept.
+#[derive(Debug, Default, Clone, Copy, Args)]
+pub(crate) struct Keeping {
     /// Protect the home with a passphrase, asked for on the terminal.
     #[arg(long, conflicts_with = "keyring")]
     pub(crate) passphrase: bool,
     /// Keep the key of the home in the desktop's keyring.
     #[arg(long)]
     pub(crate) keyring: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Make this empty home a device of an account that another device has.
+    Link {
+        /// qpc://HOST:PORT/#FINGERPRINT.
+        #[arg(long, value_name = "URL", required_unless_present = "code_stdin")]
+        server: Option<String>,
+        /// Read the code, or the address of the link, that the primary device shows.
+        #[arg(long)]
+        code_stdin: bool,
+        #[command(flatten)]
+        keeping: Keeping,
+    },
+    /// Link another device to this account; only on the primary device.
+    Add {
+        /// Read the code, or the address of the link, that the new device shows.
+        #[arg(long)]
+        code_stdin: bool,
+        /// Do not ask whether both devices show the same fingerprint.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Revoke devices: they send and read nothing any more.
+    Revoke {
+        /// Beginnings of device ids, as `qpc devices` shows them.
+        #[arg(required = true, value_name = "DEVICE")]
+        devices: Vec<String>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// qpc://HOST:PORT/#FINGERPRINT.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: String,
+    /// Read the phrase from this file; without it, it is asked for on the terminal.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) phrase_file: Option<PathBuf>,
+    /// Do not revoke this device (the beginning of its id); may be repeated.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) keep: Vec<String>,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Account {
+    /// Print all that the server holds about this account, as JSON.
+    Export {
+        /// Write it to this new file, which only its owner can read.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// End the account after a grace of 30 days; only on the primary device.
+    Delete {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take the deletion back.
+    CancelDeletion,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +340,11 @@ mod tests {
         assert_eq!(kind(&both), ErrorKind::ArgumentConflict);
         let both = ["passphrase", "--remove", "--new-passphrase-file", "f"];
         assert_eq!(kind(&both), ErrorKind::ArgumentConflict);
+        let both = ["recover", "--server", "u", "--passphrase", "--keyring"];
+        assert_eq!(kind(&both), ErrorKind::ArgumentConflict);
+        assert_eq!(kind(&["device", "link"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind(&["device", "revoke", "--yes"]), ErrorKind::MissingRequiredArgument);
+        assert!(parse(&["device", "link", "--code-stdin"]).is_ok());
         assert_eq!(kind(&["logout", "--yes"]), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind(&["recv", "--count", "0"]), ErrorKind::ValueValidation);
         assert_eq!(kind(&["group", "add", "Hikers"]), ErrorKind::MissingRequiredArgument);

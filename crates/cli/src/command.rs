@@ -1,10 +1,14 @@
 //! One module a command; this one picks it, opens the home for it and closes it again whatever
 //! came of it. Prints nothing itself.
 
+mod account;
 mod chat;
+mod device;
 mod group;
 mod logout;
+mod phrase;
 mod protect;
+mod recover;
 mod recv;
 mod register;
 mod send;
@@ -69,6 +73,20 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(),
         Command::Chat { plain: true, target } => {
             place.with(output, async |s, o| chat::run(s, o, &target).await).await
         }
+        Command::Recover(recover) => recover::run(&place, recover, output).await,
+        Command::Device(device) => device::run(&place, device, output).await,
+        Command::Phrase { recovery_file } => {
+            let file = recovery_file.as_deref();
+            place.with(output, async |s, o| phrase::run(s, o, file).await).await
+        }
+        Command::Devices => place.with(output, show::devices).await,
+        Command::Account(account) => {
+            place.with(output, async |s, o| account::run(s, o, &account).await).await
+        }
+        Command::Accept { name } => {
+            place.with(output, async |s, o| account::accept(s, o, &name).await).await
+        }
+        Command::Notices => place.with(output, show::notices).await,
         Command::Whoami => place.with(output, show::whoami).await,
         Command::Contacts => place.with(output, show::contacts).await,
         Command::Channels => place.with(output, show::channels).await,

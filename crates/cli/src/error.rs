@@ -27,6 +27,9 @@ pub(crate) enum CliError {
     Refused(String),
     #[error("{0}")]
     Waiting(String),
+    /// This device is out, by the server's code.
+    #[error("{text}")]
+    Ended { code: String, text: String },
     #[error("no connection to the server: {0}")]
     Unreachable(String),
     #[error("{0}")]
@@ -37,6 +40,8 @@ pub(crate) enum CliError {
     Output(std::io::Error),
     #[error("cannot make the folder {}: {source}", path.display())]
     HomeNotMade { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {what}: {source}")]
+    NotWritten { what: String, source: std::io::Error },
     #[error("{0}")]
     Internal(String),
     #[error(transparent)]
@@ -45,8 +50,9 @@ pub(crate) enum CliError {
 
 impl CliError {
     /// Stable name for scripts, upper case.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &str {
         match self {
+            Self::Ended { code, .. } => code,
             Self::Usage(_) => "USAGE",
             Self::Input { .. } => "INPUT_UNREADABLE",
             Self::HomeNotFound(_) => "NO_ACCOUNT",
@@ -57,6 +63,7 @@ impl CliError {
             Self::Alarm(_) => "ALARM",
             Self::Output(_) => "OUTPUT_CLOSED",
             Self::HomeNotMade { .. } => "HOME_NOT_MADE",
+            Self::NotWritten { .. } => "FILE_NOT_WRITTEN",
             Self::Internal(_) => "INTERNAL",
             Self::Client(error) => error.code(),
         }
@@ -69,13 +76,17 @@ impl CliError {
 
     fn exit_number(&self) -> u8 {
         match self {
-            Self::Output(_) | Self::HomeNotMade { .. } | Self::Internal(_) => 1,
+            Self::Output(_)
+            | Self::HomeNotMade { .. }
+            | Self::NotWritten { .. }
+            | Self::Internal(_) => 1,
             Self::Usage(_) | Self::Input { .. } | Self::HomeNotFound(_) => 2,
             Self::Refused(_) => 4,
             Self::Waiting(_) => 5,
             Self::PassphraseNeeded(_) => 7,
             Self::Unreachable(_) => 8,
             Self::Alarm(_) => 9,
+            Self::Ended { .. } => 10,
             Self::Client(error) => exit_number(&error.exit()),
         }
     }
@@ -92,6 +103,7 @@ fn exit_number(kind: &ExitKind) -> u8 {
         ExitKind::Key => 7,
         ExitKind::Network => 8,
         ExitKind::Alarm => 9,
+        ExitKind::Ended => 10,
     }
 }
 
@@ -112,6 +124,7 @@ mod tests {
             ExitKind::Key,
             ExitKind::Network,
             ExitKind::Alarm,
+            ExitKind::Ended,
         ];
         for (number, kind) in (1..).zip(kinds) {
             assert_eq!(exit_number(&kind), number);
@@ -132,8 +145,11 @@ mod tests {
             CliError::Waiting(String::new()),
             CliError::Unreachable(String::new()),
             CliError::Alarm(String::new()),
+            CliError::Ended { code: "DEVICE_REVOKED".to_owned(), text: String::new() },
+            CliError::Ended { code: "ACCOUNT_SUSPENDED".to_owned(), text: String::new() },
             CliError::Output(error()),
             CliError::HomeNotMade { path: PathBuf::new(), source: error() },
+            CliError::NotWritten { what: String::new(), source: error() },
             CliError::Internal(String::new()),
         ];
         for error in own {

@@ -5,6 +5,7 @@
 mod app;
 mod args;
 mod command;
+mod confirm;
 mod date;
 mod error;
 mod escape;
@@ -13,6 +14,8 @@ mod interrupt;
 mod output;
 mod passphrase;
 mod plain;
+mod qr;
+mod secret_file;
 mod session;
 mod target;
 

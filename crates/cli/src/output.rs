@@ -27,6 +27,11 @@ struct Reason<'a> {
     message: &'a str,
 }
 
+#[derive(Serialize)]
+struct Warning<'a> {
+    warning: &'a str,
+}
+
 impl Output {
     /// Standard output and standard error.
     pub(crate) fn standard(json: bool) -> Self {
@@ -84,6 +89,16 @@ impl Output {
         if !self.json {
             self.complain(&format!("qpc: {}\n", visible(text)));
         }
+    }
+
+    /// Something that a person or a script must know before it goes on.
+    pub(crate) fn warning(&mut self, text: &str) {
+        let line = match self.json {
+            true => as_json(&Warning { warning: text }).unwrap_or_default(),
+            false => format!("qpc: WARNING: {}", visible(text)),
+        };
+        let line = if self.json { visible_json(&line).into_owned() } else { line };
+        self.complain(&format!("{line}\n"));
     }
 
     /// An event on standard error.
@@ -204,6 +219,18 @@ mod tests {
         out.remark("nothing here yet");
         out.event(&Event::Online);
         assert_eq!(remarks.text(), "{\"event\":\"online\"}\n");
+    }
+
+    #[test]
+    fn a_warning_reaches_people_and_scripts() {
+        for (json, line) in [
+            (false, "qpc: WARNING: new\\u{1b} keys\n"),
+            (true, "{\"warning\":\"new\\u001b keys\"}\n"),
+        ] {
+            let (mut out, _, remarks) = output(json);
+            out.warning("new\u{1b} keys");
+            assert_eq!(remarks.text(), line);
+        }
     }
 
     #[test]

@@ -11,13 +11,29 @@ use crate::error::CliError;
 /// Longest passphrase in bytes.
 const LONGEST: u64 = 1_024;
 
-/// The first line of `file`.
-pub(crate) fn from_file(file: &Path) -> Result<Zeroizing<String>, CliError> {
+/// The text of `file`, of at most `longest` bytes.
+pub(crate) fn whole_file(file: &Path, longest: u64) -> Result<Zeroizing<String>, CliError> {
+    let bytes = read(file, longest.saturating_add(1))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > longest) {
+        return Err(CliError::Usage(format!("{}: longer than {longest} bytes", file.display())));
+    }
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| CliError::Usage(format!("{}: not UTF-8", file.display())))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn read(file: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let unreadable = |source| CliError::Input { what: file.display().to_string(), source };
     let opened = std::fs::File::open(file).map_err(unreadable)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4_096));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(8_192));
+    opened.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+/// The first line of `file`.
+pub(crate) fn from_file(file: &Path) -> Result<Zeroizing<String>, CliError> {
     // Room for `\r\n`.
-    opened.take(LONGEST + 2).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = read(file, LONGEST + 2)?;
     let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let first = first.strip_suffix(b"\r").unwrap_or(first);
     let line = std::str::from_utf8(first)
@@ -51,7 +67,8 @@ pub(crate) fn chosen(instead: &str) -> Result<Zeroizing<String>, CliError> {
     Ok(first)
 }
 
-fn prompt(question: &str, instead: &str) -> Result<Zeroizing<String>, CliError> {
+/// Asks on the terminal without an echo.
+pub(crate) fn prompt(question: &str, instead: &str) -> Result<Zeroizing<String>, CliError> {
     if !std::io::stderr().is_terminal() {
         return Err(CliError::PassphraseNeeded(instead.to_owned()));
     }
@@ -64,7 +81,7 @@ fn prompt(question: &str, instead: &str) -> Result<Zeroizing<String>, CliError> 
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Result<Zeroizing<String>, CliError> {
+    fn first(bytes: &[u8]) -> Result<Zeroizing<String>, CliError> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("passphrase");
         std::fs::write(&file, bytes).unwrap();
@@ -74,17 +91,17 @@ mod tests {
     #[test]
     fn the_first_line_without_its_end() {
         for bytes in [&b"correct horse"[..], b"correct horse\n", b"correct horse\r\nmore"] {
-            assert_eq!(read(bytes).unwrap().as_str(), "correct horse");
+            assert_eq!(first(bytes).unwrap().as_str(), "correct horse");
         }
     }
 
     #[test]
     fn nothing_and_too_much_are_refused() {
-        assert!(matches!(read(b""), Err(CliError::Usage(_))));
-        assert!(matches!(read(b"\nsecond"), Err(CliError::Usage(_))));
-        assert_eq!(read(&[b'x'; 1_024]).unwrap().len(), 1_024);
-        assert!(matches!(read(&[b'x'; 1_025]), Err(CliError::Usage(_))));
-        assert!(matches!(read(b"\xff"), Err(CliError::Usage(_))));
+        assert!(matches!(first(b""), Err(CliError::Usage(_))));
+        assert!(matches!(first(b"\nsecond"), Err(CliError::Usage(_))));
+        assert_eq!(first(&[b'x'; 1_024]).unwrap().len(), 1_024);
+        assert!(matches!(first(&[b'x'; 1_025]), Err(CliError::Usage(_))));
+        assert!(matches!(first(b"\xff"), Err(CliError::Usage(_))));
     }
 
     #[test]

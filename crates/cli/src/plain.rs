@@ -2,7 +2,8 @@
 //! escape sequences, text of others escaped. Never prints.
 
 use qpc_client::view::{
-    Channel, ChannelStatus, Contact, Event, Member, Message, MessageState, SafetyNumber, Whoami,
+    Channel, ChannelStatus, Contact, Device, Event, Member, Message, MessageState, Notice,
+    SafetyNumber, Whoami,
 };
 
 use crate::date::{date_and_time, time_of_day};
@@ -19,21 +20,43 @@ pub(crate) trait Plain {
 
 impl Plain for Whoami {
     fn plain(&self) -> String {
-        format!(
-            "name      {}\nserver    {}\naccount   {}\ndevice    {}\nroot key  {}",
+        let primary = if self.primary { "  (primary)" } else { "" };
+        let mut text = format!(
+            "name      {}\nserver    {}\naccount   {}\ndevice    {}{primary}\nroot key  {}",
             visible(&self.name),
             visible(&self.server),
             self.account,
             self.device,
             self.root
-        )
+        );
+        if let Some(code) = &self.stopped {
+            text.push_str(&format!("\nSTOPPED   {}", visible(code)));
+        }
+        text
+    }
+}
+
+impl Plain for Device {
+    fn plain(&self) -> String {
+        let this = if self.this { "  this device" } else { "" };
+        let primary = if self.primary == Some(true) { "  primary" } else { "" };
+        let until = date_and_time(self.not_after_ms);
+        format!("{}{this}{primary}  until {until}", self.device)
+    }
+}
+
+impl Plain for Notice {
+    fn plain(&self) -> String {
+        let at = date_and_time(self.at_ms);
+        format!("! {at} the server says: {}", visible(&self.text))
     }
 }
 
 impl Plain for Contact {
     fn plain(&self) -> String {
         let verified = if self.verified { "verified" } else { "not verified" };
-        format!("{}  {verified}  account {}", visible(&self.name), short(&self.account))
+        let held = if self.held { "  HELD: another key than before" } else { "" };
+        format!("{}  {verified}  account {}{held}", visible(&self.name), short(&self.account))
     }
 }
 
@@ -98,6 +121,8 @@ impl Plain for Event {
             Self::Offline { reason } => format!("* offline: {}", visible(reason)),
             Self::CaughtUp => "* caught up".to_owned(),
             Self::Alarm { channel, seq, text } => alarm(channel.as_deref(), *seq, text),
+            Self::Notice(notice) => notice.plain(),
+            Self::Stopped { code, text } => format!("! {}: {}", visible(code), visible(text)),
         }
     }
 }
@@ -194,6 +219,7 @@ pub(crate) mod samples {
             reason: None,
             sent_at_ms: 0,
             accepted_at_ms: Some(1_709_164_800_000),
+            warnings: Vec::new(),
         }
     }
 }
@@ -270,9 +296,41 @@ mod tests {
             me: true,
         };
         assert_eq!(member.plain(), "alice  admin  1 device  (you)");
-        let contact =
-            Contact { name: "bob".to_owned(), account: "bbbbbbbbbbbb".to_owned(), verified: false };
+        let mut contact = Contact {
+            name: "bob".to_owned(),
+            account: "bbbbbbbbbbbb".to_owned(),
+            verified: false,
+            held: false,
+        };
         assert_eq!(contact.plain(), "bob  not verified  account bbbbbbbb");
+        contact.held = true;
+        assert!(contact.plain().ends_with("bbbbbbbb  HELD: another key than before"));
+    }
+
+    #[test]
+    fn devices_and_what_the_server_says_of_them() {
+        let mut device = Device {
+            device: "0123456789abcdef0123456789abcdef".to_owned(),
+            this: true,
+            primary: Some(true),
+            not_after_ms: 1_709_164_800_000,
+        };
+        let id = device.device.clone();
+        let until = "until 2024-02-29 00:00:00Z";
+        assert_eq!(device.plain(), format!("{id}  this device  primary  {until}"));
+        (device.this, device.primary) = (false, None);
+        assert_eq!(device.plain(), format!("{id}  {until}"));
+        let notice = Notice {
+            id: 1,
+            kind: "linked".to_owned(),
+            device: id,
+            at_ms: 1_709_164_800_000,
+            text: "a device\nwas linked".to_owned(),
+        };
+        assert_eq!(
+            Event::Notice(notice).plain(),
+            "! 2024-02-29 00:00:00Z the server says: a device\\nwas linked"
+        );
     }
 
     #[test]

@@ -55,9 +55,28 @@ impl Session {
     /// The next event, also of those that came while an answer was awaited. Cancel-safe.
     pub(crate) async fn next_event(&mut self) -> Result<Event, CliError> {
         if let Some(event) = self.kept.pop_front() {
-            return Ok(event);
+            return going_on(event);
         }
-        self.hear().await.ok_or_else(|| CliError::Internal("the client stopped".to_owned()))
+        let event = self.hear().await;
+        going_on(event.ok_or_else(|| CliError::Internal("the client stopped".to_owned()))?)
+    }
+
+    /// Refuses where no event will come any more, because this device is out.
+    pub(crate) async fn refuse_stopped(&self) -> Result<(), CliError> {
+        match self.client.whoami().await?.stopped {
+            Some(code) => Err(CliError::Ended { text: ended(&code), code }),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells what the server said of this account since the last time, each notice once.
+    pub(crate) async fn tell_notices(&self, output: &mut Output) -> Result<(), CliError> {
+        let notices = self.client.notices(true).await?;
+        let Some(last) = notices.last().map(|notice| notice.id) else { return Ok(()) };
+        for notice in notices {
+            output.event(&Event::Notice(notice));
+        }
+        Ok(self.client.mark_notices_seen(last).await?)
     }
 
     /// An event that is already there. Cancel-safe.
@@ -120,7 +139,13 @@ impl Session {
             Some(Event::Alarm { channel, seq, text }) => {
                 self.alarm = Some(alarm(channel.as_deref(), *seq, text));
             }
-            Some(Event::Message(_) | Event::Outbox(_) | Event::Channel(_)) => {}
+            Some(
+                Event::Message(_)
+                | Event::Outbox(_)
+                | Event::Channel(_)
+                | Event::Notice(_)
+                | Event::Stopped { .. },
+            ) => {}
         }
         event
     }
@@ -151,9 +176,27 @@ impl Standing {
             | Event::Outbox(_)
             | Event::Channel(_)
             | Event::CaughtUp
-            | Event::Alarm { .. } => return false,
+            | Event::Alarm { .. }
+            | Event::Notice(_)
+            | Event::Stopped { .. } => return false,
         };
         std::mem::replace(&mut self.0, online) != online
+    }
+}
+
+/// An event, or the end of all events.
+fn going_on(event: Event) -> Result<Event, CliError> {
+    if let Event::Stopped { code, text } = event {
+        return Err(CliError::Ended { code, text });
+    }
+    Ok(event)
+}
+
+/// Why a device is out that was so when the command began.
+fn ended(code: &str) -> String {
+    match code {
+        "ACCOUNT_SUSPENDED" => "the operator suspended this account".to_owned(),
+        _ => "this device was revoked: its history stays readable here, nothing else".to_owned(),
     }
 }
 

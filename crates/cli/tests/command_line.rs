@@ -52,7 +52,7 @@ fn every_command_is_in_the_reference() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| *name != "help")
         .collect();
-    assert_eq!(commands.len(), 14, "{commands:?}");
+    assert_eq!(commands.len(), 21, "{commands:?}");
     for name in commands {
         assert!(page.contains(&format!("`{name}")), "{name} is not documented");
     }
@@ -77,6 +77,15 @@ fn without_a_home_each_command_says_how_to_get_one() {
         &["logout"],
         &["logout", "--wipe", "--yes"],
         &["passphrase", "--remove"],
+        &["phrase"],
+        &["devices"],
+        &["device", "add", "--yes"],
+        &["device", "revoke", "ab", "--yes"],
+        &["account", "export"],
+        &["account", "delete", "--yes"],
+        &["account", "cancel-deletion"],
+        &["accept", "bob"],
+        &["notices"],
     ] {
         let mut json = words.to_vec();
         json.push("--json");
@@ -133,4 +142,33 @@ fn register_refuses_before_it_touches_the_network() {
     let output = qpc(&home, &["register", "a", "--server", url, "--passphrase", "--json"]);
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(error_code(&output), "PASSPHRASE_NEEDED");
+}
+
+#[test]
+fn what_cannot_be_asked_and_codes_that_are_none_are_refused_first() {
+    let parent = tempfile::tempdir().unwrap();
+    let home = parent.path().join("qpc");
+    let url = format!("qpc://127.0.0.1:9/#{}", "00".repeat(32));
+    let short = parent.path().join("short");
+    std::fs::write(&short, "abandon abandon\n").unwrap();
+    let short = short.to_str().unwrap();
+    for words in [
+        &["device", "add"][..],
+        &["device", "revoke", "ab"],
+        &["device", "link", "--code-stdin", "--server", &url],
+        &["recover", "--server", &url, "--phrase-file", short],
+        &["recover", "--server", &url, "--phrase-file", "/nonexistent"],
+        &["register", "a", "--server", &url, "--recovery-file", short],
+    ] {
+        let mut json = words.to_vec();
+        json.push("--json");
+        let output = qpc(&home, &json);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(!home.exists(), "{words:?}");
+    }
+    let output = qpc(&home, &["recover", "--server", &url, "--json"]);
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(error_code(&output), "PASSPHRASE_NEEDED");
+    let output = qpc(&home, &["recover", "--server", &url, "--phrase-file", short]);
+    assert!(!text(&output.stderr).contains("abandon"), "a phrase is never repeated");
 }

@@ -19,6 +19,15 @@ pub enum ClientError {
     /// A group operation failed for good.
     #[error("{0}")]
     Failed(String),
+    /// A name belongs to another key than before, and the user has not accepted it.
+    #[error("{0}")]
+    KeyChanged(String),
+    /// Only the device with the account key signs device lists.
+    #[error(
+        "only the primary device can do this; if it is lost, run `qpc recover` on another device \
+         with the recovery phrase"
+    )]
+    NotPrimary,
     /// The server cannot be reached, or is not the one that was pinned.
     #[error(transparent)]
     Network(#[from] TransportError),
@@ -70,6 +79,8 @@ pub enum ExitKind {
     Network,
     /// A lie was seen.
     Alarm,
+    /// This device was revoked, or its account suspended.
+    Ended,
     /// A bug or a broken machine.
     Internal,
 }
@@ -82,6 +93,8 @@ impl ClientError {
             Self::NotFound(_) => "NOT_FOUND",
             Self::Refused(body) => body.code.as_str(),
             Self::Failed(_) => "FAILED",
+            Self::KeyChanged(_) => "KEY_CHANGED",
+            Self::NotPrimary => "NOT_PRIMARY",
             Self::Network(TransportError::Url(_)) => "USAGE",
             Self::Network(_) => "NETWORK",
             Self::Alarm(_) => "ALARM",
@@ -103,7 +116,10 @@ impl ClientError {
             Self::Usage(_) | Self::NoAccount | Self::AccountExists => ExitKind::Usage,
             Self::NotFound(_) => ExitKind::NotFound,
             Self::Refused(body) if body.code == ErrorCode::AccountNotFound => ExitKind::NotFound,
-            Self::Refused(_) | Self::Failed(_) => ExitKind::Refused,
+            Self::Refused(body) if ends_use(body.code) => ExitKind::Ended,
+            Self::Refused(_) | Self::Failed(_) | Self::KeyChanged(_) | Self::NotPrimary => {
+                ExitKind::Refused
+            }
             Self::Network(TransportError::Url(_)) => ExitKind::Usage,
             Self::Network(_) => ExitKind::Network,
             Self::Alarm(_) => ExitKind::Alarm,
@@ -116,6 +132,11 @@ impl ClientError {
             | Self::Internal(_) => ExitKind::Internal,
         }
     }
+}
+
+/// Whether a refusal ends this device's use of the server: asking again is of no use.
+pub(crate) fn ends_use(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DeviceRevoked | ErrorCode::AccountSuspended)
 }
 
 impl From<qpc_storage::sql::Error> for ClientError {

@@ -118,6 +118,19 @@ impl Home {
         self.keep(&Key::from_bytes(*bytes), protection)
     }
 
+    /// Makes the folder if need be and opens the database, whose key is kept as asked from here on.
+    pub(crate) fn open_new(&self, protection: &Protection) -> Result<Store, ClientError> {
+        self.create(protection)?;
+        let unlock = match protection {
+            Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase.clone()),
+            Protection::KeyFile | Protection::Keyring => Unlock::Automatic,
+        };
+        let store = self.open(&unlock)?;
+        // An earlier attempt may have kept the key another way.
+        self.keep_only(&unlock, protection)?;
+        Ok(store)
+    }
+
     /// Opens the database; only one process can.
     pub(crate) fn open(&self, unlock: &Unlock) -> Result<Store, ClientError> {
         let key = self.key(unlock)?;
@@ -139,11 +152,7 @@ impl Home {
     }
 
     /// Sees to it that the key is kept this way and no other; the caller holds the database.
-    pub(crate) fn keep_only(
-        &self,
-        unlock: &Unlock,
-        protection: &Protection,
-    ) -> Result<(), ClientError> {
+    fn keep_only(&self, unlock: &Unlock, protection: &Protection) -> Result<(), ClientError> {
         if !self.file(file_of(protection)).exists() {
             self.keep(&self.key(unlock)?, protection)?;
         }

@@ -2,13 +2,14 @@
 //!
 //! All stay in the encrypted database; nothing here is ever logged.
 
+use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use qpc_credential::{
     AccountKey, Certificate, CertificateBody, DeviceEntry, DeviceList, account_id,
 };
 use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::message::DeviceRef;
-use qpc_proto::{DeviceId, PublicKey, Signature};
+use qpc_proto::{AccountId, DeviceId, PublicKey, Signature};
 use rand_core::{CryptoRng, RngCore};
 use zeroize::Zeroizing;
 
@@ -53,16 +54,48 @@ fn signer(seed: &Seed) -> impl Fn(&[u8]) -> Signature {
     move |bytes| Signature(key.sign(bytes).to_bytes())
 }
 
-fn seed(rng: &mut (impl RngCore + CryptoRng)) -> Seed {
+/// The proof of any seed's holder for one connection.
+pub(crate) fn prove(
+    seed: &Seed,
+    binding: &ChannelBinding,
+    (device, purpose): (&DeviceRef, Purpose),
+) -> Signature {
+    signer(seed)(&binding.to_be_signed(device, purpose))
+}
+
+/// A device's entry in a list that is signed at `now_ms`.
+pub(crate) fn entry(device: DeviceId, key: PublicKey, now_ms: u64) -> DeviceEntry {
+    DeviceEntry { device, key, not_after_ms: now_ms.saturating_add(DEVICE_LIFETIME_MS) }
+}
+
+pub(crate) fn seed(rng: &mut (impl RngCore + CryptoRng)) -> Seed {
     let mut seed = Zeroizing::new([0; 32]);
     rng.fill_bytes(seed.as_mut());
     seed
+}
+
+/// A number of a list that the account key is to sign, and what goes into it.
+pub(crate) struct NextList<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) generation: u32,
+    pub(crate) version: u64,
+    pub(crate) devices: Vec<DeviceEntry>,
 }
 
 impl Keys {
     /// Fresh keys.
     pub(crate) fn generate(rng: &mut (impl RngCore + CryptoRng)) -> Self {
         Self { root: Some(seed(rng)), account: Some(seed(rng)), device: seed(rng) }
+    }
+
+    /// Those of a device that another one linked.
+    pub(crate) fn linked(device: Seed) -> Self {
+        Self { root: None, account: None, device }
+    }
+
+    /// Fresh keys of a device that a recovery phrase makes the primary one.
+    pub(crate) fn recovered(rng: &mut (impl RngCore + CryptoRng)) -> Self {
+        Self { root: None, account: Some(seed(rng)), device: seed(rng) }
     }
 
     /// The device's signing key.
@@ -78,26 +111,29 @@ impl Keys {
         device: DeviceId,
         now_ms: u64,
     ) -> Option<NewIdentity> {
-        let (root_seed, account_seed) = (self.root.as_ref()?, self.account.as_ref()?);
+        let devices = vec![entry(device, public(&self.device), now_ms)];
+        let first = NextList { name, generation: 1, version: 1, devices };
+        self.generation(self.root.as_ref()?, device, first)
+    }
+
+    /// Signs a generation by its root, its list, and this device's certificate; `None` without the
+    /// account key, or when the list does not hold the device.
+    pub(crate) fn generation(
+        &self,
+        root_seed: &Seed,
+        device: DeviceId,
+        next: NextList<'_>,
+    ) -> Option<NewIdentity> {
         let root = public(root_seed);
         let account = account_id(&root);
+        let key = public(self.account.as_ref()?);
         let account_key =
-            AccountKey { root, generation: 1, key: public(account_seed) }.sign(signer(root_seed));
-        let entry = DeviceEntry {
-            device,
-            key: public(&self.device),
-            not_after_ms: now_ms.saturating_add(DEVICE_LIFETIME_MS),
-        };
-        let list = DeviceList {
-            account,
-            generation: 1,
-            version: 1,
-            name: name.to_owned(),
-            devices: vec![entry],
-        };
-        let device_list = list.sign(signer(account_seed));
-        let body = CertificateBody { list_version: 1, entry, name: name.to_owned() };
-        let certificate = Certificate::sign(&account_key, &body, signer(account_seed));
+            AccountKey { root, generation: next.generation, key }.sign(signer(root_seed));
+        let entry = next.devices.iter().find(|entry| entry.device == device).copied()?;
+        let body =
+            CertificateBody { list_version: next.version, entry, name: next.name.to_owned() };
+        let certificate = self.certify(&account_key, &body)?;
+        let device_list = self.sign_list(account, next)?;
         Some(NewIdentity {
             device: DeviceRef { account, device },
             root,
@@ -107,6 +143,20 @@ impl Keys {
         })
     }
 
+    /// Signs a device list; `None` without the account key.
+    pub(crate) fn sign_list(&self, account: AccountId, next: NextList<'_>) -> Option<Bytes> {
+        let NextList { name, generation, version, mut devices } = next;
+        devices.sort_unstable_by_key(|entry| entry.device);
+        let list = DeviceList { account, generation, version, name: name.to_owned(), devices };
+        self.account.as_ref().map(|account| list.sign(signer(account)))
+    }
+
+    /// Certifies a device; `None` without the account key.
+    pub(crate) fn certify(&self, account_key: &[u8], body: &CertificateBody) -> Option<Bytes> {
+        let account = self.account.as_ref()?;
+        Some(Certificate::sign(account_key, body, signer(account)))
+    }
+
     /// The device's proof for one connection and purpose.
     pub(crate) fn prove(
         &self,
@@ -114,7 +164,7 @@ impl Keys {
         device: &DeviceRef,
         purpose: Purpose,
     ) -> Signature {
-        signer(&self.device)(&binding.to_be_signed(device, purpose))
+        prove(&self.device, binding, (device, purpose))
     }
 
     /// Signs a statement of this device.

@@ -8,16 +8,23 @@
 mod client;
 mod clock;
 mod core;
+mod devices;
 mod driver;
 mod error;
 mod home;
+mod join;
 mod keys;
+pub mod link;
 pub mod machine;
+mod phrase;
+pub mod recover;
 mod register;
 pub mod view;
 
 pub use client::{Client, EventStream};
 pub use core::{Core, Output};
 pub use error::{ClientError, ExitKind};
+pub use join::Joining;
 pub use home::{Home, Protection, Unlock};
-pub use register::{Account, Registration};
+pub use phrase::Phrase;
+pub use register::{Account, Progress, Registration};

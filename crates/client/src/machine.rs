@@ -16,24 +16,32 @@
 //!
 //! It reads no clock and has no randomness of its own: both come with every step.
 
+mod account;
 mod answers;
+mod claims;
 mod commands;
 mod commits;
+mod contacts;
 mod inbox;
 mod intents;
+mod notices;
 mod outbox;
 mod queries;
 mod requests;
+mod revocations;
 mod store;
+mod survey;
 mod uploads;
 mod welcomes;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qpc_credential::PublicIdentity;
 use qpc_mls::{Device, Engine};
 use qpc_proto::binding::{ChannelBinding, Purpose};
-use qpc_proto::message::{ChannelKind, Cursor, Login, LoginAnswer, Page, Request, Response};
-use qpc_proto::{AccountId, ChannelId, ErrorBody, MessageId, RequestId};
+use qpc_proto::message::{ChannelKind, Cursor, Login, LoginAnswer};
+use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorCode, MessageId};
 use qpc_storage::{Schema, Tx};
 use rand_core::CryptoRngCore;
 
@@ -41,84 +49,8 @@ use crate::error::ClientError;
 use crate::view::Event;
 pub use commands::Started;
 pub use queries::{Standing, Target};
-pub(crate) use store::{Db, Profile};
-
-/// KeyPackages kept at the server, and the number below which more are made.
-#[derive(Debug, Clone, Copy)]
-pub struct Pool {
-    /// Made up to this many.
-    pub full: u32,
-    /// When fewer are left.
-    pub refill: u32,
-}
-
-impl Default for Pool {
-    fn default() -> Self {
-        Self { full: 100, refill: 50 }
-    }
-}
-
-/// A piece of work that needs one request at a time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Work {
-    /// Which channels there are.
-    ListChannels,
-    /// How many KeyPackages are left.
-    KeyPackageStatus,
-    /// Upload KeyPackages.
-    Upload,
-    /// Find an account by name.
-    Lookup(String),
-    /// Claim KeyPackages of an account for an intent.
-    Claim(u64, AccountId),
-    /// Read a channel's log on.
-    Fetch(ChannelId),
-    /// Send the sealed Commit of a channel.
-    Commit(ChannelId),
-    /// Send sealed messages of a channel.
-    Outbox(ChannelId),
-    /// Post the statement of an intent.
-    Statement(u64),
-    /// Say how far this device has read.
-    Ack,
-}
-
-/// A request to send, now that its cause is on disk.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// What it is for; its answer comes back with it.
-    pub work: Work,
-    /// The same for every retry; zero for reads.
-    pub request_id: RequestId,
-    /// The request.
-    pub request: Request,
-}
-
-/// Why a request has no answer.
-#[derive(Debug, Clone)]
-pub enum Failure {
-    /// The server refused.
-    Refused(ErrorBody),
-    /// The connection went away: whether it was done is not known.
-    Lost,
-}
-
-/// What happens to the client.
-#[derive(Debug)]
-pub enum Input {
-    /// A connection is open and logged in.
-    Online(LoginAnswer),
-    /// The connection is gone.
-    Offline(String),
-    /// A request was answered.
-    Answer(Work, Result<Response, Failure>),
-    /// A page of a followed log.
-    Page(Page),
-    /// Time passes.
-    Tick,
-    /// The user wants an account looked up.
-    Lookup(String),
-}
+pub(crate) use store::{Db, LinkRow, Profile};
+pub use work::{Failure, Input, Outgoing, Pool, Work};
 
 /// What a step may use: the transaction, the time, randomness; and what it says.
 pub struct Step<'t> {
@@ -177,6 +109,17 @@ pub struct Machine {
     /// Batches refused in a row because a Commit came first, by channel.
     overtaken: BTreeMap<ChannelId, u32>,
     list_due: bool,
+    /// The newest identity of the own account, as in `profile`.
+    own: PublicIdentity,
+    own_due: bool,
+    /// Why nothing is sent any more.
+    stopped: Option<ErrorCode>,
+    /// Lists of contacts, newer than the one known here, of which somebody spoke.
+    spoken_of: BTreeMap<AccountId, contacts::ListNumber>,
+    /// What was asked before a newer list of an account came: its answer may be older than that.
+    excused: BTreeSet<(Work, AccountId)>,
+    /// Channels that hold all devices they should and no other, as far as is known here.
+    surveyed: BTreeSet<ChannelId>,
     /// Whether this connection's list was compared with what is on disk. Until then nothing is read
     /// or sealed: this file may be an older copy, whose ratchets were used already.
     compared: bool,
@@ -203,6 +146,8 @@ impl Machine {
     /// [`ClientError::NoAccount`] when there is none.
     pub fn open(tx: &Tx<'_>, pool: Pool) -> Result<Self, ClientError> {
         let profile = Db(tx).profile()?.ok_or(ClientError::NoAccount)?;
+        let own = account::verified(&profile)?;
+        let stopped = account::stopped(&profile, &own);
         let device = Device::new(
             profile.identity.device,
             profile.identity.certificate.clone(),
@@ -224,6 +169,12 @@ impl Machine {
             listing: BTreeSet::new(),
             overtaken: BTreeMap::new(),
             list_due: false,
+            own,
+            own_due: false,
+            stopped,
+            spoken_of: BTreeMap::new(),
+            excused: BTreeSet::new(),
+            surveyed: BTreeSet::new(),
             compared: false,
             status_due: false,
             caught_up: false,
@@ -274,7 +225,7 @@ impl Machine {
     /// # Errors
     /// The database.
     pub fn subscription(&mut self, step: &Step<'_>) -> Result<Option<Vec<Cursor>>, ClientError> {
-        if !self.online {
+        if !self.online || self.stopped.is_some() {
             return Ok(None);
         }
         let wanted = |row: &store::ChannelRow| row.status.reads() && row.known_head > 0;
@@ -300,7 +251,8 @@ impl Machine {
         self.offline();
         self.online = true;
         self.caught_up = false;
-        (self.list_due, self.status_due) = (true, true);
+        (self.list_due, self.status_due, self.own_due) = (true, true, true);
+        self.stopped = account::stopped(&self.profile, &self.own);
         step.events.push(Event::Online);
         let known = self.profile.incarnation;
         if known.is_some_and(|known| known != answer.incarnation) {
@@ -322,6 +274,7 @@ impl Machine {
         self.in_flight.clear();
         self.batches.clear();
         self.accepted_commits.clear();
+        self.excused.clear();
         self.followed = None;
     }
 
@@ -335,6 +288,9 @@ impl Machine {
         let Sent { in_flight, followed } = before;
         self.list_due |= self.in_flight.contains(&Work::ListChannels)
             && !in_flight.contains(&Work::ListChannels);
+        self.own_due |=
+            self.in_flight.contains(&Work::OwnDevices) && !in_flight.contains(&Work::OwnDevices);
+        self.surveyed.clear();
         self.in_flight.retain(|work| in_flight.contains(work));
         self.followed = followed;
     }

@@ -1,18 +1,18 @@
 //! Making an account: keys are on disk before the server hears of them, so that a lost answer is
 //! asked for again with the same request.
 
-use qpc_proto::binding::Purpose;
-use qpc_proto::message::{Login, Register, Request, Response};
-use qpc_proto::{DeviceId, ErrorCode, RequestId, Token};
+use qpc_proto::binding::{ChannelBinding, Purpose};
+use qpc_proto::message::{Login, ProofOfWork, Register, Request, Response};
+use qpc_proto::{AccountId, DeviceId, ErrorCode, ErrorDetail, RequestId, Token};
 use qpc_storage::{Outcome, Store};
 use qpc_transport::{ClientLimits, Connection, ServerUrl, connect};
 use rand_core::{CryptoRng, OsRng, RngCore};
 
 use crate::clock::now_ms;
 use crate::core::done;
-use crate::driver::call;
+use crate::driver::{asks_to_wait, call};
 use crate::error::ClientError;
-use crate::home::{Home, Protection, Unlock};
+use crate::home::{Home, Protection};
 use crate::keys::Keys;
 use crate::machine::{Db, Profile};
 
@@ -51,6 +51,13 @@ impl Account {
                 if profile.registered {
                     return Err(ClientError::AccountExists);
                 }
+                if profile.keys.root.is_none() {
+                    return Err(ClientError::Usage(format!(
+                        "the recovery of {} is not finished here: run `qpc recover` again, or \
+                         delete it with `qpc logout --wipe`",
+                        profile.name
+                    )));
+                }
                 if profile.name != name {
                     // Its keys may be an account's whose answer was lost: never deleted unasked.
                     return Err(ClientError::Usage(format!(
@@ -87,8 +94,17 @@ impl Account {
     /// The request, bound to one connection; a retry has the same request id.
     pub fn request(
         &self,
-        binding: &qpc_proto::binding::ChannelBinding,
+        binding: &ChannelBinding,
         invite: Option<[u8; 16]>,
+    ) -> (RequestId, Request) {
+        self.request_with_proof(binding, (invite, None))
+    }
+
+    /// The same with the answer to the server's proof of work.
+    pub fn request_with_proof(
+        &self,
+        binding: &ChannelBinding,
+        (invite, proof_of_work): (Option<[u8; 16]>, Option<[u8; 8]>),
     ) -> (RequestId, Request) {
         let identity = &self.profile.identity;
         let register = Register {
@@ -98,7 +114,7 @@ impl Account {
             device: identity.device.device,
             proof: self.profile.keys.prove(binding, &identity.device, Purpose::Register),
             invite: invite.map(|code| code.to_vec().into()).unwrap_or_default(),
-            proof_of_work: None,
+            proof_of_work,
         };
         (self.profile.register_request, Request::Register(register))
     }
@@ -118,25 +134,32 @@ impl Account {
     }
 }
 
+/// What a registration does that takes its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Works for the server's proof: `2^bits` hashes on average.
+    ProofOfWork {
+        /// Leading zero bits.
+        bits: u8,
+    },
+}
+
+/// How often a registration may be told to work more, or to wait.
+const TRIES: u32 = 5;
+
 /// Registers at a server and leaves the store ready for a client.
 pub(crate) async fn register(
     home: &Home,
     registration: &Registration,
+    tell: impl FnMut(Progress),
 ) -> Result<Store, ClientError> {
     let url: ServerUrl = registration.server.parse()?;
     let fresh = !home.exists();
-    home.create(&registration.protection)?;
-    let unlock = match &registration.protection {
-        Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase.clone()),
-        Protection::KeyFile | Protection::Keyring => Unlock::Automatic,
-    };
-    let mut store = home.open(&unlock)?;
+    let mut store = home.open_new(&registration.protection)?;
     let kept = ServerUrl { invite: None, ..url.clone() }.to_string();
     let name = registration.name.as_str();
     let account = Account::prepare(&mut store, (name, &kept), (now_ms(), &mut OsRng))?;
-    // An earlier attempt may have kept the key another way.
-    home.keep_only(&unlock, &registration.protection)?;
-    match ask(&account, &url).await {
+    match ask(&account, &url, tell).await {
         Ok(()) => account.registered(&mut store).map(|()| store),
         Err(error) => {
             // A refusal for good leaves nothing behind; after a lost answer the same keys try
@@ -154,25 +177,79 @@ pub(crate) async fn register(
 /// Registers; an account that is there already is this one if its device can log in: then an
 /// earlier answer was lost (a retry on another connection has another proof, so the server cannot
 /// tell).
-async fn ask(account: &Account, url: &ServerUrl) -> Result<(), ClientError> {
+async fn ask(
+    account: &Account,
+    url: &ServerUrl,
+    mut tell: impl FnMut(Progress),
+) -> Result<(), ClientError> {
     let connection: Connection = connect(url, &ClientLimits::default()).await?;
-    let (id, request) =
-        account.request(&connection.binding(), url.invite.as_ref().map(|code| **code));
-    let answer = call(&connection, (&Token::NONE, id), &request).await;
-    let taken = match answer {
+    let answered = ask_on(&connection, (account, url), &mut tell).await;
+    connection.close(0, "");
+    answered
+}
+
+async fn ask_on(
+    connection: &Connection,
+    (account, url): (&Account, &ServerUrl),
+    tell: &mut impl FnMut(Progress),
+) -> Result<(), ClientError> {
+    let mut asked = proof_of_work(connection).await?;
+    let mut tries = 0;
+    loop {
+        let solved = match asked {
+            Some(work) => {
+                tell(Progress::ProofOfWork { bits: work.bits });
+                Some(solve(work, account.profile.identity.device.account).await?)
+            }
+            None => None,
+        };
+        tries += 1;
+        match ask_once(account, connection, (url, solved)).await {
+            Err(ClientError::Refused(body)) if tries < TRIES => {
+                match (&body.detail, asks_to_wait(&body)) {
+                    (Some(ErrorDetail::ProofOfWork(more)), _) => asked = Some(*more),
+                    (_, Some(wait)) => tokio::time::sleep(wait).await,
+                    _ => return Err(ClientError::Refused(body)),
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn ask_once(
+    account: &Account,
+    connection: &Connection,
+    (url, solved): (&ServerUrl, Option<[u8; 8]>),
+) -> Result<(), ClientError> {
+    let invite = url.invite.as_ref().map(|code| **code);
+    let (id, request) = account.request_with_proof(&connection.binding(), (invite, solved));
+    match call(connection, (&Token::NONE, id), &request).await {
         Ok(Response::Registered(id)) if id == account.profile.identity.device.account => Ok(()),
         Ok(_) => Err(ClientError::Alarm("it answered the registration oddly".into())),
         Err(ClientError::Refused(body)) if is_repeated(body.code) => {
-            let login = account.login(&connection);
-            match call(&connection, (&Token::NONE, RequestId::ZERO), &login).await {
+            let login = account.login(connection);
+            match call(connection, (&Token::NONE, RequestId::ZERO), &login).await {
                 Ok(Response::Tokens(_)) => Ok(()),
                 Ok(_) | Err(_) => Err(ClientError::Refused(body)),
             }
         }
         Err(error) => Err(error),
+    }
+}
+
+/// What the server wants proven of whoever registers.
+async fn proof_of_work(connection: &Connection) -> Result<Option<ProofOfWork>, ClientError> {
+    let nobody = (&Token::NONE, RequestId::ZERO);
+    let Response::ServerInfo(info) = call(connection, nobody, &Request::ServerInfo).await? else {
+        return Err(ClientError::Alarm("it answered the question for its terms oddly".into()));
     };
-    connection.close(0, "");
-    taken
+    Ok(info.proof_of_work)
+}
+
+async fn solve(work: ProofOfWork, account: AccountId) -> Result<[u8; 8], ClientError> {
+    let solved = tokio::task::spawn_blocking(move || work.solve(&account)).await;
+    solved.map_err(|_| ClientError::Internal("the proof of work"))
 }
 
 /// Refusals that an account gets which registered before.
@@ -182,8 +259,13 @@ fn is_repeated(code: ErrorCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use qpc_proto::frame::Frame;
+    use qpc_proto::message::{Method, RegistrationMode, ServerInfo};
+    use qpc_proto::{ErrorBody, Incarnation};
     use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::home::Unlock;
 
     fn registration(name: &str, protection: Protection) -> Registration {
         // Nothing ever answers at the discard port of this machine.
@@ -209,6 +291,67 @@ mod tests {
         assert_eq!(account(&mut store, "paul").unwrap_err().code(), "ACCOUNT_EXISTS");
     }
 
+    /// A server that asks for a proof of 3 bits, then one of 6, and takes that.
+    async fn open_server(connection: Connection, account: AccountId) -> u32 {
+        let work = |bits| ProofOfWork { seed: [bits; 32], bits };
+        let mut registrations = 0;
+        while registrations < 2 {
+            let (mut sender, mut receiver) = connection.accept_stream().await.unwrap().unwrap();
+            let Some(Frame::Request(frame)) = receiver.next().await.unwrap() else { panic!() };
+            let method = Method::from_u16(frame.method).unwrap();
+            let request = Request::decode(method, frame.body).unwrap();
+            let answer = if let Request::Register(register) = request {
+                registrations += 1;
+                let proof = register.proof_of_work.unwrap();
+                if work(6).accepts(&account, proof) {
+                    return registrations;
+                }
+                assert!(work(3).accepts(&account, proof));
+                let body = ErrorBody::new(ErrorCode::ProofOfWorkRequired, "more");
+                Frame::refusal(&body.with_detail(ErrorDetail::ProofOfWork(work(6))))
+            } else {
+                assert_eq!(method, Method::ServerInfo);
+                Frame::Reply(info(work(3)).encode())
+            };
+            sender.send(&answer).await.unwrap();
+        }
+        registrations
+    }
+
+    fn info(work: ProofOfWork) -> Response {
+        Response::ServerInfo(ServerInfo {
+            versions: (1, 1),
+            incarnation: Incarnation([1; 16]),
+            now_ms: 1,
+            registration: RegistrationMode::Open,
+            payload_bytes_max: 1,
+            frame_bytes_max: 1,
+            retention_ms: 1,
+            proof_of_work: Some(work),
+        })
+    }
+
+    #[tokio::test]
+    async fn an_open_server_gets_the_proof_that_it_asks_for_also_when_it_asks_for_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        let mut store = home.open_new(&Protection::KeyFile).unwrap();
+        let account = account(&mut store, "paul").unwrap();
+        let url: ServerUrl = registration("paul", Protection::KeyFile).server.parse().unwrap();
+        let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
+        let (connection, peer) = qpc_transport::memory::pair(binding);
+        let id = account.profile.identity.device.account;
+        let mut told = Vec::new();
+        let mut tell = |progress| told.push(progress);
+        let registering = ask_on(&connection, (&account, &url), &mut tell);
+        tokio::select! {
+            registrations = open_server(peer, id) => assert_eq!(registrations, 2),
+            result = registering => panic!("{result:?}"),
+        }
+        let bits = [3, 6].map(|bits| Progress::ProofOfWork { bits });
+        assert_eq!(told, bits);
+    }
+
     #[tokio::test(flavor = "current_thread")]
     async fn a_retry_keeps_the_key_as_it_is_asked_to() {
         let dir = tempfile::tempdir().unwrap();
@@ -217,7 +360,7 @@ mod tests {
         for protection in [Protection::KeyFile, Protection::Passphrase(passphrase.clone())] {
             let registration = registration("paul", protection);
             // Dropped at the network: all before it is done at the first poll.
-            let attempt = register(&home, &registration);
+            let attempt = register(&home, &registration, |_| ());
             tokio::select! {
                 biased;
                 result = attempt => assert!(result.is_err()),

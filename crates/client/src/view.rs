@@ -18,6 +18,24 @@ pub struct Whoami {
     pub server: String,
     /// Public root key, which safety numbers compare.
     pub root: String,
+    /// Whether the account key is here: this device links and revokes others.
+    pub primary: bool,
+    /// Why nothing is sent or read any more: `DEVICE_REVOKED` or `ACCOUNT_SUSPENDED`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+/// One device of the own account.
+#[derive(Debug, Clone, Serialize)]
+pub struct Device {
+    /// Device id.
+    pub device: String,
+    /// Whether it is this one.
+    pub this: bool,
+    /// Whether it holds the account key; only the primary device knows of the others.
+    pub primary: Option<bool>,
+    /// Unix milliseconds from which it may not join anything more.
+    pub not_after_ms: u64,
 }
 
 /// Somebody this client has met.
@@ -29,6 +47,8 @@ pub struct Contact {
     pub account: String,
     /// Whether the user compared the safety number.
     pub verified: bool,
+    /// Whether the name was another account's before, and the user has not accepted this one.
+    pub held: bool,
 }
 
 /// A safety number to compare by voice or in person.
@@ -149,6 +169,25 @@ pub struct Message {
     pub sent_at_ms: u64,
     /// When the server accepted it.
     pub accepted_at_ms: Option<u64>,
+    /// What the user should know before this is sent: keys that changed since the last message.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Something that happened to this account, as the server tells it: its word alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// Local number, ascending.
+    pub id: u64,
+    /// `linked`, `revoked`, `refresh_reused`, `exported`, `deletion_requested`,
+    /// `deletion_cancelled` or `recovered`.
+    pub kind: String,
+    /// The device that it happened to, or that did it.
+    pub device: String,
+    /// Server time, Unix milliseconds.
+    pub at_ms: u64,
+    /// What happened, and what to do if it was not you.
+    pub text: String,
 }
 
 /// What happens while a client runs.
@@ -177,6 +216,15 @@ pub enum Event {
         /// Sequence number, if it concerns one.
         seq: Option<u64>,
         /// What was seen.
+        text: String,
+    },
+    /// Something happened to this account.
+    Notice(Notice),
+    /// This device is out: nothing is sent or read any more.
+    Stopped {
+        /// `DEVICE_REVOKED` or `ACCOUNT_SUSPENDED`.
+        code: String,
+        /// Why, and what to do.
         text: String,
     },
 }

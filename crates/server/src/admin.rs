@@ -239,7 +239,13 @@ fn reach(dir: &DataDir, question: &Question) -> Result<Option<UnixStream>, Serve
         Err(error) if denied(&error) && !question.changes() => connect(&dir.viewer_socket()),
         other => other,
     };
-    reached.map_err(ServerError::system("asking the running server"))
+    reached.map_err(|error| {
+        if denied(&error) {
+            let who = "only the user that the server runs as may ask this; see viewer.sock";
+            return ServerError::Refused(who.to_owned());
+        }
+        ServerError::system("asking the running server")(error)
+    })
 }
 
 fn connect(path: &Path) -> io::Result<Option<UnixStream>> {

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod error;
+mod expire;
 pub mod limits;
 mod metrics;
 pub mod node;

@@ -7,7 +7,7 @@ use qpc_client::machine::Standing;
 use qpc_client::view::{Channel, ChannelStatus, Message, MessageState};
 use qpc_proto::ChannelId;
 
-use crate::world::World;
+use crate::world::{SimClient, World};
 
 /// One client's view of one channel.
 struct Seen {
@@ -28,6 +28,10 @@ pub fn check(world: &mut World) -> Result<()> {
     let mut by_channel: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
     let mut texts: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for index in 0..world.clients.len() {
+        // A revoked device stands where it was when it heard of it.
+        if world.client(index)?.is_stopped() {
+            continue;
+        }
         for seen in views(world, index)? {
             check_client(&seen).with_context(|| others(world, &seen.channel.channel))?;
             for message in &seen.history {
@@ -179,6 +183,9 @@ fn check_written(world: &World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Res
         }
     }
     for (text, (writer, _)) in &world.written {
+        if world.clients.get(*writer).is_some_and(SimClient::is_stopped) {
+            continue;
+        }
         let state = own.get(text.as_str());
         ensure!(
             matches!(state, Some(MessageState::Accepted | MessageState::Refused)),

@@ -73,7 +73,10 @@ fn play(world: &mut World, operations: u32) -> Result<()> {
 }
 
 fn random_event(world: &mut World) -> Result<()> {
-    let index = world.below(CLIENTS);
+    let index = world.below(world.clients.len());
+    if world.client(index)?.is_stopped() {
+        return Ok(());
+    }
     match world.below(100) {
         0..=34 => {
             let count = world.below(4).saturating_add(1);
@@ -81,7 +84,8 @@ fn random_event(world: &mut World) -> Result<()> {
             world.deliver_up(count, (twice, lose)).map(drop)
         }
         35..=69 => world.deliver_down(index).map(drop),
-        70..=84 => command(world, index),
+        70..=83 => command(world, index),
+        84 => change_devices(world, index),
         85..=90 => world.tick(400),
         91..=92 => {
             world.trace.fault(format!("{index} loses its connection"));
@@ -101,6 +105,37 @@ fn random_event(world: &mut World) -> Result<()> {
 
 fn reconnect(world: &mut World, index: usize) -> Result<()> {
     if world.client(index)?.link.is_some() { Ok(()) } else { world.connect(index) }
+}
+
+/// Devices of all accounts at most: each costs as much as a client.
+const DEVICES_MAX: usize = 6;
+
+/// A primary device that is online links another, revokes one, or is lost and recovered from.
+fn change_devices(world: &mut World, index: usize) -> Result<()> {
+    let client = world.client(index)?;
+    let account = client.account()?;
+    let primary = client.core.as_ref().is_some_and(|core| core.machine().is_primary());
+    if !primary || client.link.is_none() {
+        return Ok(());
+    }
+    let choice = world.below(10);
+    let full = world.clients.len() >= DEVICES_MAX;
+    match choice {
+        0..=5 if !full => world.link(index).map(drop),
+        6..=8 => {
+            let mut others = Vec::new();
+            for other in 0..world.clients.len() {
+                let client = world.client(other)?;
+                if other != index && !client.is_stopped() && client.account()? == account {
+                    others.push(other);
+                }
+            }
+            let pick = world.below(others.len());
+            others.get(pick).map_or(Ok(()), |gone| world.revoke(index, &[*gone]))
+        }
+        9 if !full && index < CLIENTS => world.recover(index).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// What a client may do something with now.
@@ -133,7 +168,10 @@ fn open_channels(world: &mut World, index: usize) -> Result<Open> {
 /// A random command of the user.
 fn command(world: &mut World, index: usize) -> Result<()> {
     let choice = world.below(100);
-    let other = (index + 1 + world.below(CLIENTS - 1)) % CLIENTS;
+    let other = (index % CLIENTS + 1 + world.below(CLIENTS - 1)) % CLIENTS;
+    if world.client(other)?.account()? == world.client(index)?.account()? {
+        return Ok(());
+    }
     let pick = world.below(8);
     let open = open_channels(world, index)?;
     let group = open.groups.get(pick % open.groups.len().max(1)).copied();

@@ -17,6 +17,9 @@ pub(crate) struct SimServer {
 fn policy() -> Policy {
     let mut policy = Policy::default();
     policy.auth.registration = qpc_proto::message::RegistrationMode::Open;
+    policy.auth.pow_bits = 0;
+    // OpenMLS allows no leaf of a later day than this machine's.
+    policy.auth.deletion_grace_ms = 600_000;
     policy
 }
 
@@ -42,6 +45,12 @@ impl SimServer {
     pub(crate) fn apply(&mut self, calls: Vec<Call>, rng: &mut ChaCha8Rng) -> Result<Vec<Outputs>> {
         let (store, node) = self.running.as_mut().context("the server is down")?;
         Ok(node.apply(store, calls, rng)?)
+    }
+
+    /// Ends what is due; returns the logs that have grown.
+    pub(crate) fn expire(&mut self, now_ms: u64) -> Result<Vec<qpc_proto::ChannelId>> {
+        let (store, node) = self.running.as_mut().context("the server is down")?;
+        Ok(node.expire(store, now_ms)?)
     }
 
     /// This life of the database.

@@ -4,6 +4,7 @@
 //! as a whole, as QUIC's streams do; a request may arrive twice, as a retry would.
 
 mod client;
+mod devices;
 mod link;
 
 pub(crate) use client::SimClient;
@@ -41,7 +42,7 @@ pub struct World {
     pub trace: Trace,
     /// Texts written, with their writer and channel.
     pub(crate) written: BTreeMap<String, (usize, ChannelId)>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// The simulated clock starts at this machine's, because OpenMLS compares lifetimes with that.
@@ -69,11 +70,11 @@ impl World {
             liar: None,
             trace: Trace::default(),
             written: BTreeMap::new(),
-            _dir: dir,
+            dir,
         };
         for index in 0..clients {
-            let path = world._dir.path().join(format!("client{index}.db"));
-            world.register(index, path)?;
+            let path = world.dir.path().join(format!("client{index}.db"));
+            world.register((&format!("user{index}"), path))?;
         }
         Ok(world)
     }
@@ -146,7 +147,7 @@ impl World {
         for _ in 0..ROUNDS_MAX {
             let mut moved = false;
             for index in some.iter().copied() {
-                if self.client(index)?.link.is_none() {
+                if self.client(index)?.link.is_none() && !self.client(index)?.is_stopped() {
                     self.connect(index)?;
                 }
                 while self.deliver_down(index)? {

@@ -158,15 +158,12 @@ fn random_token(rng: &mut (impl RngCore + CryptoRng)) -> Token {
     token
 }
 
-/// The row, if the token it was found by is that of the connection's device, and the device counts.
-fn of_bound_device(
-    row: Option<TokenRow>,
-    hash: &Digest,
-    call: &Call<'_>,
-) -> Result<TokenRow, AuthError> {
-    let row = row
+/// The token, if it is one of the connection's device, and the device counts.
+fn of_bound_device(call: &Call<'_>, (kind, hash): (Kind, &Digest)) -> Result<TokenRow, AuthError> {
+    let bound = call.bound.ok_or(AuthError::Unauthenticated)?;
+    let row = sessions::token(call.tx, &bound.device, (kind, hash))?
         .filter(|row| row.hash.as_bytes().ct_eq(hash.as_bytes()).into())
-        .filter(|row| call.bound == Some(row.device))
+        .filter(|row| row.device == bound)
         .ok_or(AuthError::Unauthenticated)?;
     check_standing(row.standing)?;
     Ok(row)

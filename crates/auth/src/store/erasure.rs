@@ -8,8 +8,8 @@ use qpc_storage::{Tx, sql};
 pub(crate) fn tokens(tx: &Tx<'_>, account: &AccountId, limit: u32) -> sql::Result<bool> {
     let gone = tx
         .prepare_cached(
-            "DELETE FROM tokens WHERE (device_id, session, kind, hash) IN (
-             SELECT device_id, session, kind, hash FROM devices JOIN tokens USING (device_id)
+            "DELETE FROM tokens WHERE (device_id, kind, hash) IN (
+             SELECT device_id, kind, hash FROM devices JOIN tokens USING (device_id)
              WHERE account_id = ?1 LIMIT ?2)",
         )?
         .execute((account.as_bytes(), limit))?;

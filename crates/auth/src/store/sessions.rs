@@ -66,7 +66,8 @@ pub struct SessionSummary {
 /// The number of a session that a device begins at `now_ms`.
 pub(crate) fn next(tx: &Tx<'_>, device: &DeviceId, now_ms: u64) -> sql::Result<u64> {
     tx.prepare_cached(
-        "SELECT max(?2, coalesce(max(session) + 1, 0)) FROM tokens WHERE device_id = ?1",
+        "SELECT max(?2, coalesce(max(session) + 1, 0)) FROM tokens
+         WHERE device_id = ?1 AND kind = 1",
     )?
     .query_row((device.as_bytes(), Number(now_ms)), |row| row.get::<_, Number>(0))
     .map(|number| number.0)
@@ -112,13 +113,20 @@ pub(crate) fn end_all(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Vec<Devic
 
 /// Ends all but the newest sessions of a device.
 pub(crate) fn keep_newest(tx: &Tx<'_>, device: &DeviceId, count: u32) -> sql::Result<()> {
-    tx.prepare_cached(
-        "DELETE FROM tokens WHERE device_id = ?1 AND session <= (
-             SELECT DISTINCT session FROM tokens WHERE device_id = ?1
-             ORDER BY session DESC LIMIT 1 OFFSET ?2)",
-    )?
-    .execute((device.as_bytes(), count))
-    .map(drop)
+    // Access tokens are few; refresh tokens are kept for as long as they last.
+    let newest_to_end: Option<Number> = tx
+        .prepare_cached(
+            "SELECT DISTINCT session FROM tokens WHERE device_id = ?1 AND kind = 1
+             ORDER BY session DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row((device.as_bytes(), count), |row| row.get(0))
+        .optional()?;
+    let Some(session) = newest_to_end else {
+        return Ok(());
+    };
+    tx.prepare_cached("DELETE FROM tokens WHERE device_id = ?1 AND session <= ?2")?
+        .execute((device.as_bytes(), session))
+        .map(drop)
 }
 
 /// Ends a session with all its tokens.
@@ -181,15 +189,10 @@ pub(crate) fn token(
 /// Marks a refresh token as used.
 pub(crate) fn mark_used(tx: &Tx<'_>, row: &TokenRow, now_ms: u64) -> sql::Result<()> {
     tx.prepare_cached(
-        "UPDATE tokens SET used_at_ms = ?4
-         WHERE device_id = ?1 AND session = ?2 AND kind = 2 AND hash = ?3",
+        "UPDATE tokens SET used_at_ms = ?3
+         WHERE device_id = ?1 AND kind = 2 AND hash = ?2",
     )?
-    .execute((
-        row.device.device.as_bytes(),
-        Number(row.session),
-        row.hash.as_bytes(),
-        Number(now_ms),
-    ))
+    .execute((row.device.device.as_bytes(), row.hash.as_bytes(), Number(now_ms)))
     .map(drop)
 }
 

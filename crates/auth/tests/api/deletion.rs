@@ -105,7 +105,7 @@ fn case_072_an_erasure_that_crashed_goes_on_where_it_was() {
     // More tokens than one call erases.
     let many = |auth: &Auth, call: &Call<'_>, rng: &mut _| {
         let first = auth.login(call, &alice.login(), rng)?.refresh_token;
-        (0..600).try_for_each(|_| {
+        (0..400).try_for_each(|_| {
             let bound = Some(alice.device_ref());
             let refreshed = auth.refresh(&Call { bound, ..*call }, &first, rng)?;
             assert!(matches!(refreshed, qpc_auth::Refreshed::Tokens(_)));

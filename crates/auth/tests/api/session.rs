@@ -327,10 +327,35 @@ fn a_sweep_takes_what_has_expired_and_no_more() {
     assert_eq!(sweep(&mut world, ends + DAY - 1), 0);
     let error = authorize(&mut world, &answer.access_token, Some(device), ends).unwrap_err();
     assert_eq!(error.code(), ErrorCode::TokenExpired);
-    assert_eq!(sweep(&mut world, ends + DAY), 1);
+    // A day after its end the refresh takes it out.
     tokens(refresh(&mut world, &answer.refresh_token, device, ends + DAY));
-    let end_of_all = ends + DAY + world.auth.config.refresh_ttl_ms;
-    // The fresh access token, and both refresh tokens of which one was used.
-    assert_eq!(sweep(&mut world, end_of_all), 3);
-    assert_eq!(sweep(&mut world, end_of_all + DAY), 1);
+    let error = authorize(&mut world, &answer.access_token, Some(device), ends).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unauthenticated);
+    let refresh_ttl_ms = world.auth.config.refresh_ttl_ms;
+    // The used refresh token; the session goes on, and knows its access token.
+    assert_eq!(sweep(&mut world, NOW + refresh_ttl_ms), 1);
+    assert_eq!(sweep(&mut world, ends + DAY + refresh_ttl_ms - 1), 0);
+    assert_eq!(sweep(&mut world, ends + DAY + refresh_ttl_ms), 2);
+    let left = world.at(NOW, None, |auth, call, _| auth.sessions(call.tx, "alice"));
+    assert_eq!(left.unwrap(), []);
+}
+
+#[test]
+fn a_device_that_refreshes_for_months_keeps_its_session_and_few_access_tokens() {
+    let (mut world, alice, _) = world();
+    let device = alice.device_ref();
+    const HOUR: u64 = 3_600 * 1_000;
+    let mut answer = world.login(&alice.login(), NOW).unwrap();
+    let mut now = NOW;
+    for _ in 0..100 * 8 {
+        now += 3 * HOUR;
+        answer = tokens(refresh(&mut world, &answer.refresh_token, device, now));
+        world.at(now, None, |auth, call, _| auth.sweep_expired(call.tx, now, 10)).unwrap();
+    }
+    let sessions = world.at(now, None, |auth, call, _| auth.sessions(call.tx, "alice")).unwrap();
+    let [session] = sessions.as_slice() else { panic!("one session") };
+    // Those of the last day and a quarter of an hour, and those of the last sixty days.
+    assert_eq!((session.access_tokens, session.refresh_tokens), (9, 480));
+    assert_eq!(session.began_at_ms, Some(NOW));
+    authorize(&mut world, &answer.access_token, Some(device), now).unwrap();
 }

@@ -122,7 +122,7 @@ fn case_066_each_doubling_of_registrations_asks_for_more() {
 }
 
 #[test]
-fn case_066_a_hundred_thousand_registrations_ask_for_thousands_of_times_the_work() {
+fn case_066_mass_registration_asks_for_thousands_of_times_the_work() {
     let mut world = World::new(Open);
     world.auth.config = qpc_auth::Config { registration: Open, ..qpc_auth::Config::default() };
     // A tenth of both numbers, for the sake of time: what counts is how they relate.

@@ -35,6 +35,8 @@ pub(super) async fn run(
     let mut lines = Lines::of_standard_input();
     loop {
         output.flush()?;
+        session.tell_notices(output).await?;
+        session.refuse_stopped().await?;
         tokio::select! {
             () = interrupt.arrived() => break,
             event = session.next_event() => chat.hear(&event?, output)?,
@@ -99,7 +101,10 @@ impl Chat {
                 Ok(())
             }
             Typed::Text(text) => {
-                client.queue(&self.channel.channel, text).await.map(drop).map_err(Into::into)
+                let queued = client.queue(&self.channel.channel, text).await;
+                queued.map_err(Into::into).map(|message| {
+                    message.warnings.iter().for_each(|warning| output.warning(warning));
+                })
             }
             Typed::Members => {
                 match session.answer(ANSWER, client.members(&self.channel.channel)).await {
@@ -136,7 +141,7 @@ impl Chat {
     }
 
     fn hear(&mut self, event: &Event, output: &mut Output) -> Result<(), CliError> {
-        if output.json() {
+        if output.json() && !matches!(event, Event::Notice(_)) {
             return output.json_record(event);
         }
         match event {
@@ -153,6 +158,8 @@ impl Chat {
                 output.line(&event.plain())
             }
             Event::Online | Event::Offline { .. } | Event::CaughtUp => Ok(()),
+            // Told from the database, each once.
+            Event::Notice(_) | Event::Stopped { .. } => Ok(()),
             Event::Alarm { .. } => output.line(&event.plain()),
         }
     }

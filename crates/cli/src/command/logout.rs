@@ -1,12 +1,11 @@
 //! `qpc logout`: ends this device's tokens, and on request deletes everything that is here.
 //! Never deletes without a clear yes.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use qpc_client::ClientError;
 use serde::Serialize;
 
 use super::Place;
+use crate::confirm;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::plain::Plain;
@@ -68,20 +67,8 @@ pub(super) async fn run(
 }
 
 fn confirm(place: &Place, output: &mut Output) -> Result<(), CliError> {
-    if !std::io::stdin().is_terminal() {
-        return Err(CliError::Usage("--wipe deletes keys and messages: add --yes".to_owned()));
-    }
-    output.complain(&format!(
-        "Delete all keys and messages in {} for good? Type yes: ",
-        place.folder.display()
-    ));
-    let mut line = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(|source| CliError::Input { what: "the answer".to_owned(), source })?;
-    if line.trim() == "yes" {
-        return Ok(());
-    }
-    Err(CliError::Usage("nothing was deleted".to_owned()))
+    confirm::can_ask("--wipe deletes keys and messages: add --yes")?;
+    let folder = place.folder.display();
+    let question = format!("Delete all keys and messages in {folder} for good?");
+    confirm::ask(output, &question, "nothing was deleted")
 }

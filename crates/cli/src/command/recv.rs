@@ -33,6 +33,7 @@ async fn once(session: &mut Session, output: &mut Output, limit: Duration) -> Re
     let client = session.client();
     let caught_up = session.answer(limit, client.caught_up()).await;
     print_unseen(session, output, &mut None).await?;
+    session.tell_notices(output).await?;
     caught_up
 }
 
@@ -44,6 +45,8 @@ async fn follow(session: &mut Session, output: &mut Output, recv: &Recv) -> Resu
     let mut standing = Standing::new();
     loop {
         print_unseen(session, output, &mut left).await?;
+        session.tell_notices(output).await?;
+        session.refuse_stopped().await?;
         if left == Some(0) {
             return Ok(());
         }

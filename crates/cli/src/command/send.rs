@@ -23,6 +23,7 @@ pub(super) async fn run(
     output: &mut Output,
     send: Send,
 ) -> Result<(), CliError> {
+    session.refuse_stopped().await?;
     let mut source = match send.text {
         Some(text) => Source::One(Some(text)),
         None => Source::Lines(Lines::of_standard_input()),
@@ -32,7 +33,11 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             text = source.next() => match text {
-                Some(text) => sending.queue(session, &text?, limit).await?,
+                Some(text) => {
+                    for warning in sending.queue(session, &text?, limit).await? {
+                        output.warning(&warning);
+                    }
+                }
                 None => break,
             },
             event = session.next_event() => sending.hear(&event?, output)?,
@@ -86,18 +91,20 @@ impl Sending {
     }
 
     /// An unknown name is looked up first, which may take until `limit`; the rest needs no server.
+    /// Returns what is to be said before it is sent.
     async fn queue(
         &mut self,
         session: &mut Session,
         text: &str,
         limit: Duration,
-    ) -> Result<(), CliError> {
+    ) -> Result<Vec<String>, CliError> {
         let client = session.client();
-        let message = session.answer(limit.max(KEEP), client.queue(&self.target, text)).await?;
+        let mut message = session.answer(limit.max(KEEP), client.queue(&self.target, text)).await?;
         // A name may come to mean another channel while lines are still read.
         self.target.clone_from(&message.channel);
+        let warnings = std::mem::take(&mut message.warnings);
         self.pending.insert(message.id, message);
-        Ok(())
+        Ok(warnings)
     }
 
     fn hear(&mut self, event: &Event, output: &mut Output) -> Result<(), CliError> {
@@ -108,7 +115,9 @@ impl Sending {
             | Event::Online
             | Event::Offline { .. }
             | Event::CaughtUp
-            | Event::Alarm { .. } => Ok(()),
+            | Event::Alarm { .. }
+            | Event::Notice(_)
+            | Event::Stopped { .. } => Ok(()),
         }
     }
 

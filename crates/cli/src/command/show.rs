@@ -52,3 +52,24 @@ pub(super) async fn history(
     let messages = session.answer(ANSWER, client.history(target, limit)).await?;
     output.records(&messages)
 }
+
+/// `qpc devices`.
+pub(super) async fn devices(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
+    let client = session.client();
+    let devices = session.answer(ANSWER, client.devices()).await?;
+    output.records(&devices)
+}
+
+/// `qpc notices`.
+pub(super) async fn notices(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
+    let client = session.client();
+    let notices = session.answer(ANSWER, client.notices(false)).await?;
+    if notices.is_empty() {
+        output.remark("no notices");
+    }
+    output.records(&notices)?;
+    if let Some(last) = notices.last() {
+        client.mark_notices_seen(last.id).await?;
+    }
+    Ok(())
+}

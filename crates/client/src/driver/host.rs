@@ -8,6 +8,7 @@ use qpc_proto::message::Cursor;
 use rand_core::OsRng;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
+use super::connection::stopped;
 use crate::clock::now_ms;
 use crate::core::{Core, Output};
 use crate::error::ClientError;
@@ -128,6 +129,10 @@ impl Host {
     }
 
     /// Asks again after every step until `query` has an answer.
+    ///
+    /// # Errors
+    /// What `query` returned, [`ClientError::Closed`], or why this device is out: then there will
+    /// be none.
     pub(crate) async fn wait_for<T: Send + 'static>(
         &self,
         query: impl Fn(&mut Machine, &mut Step<'_>) -> Result<Option<T>, ClientError>
@@ -138,7 +143,12 @@ impl Host {
         let mut changed = self.changed.clone();
         loop {
             changed.mark_unchanged();
-            if let Some(value) = self.submit(false, query.clone()).await? {
+            let query = query.clone();
+            let answered = self.submit(false, move |machine, step| match query(machine, step)? {
+                Some(value) => Ok(Some(value)),
+                None => machine.stopped_by().map_or(Ok(None), |code| Err(stopped(code))),
+            });
+            if let Some(value) = answered.await? {
                 return Ok(value);
             }
             changed.changed().await.map_err(|_| ClientError::Closed)?;

@@ -1,6 +1,8 @@
 //! What the server's answers mean. A refusal for good is shown; one that may pass makes the work
 //! wait.
 
+use std::collections::BTreeSet;
+
 use qpc_proto::message::{Accepted, ChannelKind, ChannelState, Identity, Page, Response};
 use qpc_proto::{AccountId, ChannelId, Digest, ErrorBody, ErrorCode, ErrorDetail};
 
@@ -18,10 +20,7 @@ impl Machine {
         let response = match result {
             Ok(response) => response,
             Err(Failure::Lost) => {
-                self.list_due |= work == Work::ListChannels;
-                if let Work::Outbox(channel) = &work {
-                    self.batches.remove(channel);
-                }
+                self.due_again(&work);
                 return Ok(());
             }
             Err(Failure::Refused(body)) => return self.refused(step, work, body),
@@ -29,17 +28,27 @@ impl Machine {
         if !matches!(work, Work::Fetch(_) | Work::Outbox(_)) {
             self.pauses.remove(&work);
         }
+        let excused = self.take_excuses(&work);
         match (work, response) {
             (Work::ListChannels, Response::Channels(channels)) => self.listed(step, &channels),
             (Work::KeyPackageStatus, Response::KeyPackageStatus(status)) => {
                 self.refill(step, &status)
             }
             (Work::Upload, Response::Uploaded(_)) => self.uploaded(step),
+            (Work::OwnDevices, Response::Identity(identity)) => {
+                self.own_answer(step, (&identity, !excused.is_empty()))
+            }
+            (Work::Devices(account), Response::Identity(identity)) => {
+                let excused = excused.contains(&account);
+                self.devices_answer(step, (&account, excused), &identity)
+            }
             (Work::Lookup(name), Response::Identity(identity)) => {
-                self.found(step, (&name, &identity))
+                let excused = excused.contains(&identity.account);
+                self.found(step, (&name, excused), &identity)
             }
             (Work::Claim(intent, account), Response::Claims(claims)) => {
-                self.claimed(step, (intent, account), &claims)
+                let excused = excused.contains(&account);
+                self.claimed(step, (intent, account, excused), &claims)
             }
             (Work::Fetch(channel), Response::Page(page)) => self.fetched(step, (channel, page)),
             (Work::Commit(channel), Response::Accepted(accepted)) => {
@@ -62,6 +71,23 @@ impl Machine {
                 Ok(())
             }
         }
+    }
+
+    /// What was asked has no answer: what follows from no row is asked again.
+    fn due_again(&mut self, work: &Work) {
+        self.list_due |= *work == Work::ListChannels;
+        self.own_due |= *work == Work::OwnDevices;
+        if let Work::Outbox(channel) = work {
+            self.batches.remove(channel);
+        }
+    }
+
+    /// Accounts of which a newer list came since this was asked.
+    fn take_excuses(&mut self, work: &Work) -> BTreeSet<AccountId> {
+        let of_work = self.excused.iter().filter(|(asked, _)| asked == work);
+        let accounts = of_work.map(|(_, account)| *account).collect();
+        self.excused.retain(|(asked, _)| asked != work);
+        accounts
     }
 
     /// A page that was asked for; one that brings nothing on is not asked for again at once.
@@ -144,10 +170,11 @@ impl Machine {
     fn found(
         &mut self,
         step: &mut Step<'_>,
-        (name, identity): (&str, &Identity),
+        (name, excused): (&str, bool),
+        identity: &Identity,
     ) -> Result<(), ClientError> {
         self.lookups.remove(name);
-        match self.check_identity(step, &identity.account, identity) {
+        match self.check_identity(step, (&identity.account, excused), identity) {
             Ok(verified) if verified.list.name == name => Ok(()),
             Ok(_) => {
                 let text = format!("the server answered for {name} with somebody else");
@@ -205,6 +232,12 @@ impl Machine {
         work: Work,
         body: ErrorBody,
     ) -> Result<(), ClientError> {
+        self.take_excuses(&work);
+        if matches!(body.code, ErrorCode::DeviceRevoked | ErrorCode::AccountSuspended) {
+            self.due_again(&work);
+            self.stop(step, body.code);
+            return Ok(());
+        }
         match &work {
             Work::Lookup(name) if !body.code.retryable() => {
                 self.lookups.insert(name.clone(), Some(body));
@@ -227,7 +260,13 @@ impl Machine {
             Work::Outbox(channel) if !body.code.retryable() => {
                 self.batch_refused(step, channel, &body)
             }
+            Work::Devices(account) if !body.code.retryable() => {
+                self.spoken_of.remove(account);
+                Ok(())
+            }
             Work::ListChannels
+            | Work::OwnDevices
+            | Work::Devices(_)
             | Work::KeyPackageStatus
             | Work::Upload
             | Work::Lookup(_)
@@ -235,10 +274,7 @@ impl Machine {
             | Work::Outbox(_)
             | Work::Statement(_)
             | Work::Ack => {
-                self.list_due |= work == Work::ListChannels;
-                if let Work::Outbox(channel) = &work {
-                    self.batches.remove(channel);
-                }
+                self.due_again(&work);
                 self.pause(step, (work, body.retry_after_ms));
                 Ok(())
             }
@@ -290,25 +326,6 @@ impl Machine {
         let own = self.profile.identity.device;
         self.notice(step, &row, (own, row.cursor, text))?;
         Ok(step.db.put_channel(&row)?)
-    }
-
-    fn claim_refused(
-        &mut self,
-        step: &mut Step<'_>,
-        (intent, account): (u64, AccountId),
-        body: ErrorBody,
-    ) -> Result<(), ClientError> {
-        let work = Work::Claim(intent, account);
-        if body.code.retryable() && self.pause(step, (work, body.retry_after_ms)) <= 6 {
-            return Ok(());
-        }
-        let name = self.name_of(step, &account)?;
-        let reason = if body.code == ErrorCode::NoKeyPackage {
-            format!("{name} has no device that can be added now: try again when they were online")
-        } else {
-            format!("{name} cannot be added: {}", body.code.as_str())
-        };
-        self.fail_intent(step, (intent, &reason))
     }
 
     fn commit_refused(

@@ -22,7 +22,8 @@ impl Machine {
     /// Writes a message into the outbox; it is durable when the transaction is.
     ///
     /// # Errors
-    /// [`ClientError::Usage`] for an empty or oversized text or a channel that takes none.
+    /// [`ClientError::Usage`] for an empty or oversized text or a channel that takes none;
+    /// [`ClientError::KeyChanged`] for a direct channel with an account that is not accepted.
     pub fn queue(
         &mut self,
         step: &mut Step<'_>,
@@ -38,6 +39,10 @@ impl Machine {
             let text = format!("{} takes no messages: it is over", row.title);
             return Err(ClientError::Usage(text));
         }
+        if let Some(peer) = row.peer {
+            self.refuse_held(step, &peer)?;
+        }
+        let warnings = self.warnings(step, channel)?;
         let own = self.profile.identity.device;
         let mut line = self.line(step, &row, (own, State::Waiting));
         line.text = text.to_owned();
@@ -45,13 +50,15 @@ impl Machine {
         let id = step.db.insert_message(&line)?.ok_or(ClientError::Internal("content id"))?;
         step.db.queue(id, channel)?;
         line.id = id;
-        self.message_view(step, (&line, &row.title))
+        let view = self.message_view(step, (&line, &row.title))?;
+        Ok(view::Message { warnings, ..view })
     }
 
     /// Opens the direct channel with a contact, creating it if there is none.
     ///
     /// # Errors
-    /// [`ClientError::Usage`] for the own account; [`ClientError::NotFound`] for an unknown one.
+    /// [`ClientError::Usage`] for the own account; [`ClientError::KeyChanged`] for one that the
+    /// user has not accepted.
     pub fn direct(
         &mut self,
         step: &mut Step<'_>,
@@ -60,6 +67,7 @@ impl Machine {
         if *account == self.profile.identity.device.account {
             return Err(ClientError::Usage("a direct channel needs somebody else".into()));
         }
+        self.refuse_held(step, account)?;
         if let Some(row) = step.db.direct_channel(account)? {
             let open = step.db.open_intents()?;
             let intent = open.iter().find(|intent| intent.channel == row.channel);
@@ -96,7 +104,8 @@ impl Machine {
     /// Adds accounts to a group, or removes them.
     ///
     /// # Errors
-    /// [`ClientError::Usage`] when the channel is no group that this device is in.
+    /// [`ClientError::Usage`] when the channel is no group that this device is in;
+    /// [`ClientError::KeyChanged`] to add one that the user has not accepted.
     pub fn change_members(
         &mut self,
         step: &mut Step<'_>,
@@ -108,6 +117,9 @@ impl Machine {
         if context.role(&self.profile.identity.device.account) != Role::Admin {
             let text = "only an admin of the group may add or remove others: ask one";
             return Err(ClientError::Usage(text.into()));
+        }
+        for account in accounts.iter().filter(|_| add) {
+            self.refuse_held(step, account)?;
         }
         let kind = if add { IntentKind::Add } else { IntentKind::Remove };
         let own = self.profile.identity.device.account;
@@ -168,16 +180,19 @@ impl Machine {
         }
     }
 
-    /// Marks a contact's safety number as compared, or not.
+    /// Marks a contact's safety number as compared, or not. One that was compared is accepted.
     ///
     /// # Errors
     /// The database.
     pub fn set_verified(
-        &self,
-        step: &Step<'_>,
+        &mut self,
+        step: &mut Step<'_>,
         account: &AccountId,
         verified: bool,
     ) -> Result<(), ClientError> {
+        if verified {
+            self.accept(step, account)?;
+        }
         Ok(step.db.set_verified(account, verified)?)
     }
 

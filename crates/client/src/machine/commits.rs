@@ -1,8 +1,10 @@
 //! Commits in log order: own ones are put in force when the log reaches them, others' are judged;
 //! what a member's device makes of them shows in the base of what it sends next.
 
+use std::collections::BTreeSet;
+
 use qpc_credential::mls_header;
-use qpc_mls::engine::CommitEntry;
+use qpc_mls::engine::{CommitEntry, GroupView, MemberLeaf};
 use qpc_mls::{Applied, MlsError, Unjudged, Verdict};
 use qpc_proto::message::{ChannelKind, Entry};
 
@@ -172,21 +174,14 @@ impl Machine {
             self.notice(step, row, (applied.committer, entry.seq, "you are out".into()))?;
             return Ok(());
         }
+        self.surveyed.remove(&row.channel);
         let view = self.engine.view(step.db.0, &row.group)?;
         self.end_if_alone(step, row)?;
         if row.status == Status::Leaving && !applied.change.adds.is_empty() {
             // Who came in behind the statement has not read it.
             self.ask_to_leave(step, row)?;
         }
-        for member in &view.members {
-            let device = member.certificate.device();
-            if !applied.change.adds.contains(&device) {
-                continue;
-            }
-            self.meet(step, &member.certificate)?;
-            let text = format!("{} joined", member.certificate.name);
-            self.notice(step, row, (device, entry.seq, text))?;
-        }
+        self.added(step, row, (entry, applied, &view))?;
         for device in &applied.change.removes {
             let stays =
                 view.members.iter().any(|m| m.certificate.device().account == device.account);
@@ -197,6 +192,43 @@ impl Machine {
                 let name = self.name_of(step, &device.account)?;
                 let text = format!("{name} is out");
                 self.notice(step, row, (*device, entry.seq, text))?;
+            } else if !applied.change.adds.iter().any(|added| added.account == device.account) {
+                let name = self.name_of(step, &device.account)?;
+                let text = format!("a device of {name} is out");
+                self.notice(step, row, (*device, entry.seq, text))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who came in by a Commit: accounts, or devices of those that are in.
+    fn added(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (entry, applied, view): (&Entry, &Applied, &GroupView),
+    ) -> Result<(), ClientError> {
+        let (adds, removes) = (&applied.change.adds, &applied.change.removes);
+        let leaves = view.members.iter().filter(|leaf| adds.contains(&leaf.certificate.device()));
+        let leaves: Vec<_> = leaves.map(|leaf| &leaf.certificate).collect();
+        self.meet_leaves(step, &leaves)?;
+        let mut told = BTreeSet::new();
+        for certificate in leaves {
+            let device = certificate.device();
+            let stood = |other: &MemberLeaf| {
+                let other = other.certificate.device();
+                other.account == device.account && !adds.contains(&other)
+            };
+            let name = self.name_of(step, &device.account)?;
+            let text = if removes.iter().any(|gone| gone.account == device.account) {
+                format!("{name} is here with another device")
+            } else if view.members.iter().any(stood) {
+                format!("{name} is here with one more device")
+            } else {
+                format!("{} joined", certificate.name)
+            };
+            if told.insert((device.account, text.clone())) {
+                self.notice(step, row, (device, entry.seq, text))?;
             }
         }
         Ok(())

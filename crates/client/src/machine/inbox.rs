@@ -4,7 +4,7 @@
 //! Nothing else moves a cursor. An entry that may still succeed stops the reader; one that never
 //! will is kept with its reason and shown.
 
-use qpc_credential::{MlsContent, MlsHeader, Statement, StatementBody, mls_header};
+use qpc_credential::{MlsContent, MlsHeader, Posted, StatementBody, mls_header};
 use qpc_mls::MlsError;
 use qpc_proto::aad::Aad;
 use qpc_proto::chain::{Link, Log};
@@ -87,6 +87,7 @@ impl Machine {
         }
         let progress = match (row.kind, entry.kind) {
             (ChannelKind::Inbox, EntryKind::Welcome) => self.welcome(step, entry)?,
+            (ChannelKind::Inbox, EntryKind::Notice) => self.notice_entry(step, row, entry)?,
             (ChannelKind::Inbox, _) | (_, EntryKind::Welcome | EntryKind::Notice) => {
                 self.keep(step, row, (entry, "unknown kind of entry"))?;
                 Progress::Advance
@@ -225,6 +226,9 @@ impl Machine {
             self.keep(step, row, (entry, "its content is malformed"))?;
             return Ok(Progress::Advance);
         };
+        if let Some(digest) = &content.own_devices {
+            self.compare_lists(step, &sender.account, digest)?;
+        }
         let mut line = self.line(step, row, (sender, State::Received));
         line.seq = Some(entry.seq);
         line.accepted_at_ms = Some(entry.accepted_at_ms);
@@ -306,14 +310,16 @@ impl Machine {
         row: &mut ChannelRow,
         entry: &Entry,
     ) -> Result<Progress, ClientError> {
-        let Ok(statement) = Statement::verify(&entry.payload) else {
-            self.keep(step, row, (entry, "the statement does not verify"))?;
-            return Ok(Progress::Advance);
+        let statement = match Posted::verify(&entry.payload, &row.channel) {
+            Ok(Posted::Said(statement)) => statement,
+            Ok(Posted::Devices(identity)) => {
+                return self.devices_entry(step, row, (entry, identity));
+            }
+            Err(_) => {
+                self.keep(step, row, (entry, "the statement does not verify"))?;
+                return Ok(Progress::Advance);
+            }
         };
-        if statement.channel != row.channel {
-            self.keep(step, row, (entry, "the statement is for another channel"))?;
-            return Ok(Progress::Advance);
-        }
         let device = statement.certificate.device();
         let members = self.engine.view(step.db.0, &row.group)?.members;
         if !members.iter().any(|leaf| leaf.is_of(&statement.certificate)) {

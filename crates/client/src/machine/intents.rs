@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use qpc_credential::{PublicIdentity, Statement, StatementBody, admit_key_package};
+use qpc_credential::{Statement, StatementBody, admit_key_package};
 use qpc_mls::MlsError;
 use qpc_mls::context::{ChannelContext, POLICY_VERSION};
 use qpc_mls::engine::{CommitPlan, Place};
-use qpc_proto::message::{ChannelKind, Claims, CommitBundle, DeviceRef};
+use qpc_proto::message::{ChannelKind, CommitBundle, DeviceRef};
 use qpc_proto::{AccountId, ChannelId, MessageId, RequestId};
 
 use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, Status};
@@ -26,7 +26,8 @@ impl Machine {
         channel: &ChannelId,
         (kind, accounts, not_before_ms): (IntentKind, &[AccountId], u64),
     ) -> Result<u64, ClientError> {
-        let claims = matches!(kind, IntentKind::Create | IntentKind::Add) && !accounts.is_empty();
+        let adds = matches!(kind, IntentKind::Create | IntentKind::Add | IntentKind::Sibling);
+        let claims = adds && !accounts.is_empty();
         let intent = IntentRow {
             id: 0,
             channel: *channel,
@@ -80,70 +81,6 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes claimed KeyPackages, checked against the newest device list ever seen.
-    pub(super) fn claimed(
-        &self,
-        step: &mut Step<'_>,
-        (intent, account): (u64, AccountId),
-        claims: &Claims,
-    ) -> Result<(), ClientError> {
-        let identity = match self.check_identity(step, &account, &claims.identity) {
-            Ok(identity) => identity,
-            Err(ClientError::Alarm(reason)) => {
-                self.alarm(step, None, reason.clone())?;
-                return self.fail_intent(step, (intent, &reason));
-            }
-            Err(error) => return Err(error),
-        };
-        for claimed in &claims.claimed {
-            let admitted = admit_key_package(&claimed.key_package, step.now_ms);
-            let good = admitted.is_ok_and(|admitted| {
-                let device = DeviceRef { account, device: claimed.device };
-                admitted.device == device && identity.list.holds(&admitted.certificate)
-            });
-            if !good {
-                let reason = "the server handed out a KeyPackage that does not belong there";
-                self.alarm(step, None, reason.to_owned())?;
-                return self.fail_intent(step, (intent, reason));
-            }
-            step.db.put_key_package(intent, (&claimed.device, &claimed.key_package))?;
-        }
-        step.db.set_claimed(intent, &account)?;
-        if step.db.intent_accounts(intent)?.iter().all(|(_, _, claimed)| *claimed) {
-            step.db.set_intent(intent, (IntentState::Ready, None))?;
-        }
-        Ok(())
-    }
-
-    /// Verifies an identity that the server showed: the newest list seen never goes back.
-    pub(super) fn check_identity(
-        &self,
-        step: &mut Step<'_>,
-        account: &AccountId,
-        shown: &qpc_proto::message::Identity,
-    ) -> Result<PublicIdentity, ClientError> {
-        let identity = PublicIdentity::verify(shown)
-            .map_err(|_| ClientError::Alarm("an identity that does not verify".into()))?;
-        if identity.account() != *account {
-            return Err(ClientError::Alarm("the identity of another account".into()));
-        }
-        let list = (identity.list.generation, identity.list.version);
-        let root = identity.account_key.root;
-        self.meet_account(step, account, (&identity.list.name, &root))?;
-        if let Some(known) = step.db.contact(account)? {
-            let same = step.db.device_list(account)?;
-            let forked = list == known.newest
-                && same.is_some_and(|bytes| bytes != shown.device_list.as_ref());
-            if list < known.newest || forked {
-                let text =
-                    format!("the server shows an old or second device list of {}", known.name);
-                return Err(ClientError::Alarm(text));
-            }
-            step.db.set_device_list(account, (list, &shown.device_list))?;
-        }
-        Ok(identity)
-    }
-
     /// Gives an operation up; a channel that was to be created by it fails with it.
     pub(super) fn fail_intent(
         &self,
@@ -152,6 +89,9 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let Some(row) = step.db.intent(intent)? else { return Ok(()) };
         step.db.set_intent(intent, (IntentState::Failed, Some(reason)))?;
+        if row.kind == IntentKind::Revoke {
+            self.revoke_failed(step, (intent, &row.channel), reason)?;
+        }
         if row.kind == IntentKind::Create
             && let Some(mut channel) = step.db.channel(&row.channel)?
         {
@@ -247,7 +187,8 @@ impl Machine {
                 let adds = step.db.key_packages(intent.id)?;
                 Ok(Some(CommitPlan { adds, ..CommitPlan::default() }))
             }
-            IntentKind::Add => self.plan_adds(step, intent, row),
+            IntentKind::Add | IntentKind::Sibling => self.plan_adds(step, intent, row),
+            IntentKind::Revoke => self.plan_revoke(step, intent, row),
             IntentKind::Remove => {
                 let members = self.devices(step, row)?;
                 let removes: BTreeSet<_> =
@@ -279,7 +220,14 @@ impl Machine {
         for bytes in step.db.key_packages(intent.id)? {
             match admit_key_package(&bytes, step.now_ms) {
                 Ok(admitted) if members.contains(&admitted.device) => {}
-                Ok(_) => adds.push(bytes),
+                Ok(admitted) => {
+                    let newest = self.newest_of(step, &admitted.device.account)?;
+                    let held = newest.is_none_or(|it| it.list.holds(&admitted.certificate));
+                    outlived |= !held && intent.kind == IntentKind::Add;
+                    if held {
+                        adds.push(bytes);
+                    }
+                }
                 Err(_) => outlived = true,
             }
         }

@@ -2,7 +2,7 @@
 //! settled.
 
 use qpc_mls::engine::Place;
-use qpc_proto::content::{Body, Content, DeviceListDigest};
+use qpc_proto::content::{Body, Content};
 use qpc_proto::message::{Enqueue, EnqueueAnswer, NewEntry, Request};
 use qpc_proto::{ErrorCode, ErrorDetail, MessageId, limits};
 
@@ -68,7 +68,7 @@ impl Machine {
             head_seq: row.cursor,
             head: row.head,
         };
-        let own_devices = self.own_devices();
+        let own_devices = Some(self.own.digest());
         let mut sealed = Vec::with_capacity(waiting.len());
         for mut message in waiting {
             let Some(line) = step.db.message(message.id)? else { continue };
@@ -86,14 +86,6 @@ impl Machine {
             sealed.push(message);
         }
         Ok(sealed)
-    }
-
-    fn own_devices(&self) -> Option<DeviceListDigest> {
-        Some(DeviceListDigest {
-            generation: 1,
-            version: 1,
-            hash: qpc_proto::chain::sha256(&self.profile.identity.device_list),
-        })
     }
 
     /// What became of a batch: the accepted prefix has its place; the first refused is sealed anew

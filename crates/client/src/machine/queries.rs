@@ -8,6 +8,7 @@ use qpc_proto::message::{ChannelKind, DeviceRef};
 use qpc_proto::roster::Role;
 use qpc_proto::{AccountId, ChannelId, Digest};
 
+use super::contacts::key_changed;
 use super::store::{ChannelRow, ContactRow, MessageRow, State, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
@@ -37,6 +38,8 @@ impl Machine {
             device: device.device.to_string(),
             server: self.profile.server.clone(),
             root: self.profile.identity.root.to_string(),
+            primary: self.is_primary(),
+            stopped: self.stopped.map(|code| code.as_str().to_owned()),
         }
     }
 
@@ -44,7 +47,8 @@ impl Machine {
     /// start.
     ///
     /// # Errors
-    /// [`ClientError::Usage`] when it stands for more than one thing.
+    /// [`ClientError::Usage`] when it stands for more than one thing; [`ClientError::KeyChanged`]
+    /// for a name that changed hands.
     pub fn resolve(&self, step: &Step<'_>, target: &str) -> Result<Target, ClientError> {
         let channels = step.db.channels()?;
         let live = |row: &&ChannelRow| row.kind != ChannelKind::Inbox;
@@ -54,6 +58,7 @@ impl Machine {
         let groups: Vec<_> =
             channels.iter().filter(live).filter(|row| by_id(row) || by_title(row)).collect();
         let contacts = step.db.contacts_named(&target.to_lowercase())?;
+        undecided(&contacts)?;
         // What ended stands aside when something of the name lives.
         let over = |row: &&&ChannelRow| !matches!(row.status, Status::Left | Status::Failed);
         let current: Vec<_> = groups.iter().filter(over).copied().collect();
@@ -72,9 +77,11 @@ impl Machine {
     /// The contact of a name; `None` when nobody of that name was met.
     ///
     /// # Errors
-    /// [`ClientError::Usage`] when the name changed hands: then a channel id is needed.
+    /// [`ClientError::KeyChanged`] when the name changed hands and the user has not decided.
     pub fn contact(&self, step: &Step<'_>, name: &str) -> Result<Option<AccountId>, ClientError> {
-        match step.db.contacts_named(&name.to_lowercase())?.as_slice() {
+        let named = step.db.contacts_named(&name.to_lowercase())?;
+        undecided(&named)?;
+        match named.as_slice() {
             [] => Ok(None),
             [contact] => Ok(Some(contact.account)),
             several => Err(ambiguous(name, (&[], several))),
@@ -98,12 +105,7 @@ impl Machine {
     /// # Errors
     /// The database.
     pub fn contacts(&self, step: &Step<'_>) -> Result<Vec<view::Contact>, ClientError> {
-        let view = |row: ContactRow| view::Contact {
-            name: row.name,
-            account: row.account.to_string(),
-            verified: row.verified,
-        };
-        Ok(step.db.contacts()?.into_iter().map(view).collect())
+        Ok(step.db.contacts()?.into_iter().map(contact_view).collect())
     }
 
     /// The safety number with a contact.
@@ -168,7 +170,10 @@ impl Machine {
             .to_owned(),
             title: row.title.clone(),
             status: status(row.status),
-            reason: row.reason.clone(),
+            reason: match (&row.reason, row.status.seals()) {
+                (None, true) => self.withheld(step, row)?,
+                (reason, _) => reason.clone(),
+            },
             cursor: row.cursor,
             epoch,
             base_commit: row.base_commit,
@@ -314,6 +319,7 @@ impl Machine {
             reason: row.reason.clone(),
             sent_at_ms: row.sent_at_ms,
             accepted_at_ms: row.accepted_at_ms,
+            warnings: Vec::new(),
         })
     }
 }
@@ -345,6 +351,21 @@ fn status(status: Status) -> view::ChannelStatus {
         Status::Alarm => view::ChannelStatus::Alarm,
         Status::Failed => view::ChannelStatus::Failed,
     }
+}
+
+pub(super) fn contact_view(row: ContactRow) -> view::Contact {
+    view::Contact {
+        name: row.name,
+        account: row.account.to_string(),
+        verified: row.verified,
+        held: row.held,
+    }
+}
+
+/// A name that another account had before names nobody until the user decides.
+fn undecided(contacts: &[ContactRow]) -> Result<(), ClientError> {
+    let held = contacts.iter().find(|contact| contact.held && contacts.len() > 1);
+    held.map_or(Ok(()), |contact| Err(ClientError::KeyChanged(key_changed(&contact.name))))
 }
 
 fn ambiguous(target: &str, (channels, contacts): (&[&ChannelRow], &[ContactRow])) -> ClientError {

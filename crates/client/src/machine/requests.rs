@@ -24,9 +24,10 @@ impl Machine {
     /// commit.
     pub fn requests(&mut self, step: &mut Step<'_>) -> Result<Vec<Outgoing>, ClientError> {
         let mut out = Vec::new();
-        if !self.online {
+        if !self.online || self.stopped.is_some() {
             return Ok(out);
         }
+        self.survey(step)?;
         self.account_requests(step, &mut out)?;
         self.intent_requests(step, &mut out)?;
         for row in step.db.channels()? {
@@ -60,6 +61,7 @@ impl Machine {
             let (work, request) = (Work::ListChannels, Request::ListChannels);
             self.send(out, Outgoing { work, request_id, request });
         }
+        self.list_requests(step, out);
         if self.is_due(&Work::Upload, step.now_ms)
             && let Some((request_id, request)) = self.next_upload(step)?
         {
@@ -79,17 +81,40 @@ impl Machine {
         Ok(())
     }
 
+    /// Newest device lists: the own one, and those of contacts of which somebody spoke.
+    fn list_requests(&mut self, step: &Step<'_>, out: &mut Vec<Outgoing>) {
+        let request_id = RequestId::ZERO;
+        if self.own_due && self.is_due(&Work::OwnDevices, step.now_ms) {
+            self.own_due = false;
+            let request = Request::DeviceList(self.profile.identity.device.account);
+            self.send(out, Outgoing { work: Work::OwnDevices, request_id, request });
+        }
+        let spoken_of: Vec<_> = self.spoken_of.keys().copied().collect();
+        for account in spoken_of {
+            let work = Work::Devices(account);
+            if self.is_due(&work, step.now_ms) {
+                let request = Request::DeviceList(account);
+                self.send(out, Outgoing { work, request_id, request });
+            }
+        }
+    }
+
     fn intent_requests(
         &mut self,
         step: &mut Step<'_>,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), ClientError> {
         for intent in step.db.open_intents()? {
-            if intent.state == IntentState::Claiming {
+            if intent.state == IntentState::Claiming && intent.not_before_ms <= step.now_ms {
+                if !self.may_claim(step, &intent)? {
+                    continue;
+                }
+                let devices = step.db.intent_devices(intent.id)?;
                 for (account, request_id, claimed) in step.db.intent_accounts(intent.id)? {
                     let work = Work::Claim(intent.id, account);
                     if !claimed && self.is_due(&work, step.now_ms) {
-                        let claim = ClaimKeyPackages { account, devices: Vec::new() };
+                        let devices = devices.clone();
+                        let claim = ClaimKeyPackages { account, devices };
                         let request = Request::ClaimKeyPackages(claim);
                         self.send(out, Outgoing { work, request_id, request });
                     }
@@ -107,6 +132,21 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Whether KeyPackages are of use: nobody is added to a channel that this device is out of.
+    fn may_claim(&self, step: &Step<'_>, intent: &IntentRow) -> Result<bool, ClientError> {
+        if !matches!(intent.kind, IntentKind::Sibling | IntentKind::Revoke) {
+            return Ok(true);
+        }
+        let status = step.db.channel(&intent.channel)?.map(|row| row.status);
+        match status {
+            Some(Status::Left | Status::Leaving | Status::Failed) | None => {
+                step.db.set_intent(intent.id, (IntentState::Done, None))?;
+                Ok(false)
+            }
+            Some(status) => Ok(status.seals()),
+        }
     }
 
     fn channel_requests(
@@ -127,7 +167,8 @@ impl Machine {
         let commit = self.commit_request(step, (row, quiet), out)?;
         let work = Work::Outbox(row.channel);
         if self.is_due(&work, step.now_ms) {
-            let may_seal = row.status.seals() && !quiet && !commit;
+            let waits = quiet || commit || self.withheld(step, row)?.is_some();
+            let may_seal = row.status.seals() && !waits;
             if let Some(request) = self.next_batch(step, row, may_seal)? {
                 self.send(out, Outgoing { work, request_id: RequestId::ZERO, request });
             }
@@ -148,7 +189,7 @@ impl Machine {
             Some(sealed) => Some(sealed),
             None => {
                 let Some(intent) = self.next_intent(step, row)? else { return Ok(false) };
-                let removal = intent.kind == IntentKind::Remove;
+                let removal = matches!(intent.kind, IntentKind::Remove | IntentKind::Revoke);
                 let messages = step.db.outbox_len(Some(&row.channel))? > 0;
                 let first = intent.kind == IntentKind::Create || (intent.attempts == 0 && removal);
                 let blocked = self.in_flight.contains(&Work::Outbox(row.channel))
@@ -185,7 +226,11 @@ impl Machine {
                 && intent.kind != IntentKind::Leave
                 && intent.not_before_ms <= step.now_ms
         };
-        Ok(step.db.open_intents()?.into_iter().find(ready))
+        let mut open = step.db.open_intents()?;
+        open.retain(ready);
+        // What a revoked device must not read waits for its removal.
+        open.sort_by_key(|intent| intent.kind != IntentKind::Revoke);
+        Ok(open.into_iter().next())
     }
 
     fn bundle_request(

@@ -3,14 +3,19 @@
 mod channel;
 mod contact;
 mod intent;
+mod link;
 mod message;
+mod notice;
 mod profile;
+mod upload;
 
 pub(crate) use channel::{ChannelRow, KeptEntry, Status};
 pub(crate) use contact::ContactRow;
-pub(crate) use intent::{IntentKind, IntentRow, IntentState, SealedCommitRow, UploadRow};
+pub(crate) use intent::{IntentKind, IntentRow, IntentState, SealedCommitRow};
+pub(crate) use link::LinkRow;
 pub(crate) use message::{MessageRow, OutboxRow, State};
 pub(crate) use profile::Profile;
+pub(crate) use upload::UploadRow;
 
 use qpc_storage::{Migration, Schema};
 

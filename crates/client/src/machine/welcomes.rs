@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use qpc_credential::Certificate;
 use qpc_mls::MlsError;
 use qpc_mls::engine::Joined;
-use qpc_proto::AccountId;
-use qpc_proto::message::{ChannelKind, Entry, WelcomePointer};
+use qpc_proto::message::{ChannelKind, DeviceRef, Entry, WelcomePointer};
+use qpc_proto::{AccountId, DeviceId};
 
 use super::commits::{ELSEWHERE, NOT_FOR_US};
 use super::inbox::Progress;
@@ -124,16 +123,18 @@ impl Machine {
         let own = self.profile.identity.device.account;
         let mut accounts = BTreeSet::new();
         let mut peer = None;
+        let leaves: Vec<_> = joined.view.members.iter().map(|leaf| &leaf.certificate).collect();
+        self.meet_leaves(step, &leaves)?;
         for member in &joined.view.members {
             let account = member.certificate.device().account;
             accounts.insert(account);
             if account != own {
-                self.meet(step, &member.certificate)?;
                 peer = Some((account, member.certificate.name.clone()));
             }
         }
         let inviter = joined.inviter.device();
-        let provisional = accounts.len() > 2;
+        // A device of the own account vouches for what it takes this one into.
+        let provisional = accounts.len() > 2 && !self.is_sibling(&joined.inviter);
         let direct = pointer.kind == ChannelKind::Direct;
         let status = if provisional { Status::Unconfirmed } else { Status::Active };
         let mut row = ChannelRow::new(pointer.channel, pointer.kind, status);
@@ -145,6 +146,8 @@ impl Machine {
         row.group = joined.group;
         row.head = pointer.head;
         row.inviter = provisional.then_some(inviter.account);
+        row.held_by = self.holder(step, &row, &inviter.account)?;
+        self.surveyed.remove(&row.channel);
         for place in
             [&mut row.cursor, &mut row.known_head, &mut row.base_commit, &mut row.last_commit]
         {
@@ -168,48 +171,21 @@ impl Machine {
         Ok(())
     }
 
-    /// Notes an account at first sight; a name that another account had before is told.
-    pub(super) fn meet(
+    /// Whom the user must accept before anything is sealed: who took this device in, or the other
+    /// side of a direct channel.
+    fn holder(
         &self,
         step: &mut Step<'_>,
-        certificate: &Certificate,
-    ) -> Result<(), ClientError> {
-        let account = certificate.device().account;
-        self.meet_account(step, &account, (&certificate.name, &certificate.account_key.root))
-    }
-
-    pub(super) fn meet_account(
-        &self,
-        step: &mut Step<'_>,
-        account: &AccountId,
-        (name, root): (&str, &qpc_proto::PublicKey),
-    ) -> Result<(), ClientError> {
-        if *account == self.profile.identity.device.account {
-            return Ok(());
+        row: &ChannelRow,
+        inviter: &AccountId,
+    ) -> Result<Option<AccountId>, ClientError> {
+        let account = row.peer.unwrap_or(*inviter);
+        let held = step.db.contact(&account)?.filter(|contact| contact.held);
+        if let Some(contact) = &held {
+            let about = DeviceRef { account, device: DeviceId::ZERO };
+            let text = format!("WARNING: {}", super::contacts::key_changed(&contact.name));
+            self.notice(step, row, (about, row.cursor, text))?;
         }
-        let namesakes = step.db.contacts_named(name)?;
-        let changed = namesakes.iter().any(|other| other.account != *account);
-        if step.db.meet(account, (name, root))? && changed {
-            let text = format!(
-                "the name {name} now belongs to another key: compare the safety number before \
-                 you write"
-            );
-            self.alarm(step, None, text)?;
-        }
-        Ok(())
-    }
-
-    /// The name of an account, or the start of its id.
-    pub(super) fn name_of(
-        &self,
-        step: &Step<'_>,
-        account: &AccountId,
-    ) -> Result<String, ClientError> {
-        let own = &self.profile.identity.device.account;
-        if account == own {
-            return Ok(self.profile.name.clone());
-        }
-        let contact = step.db.contact(account)?;
-        Ok(contact.map_or_else(|| account.to_string(), |contact| contact.name))
+        Ok(held.map(|contact| contact.account))
     }
 }

@@ -20,8 +20,8 @@ use crate::store::{expiry, key_packages, members, revoked};
 impl Delivery {
     /// Takes everything from some devices of one account that was revoked: their KeyPackages can't
     /// be claimed, their inboxes are gone, and `statement` (of the device list that doesn't hold
-    /// them) stands once in the log of every channel that one of them is in. `now_ms` is Unix
-    /// milliseconds. Returns the channels to wake; the same call again changes nothing.
+    /// them) stands once in the log of every channel that one of them is in. A direct channel that
+    /// only revoked devices are left in gives its pair free. `now_ms` is Unix milliseconds. Returns the channels to wake; the same call again changes nothing.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -45,6 +45,7 @@ impl Delivery {
         }
         let mut wakes = Vec::new();
         for (mut channel, account) in shown.into_values() {
+            channels::free_dead_pair(tx, channel.no)?;
             if self.show((tx, now_ms), (&mut channel, &account), statement)? {
                 wakes.push(channel.id);
             }

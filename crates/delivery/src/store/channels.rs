@@ -126,6 +126,17 @@ pub(crate) fn insert_pair(
         .map(drop)
 }
 
+/// Frees the pair of a direct channel all of whose devices are revoked: nobody can let another in.
+pub(crate) fn free_dead_pair(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
+    tx.prepare_cached(
+        "DELETE FROM direct_pairs WHERE no = ?1 AND NOT EXISTS
+            (SELECT 1 FROM members WHERE no = ?1 AND removal_seq IS NULL
+             AND device_id NOT IN (SELECT device_id FROM revoked))",
+    )?
+    .execute([no])
+    .map(drop)
+}
+
 /// Notes an account's Leave statement; a newer one replaces it.
 pub(crate) fn put_leave(tx: &Tx<'_>, no: i64, account: &AccountId, seq: u64) -> sql::Result<()> {
     tx.prepare_cached(

@@ -38,7 +38,21 @@ pub(super) fn encode(request: &Request) -> Vec<u8> {
             wire::DeleteAccountRequest { device_list: list.clone() }.encode_to_vec()
         }
         // These say all by their method; others are not of this service.
-        _ => Vec::new(),
+        Request::ServerInfo
+        | Request::Logout
+        | Request::ExportAccount
+        | Request::CancelDeletion
+        | Request::UploadKeyPackages(_)
+        | Request::ClaimKeyPackages(_)
+        | Request::KeyPackageStatus
+        | Request::CreateChannel(_)
+        | Request::ListChannels
+        | Request::Enqueue(_)
+        | Request::Commit(_)
+        | Request::Statement(_)
+        | Request::Fetch(_)
+        | Request::Subscribe(_)
+        | Request::Ack(_) => Vec::new(),
     }
 }
 
@@ -74,7 +88,17 @@ pub(super) fn decode(method: Method, body: Bytes) -> Result<Request, Malformed> 
         Method::CancelDeletion => {
             parse::<wire::CancelDeletionRequest>(body).map(|_| Request::CancelDeletion)
         }
-        _ => Err(Malformed("a method of another service")),
+        Method::UploadKeyPackages
+        | Method::ClaimKeyPackages
+        | Method::KeyPackageStatus
+        | Method::CreateChannel
+        | Method::ListChannels
+        | Method::Enqueue
+        | Method::Commit
+        | Method::Statement
+        | Method::Fetch
+        | Method::Subscribe
+        | Method::Ack => Err(Malformed("a method of another service")),
     }
 }
 

@@ -17,6 +17,9 @@ use super::{Keeping, Shared};
 const BATCH_MAX: usize = 256;
 /// A line is on disk at most this much later, plus what the disk takes.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Lines gather for this long once one has come: a thread woken for each costs every login a switch
+/// of threads.
+const GATHER: Duration = Duration::from_millis(20);
 /// After this time another file is begun, so that retention can delete by the day.
 const FILE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
@@ -41,7 +44,12 @@ impl Journal {
         let mut due = instant() + SYNC_EVERY;
         loop {
             let order = match orders.recv_timeout(due.saturating_duration_since(instant())) {
-                Ok(order) => Some(order),
+                Ok(order) => {
+                    if matches!(order, Order::Write(_)) {
+                        std::thread::sleep(GATHER);
+                    }
+                    Some(order)
+                }
                 Err(RecvTimeoutError::Timeout) => None,
                 // Nobody is left who could record.
                 Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),

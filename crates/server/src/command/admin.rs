@@ -47,9 +47,10 @@ enum Command {
     /// List the limits that are configured.
     Limits,
     /// List or end the sessions of an account.
-    #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Sessions {
         /// The account.
+        #[arg(required = true)]
         name: Option<String>,
         #[command(subcommand)]
         command: Option<Sessions>,

@@ -168,6 +168,7 @@ async fn the_program_prints_tables_and_json_whether_the_server_runs_or_not() {
     assert_eq!(heads, ["NAME", "device-1", "device-2"]);
     assert!(ask(&["admin", "limits"]).contains("connections_max"));
     assert!(ask(&["admin", "sessions", "device-1"]).starts_with("DEVICE"));
+    assert_eq!(run(&["admin", "sessions"], dir.path()).status.code(), Some(2));
     assert!(ask(&["admin", "sessions", "end", "device-2"]).starts_with("done; devices cut off: 1"));
     let code = tokio::task::spawn_blocking(|| serving.terminate()).await.unwrap();
     assert_eq!(code, Some(0));

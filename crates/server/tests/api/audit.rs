@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use qpc_proto::Token;
 use qpc_proto::message::{DeviceRef, Request};
-use qpc_proto::{AccountId, DeviceId};
-use qpc_server::audit::{Audit, AuditEvent, Head, Keeping, QUEUE_MAX, verify};
+use qpc_proto::{AccountId, DeviceId, Digest};
+use qpc_server::audit::{AdminAction, Audit, AuditEvent, Head, Keeping, QUEUE_MAX, verify};
 use qpc_server::{Limits, Settings, clock};
 use serde_json::Value;
 
@@ -100,6 +100,52 @@ fn lines_are_chained_across_files_that_only_their_owner_reads() {
     assert_eq!(first["network"], "203.0.113.0/24", "no address");
     assert_eq!(first["device"], DeviceId([0; 16]).to_string());
     assert_eq!(first["prev"], "0".repeat(64));
+}
+
+#[test]
+fn every_event_stands_in_the_operators_page() {
+    let page = include_str!("../../../../docs/operate/audit.md");
+    let table = page.split("| Event |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let named: BTreeSet<_> =
+        table.lines().skip(2).filter_map(|row| row.split('`').nth(1)).collect();
+    let (device, linked) = (device(1), DeviceId([2; 16]));
+    let account = device.account;
+    let code = "UNAUTHENTICATED";
+    let events = [
+        AuditEvent::Started { version: "1" },
+        AuditEvent::Stopped,
+        AuditEvent::Registered { device },
+        AuditEvent::LoggedIn { device },
+        AuditEvent::Refreshed { device },
+        AuditEvent::RefreshReused { device },
+        AuditEvent::LoggedOut { device },
+        AuditEvent::AuthFailed { method: "Login", code, device: Some(device) },
+        AuditEvent::LimitHit { limit: "login" },
+        AuditEvent::DeviceLinked { device, linked },
+        AuditEvent::DeviceRevoked { device, revoked: linked },
+        AuditEvent::Recovered { device },
+        AuditEvent::KeyPackagesUploaded { device, count: 3 },
+        AuditEvent::Exported { device },
+        AuditEvent::DeletionRequested { device, delete_at_ms: 1 },
+        AuditEvent::DeletionCancelled { device },
+        AuditEvent::AccountDeleted { account },
+        AuditEvent::AccountErased { account },
+        AuditEvent::Admin { action: AdminAction::Suspend, target: None, uid: Some(7) },
+        AuditEvent::Lost { lines: 1 },
+        AuditEvent::LeftOut { of: "auth_failed", lines: 1 },
+        AuditEvent::Altered { from_seq: 1, to_seq: 2 },
+        AuditEvent::Torn { file: 1, bytes: 2 },
+        AuditEvent::Expired { file: 1, last_seq: 2, last_hash: Digest([3; 32]) },
+    ];
+    let lines: Vec<_> = events.iter().map(|event| serde_json::to_value(event).unwrap()).collect();
+    let known: BTreeSet<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(named, known);
+    for line in &lines {
+        for field in line.as_object().unwrap().keys() {
+            let row = table.lines().find(|row| row.contains(line["event"].as_str().unwrap()));
+            assert!(field == "event" || row.unwrap().contains(&format!("`{field}`")), "{line}");
+        }
+    }
 }
 
 #[test]

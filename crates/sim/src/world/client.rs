@@ -17,11 +17,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 
 use super::World;
+use super::devices::SERVER;
 
 /// A logged-in connection, with what is on its way in both directions.
 pub(crate) struct Link {
     pub(crate) peer: Peer,
     pub(crate) token: Token,
+    pub(crate) refresh: Token,
     pub(crate) up: VecDeque<Outgoing>,
     pub(crate) down: VecDeque<Down>,
     /// The followed logs and how far each was pushed.
@@ -80,19 +82,35 @@ pub(crate) enum Down {
 /// A client process.
 pub(crate) struct SimClient {
     pub(crate) name: String,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     pub(crate) core: Option<Core>,
     pub(crate) link: Option<Link>,
     pub(crate) alarms: Vec<String>,
+    /// The server knows its account no more.
+    pub(crate) erased: bool,
+    /// Why it said that it stopped, each time.
+    pub(crate) stops: Vec<String>,
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options::new(Key::from_bytes([9; 32]), Machine::schemas()).with_durability(Durability::Process)
 }
 
-const POOL: Pool = Pool { full: 8, refill: 4 };
+pub(crate) const POOL: Pool = Pool { full: 8, refill: 4 };
 
 impl SimClient {
+    /// A client that is offline.
+    pub(crate) fn over((name, path): (String, PathBuf), core: Core) -> Self {
+        let (link, alarms, stops) = (None, Vec::new(), Vec::new());
+        Self { name, path, core: Some(core), link, alarms, erased: false, stops }
+    }
+
+    /// Whether it is out, and knows.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stopped = |core: &Core| core.machine().stopped_by().is_some();
+        self.erased || self.core.as_ref().is_some_and(stopped)
+    }
+
     /// Opens the file again after a crash.
     pub(crate) fn reopen(&mut self) -> Result<()> {
         self.core = None;
@@ -133,8 +151,18 @@ impl SimClient {
     /// Puts what a step wants sent on its way.
     fn take(&mut self, output: Output) {
         for event in output.events {
-            if let Event::Alarm { channel, seq, text } = event {
-                self.alarms.push(format!("{} at {channel:?} {seq:?}: {text}", self.name));
+            match event {
+                Event::Alarm { channel, seq, text } => {
+                    self.alarms.push(format!("{} at {channel:?} {seq:?}: {text}", self.name));
+                }
+                Event::Stopped { code, .. } => self.stops.push(code),
+                Event::Message(_)
+                | Event::Outbox(_)
+                | Event::Channel(_)
+                | Event::Online
+                | Event::Offline { .. }
+                | Event::CaughtUp
+                | Event::Notice(_) => {}
             }
         }
         if let Some(link) = self.link.as_mut() {
@@ -222,6 +250,14 @@ impl World {
         Ok(&self.client(index)?.alarms)
     }
 
+    /// Codes that a client said it stopped by.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn stops(&mut self, index: usize) -> Result<&[String]> {
+        Ok(&self.client(index)?.stops)
+    }
+
     /// Requests that a client has sent and the server has not seen.
     ///
     /// # Errors
@@ -229,6 +265,15 @@ impl World {
     pub fn sent(&mut self, index: usize) -> Result<Vec<Outgoing>> {
         let link = self.client(index)?.link.as_ref();
         Ok(link.map(|link| link.up.iter().cloned().collect()).unwrap_or_default())
+    }
+
+    /// The access and the refresh token of a client, if it is connected.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn tokens(&mut self, index: usize) -> Result<Vec<Token>> {
+        let link = self.client(index)?.link.as_ref();
+        Ok(link.map(|link| vec![link.token.clone(), link.refresh.clone()]).unwrap_or_default())
     }
 
     /// Runs a command or a query of a client.
@@ -252,11 +297,10 @@ impl World {
     }
 
     /// Makes an account and the client over it.
-    pub(crate) fn register(&mut self, index: usize, path: PathBuf) -> Result<()> {
-        let name = format!("user{index}");
+    pub(crate) fn register(&mut self, (name, path): (&str, PathBuf)) -> Result<()> {
         let mut store = Store::open(&path, &options())?;
         let clock = (self.now_ms, &mut self.rng);
-        let account = Account::prepare(&mut store, (&name, "qpc://sim:1/#00"), clock)?;
+        let account = Account::prepare(&mut store, (name, SERVER), clock)?;
         let binding = self.binding();
         let (request_id, request) = account.request(&binding, None);
         let frame = RequestFrame {
@@ -265,15 +309,15 @@ impl World {
             request_id,
             body: request.encode(),
         };
-        let peer = Peer { binding, device: None };
+        let peer = Peer { binding, device: None, address: None };
         let call = Call { frame, peer, now_ms: self.now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
         match outputs.into_iter().next().map(|output| output.frame) {
             Some(Frame::Reply(_)) => account.registered(&mut store)?,
             other => bail!("registration failed: {other:?}"),
         }
-        let core = Some(Core::open(store, POOL)?);
-        self.clients.push(SimClient { name, path, core, link: None, alarms: Vec::new() });
+        let core = Core::open(store, POOL)?;
+        self.clients.push(SimClient::over((name.to_owned(), path), core));
         Ok(())
     }
 }

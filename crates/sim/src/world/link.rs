@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use qpc_client::machine::{Failure, Input, Outgoing};
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{Fetch, Method, Request, Response};
-use qpc_proto::{ChannelId, RequestId, Token};
+use qpc_proto::message::{DeviceRef, Fetch, Method, Request, Response};
+use qpc_proto::{ChannelId, ErrorCode, RequestId, Token};
 use qpc_server::{Call, Outputs, Peer, PeerChange};
 use rand_core::RngCore as _;
 
@@ -23,7 +23,7 @@ impl World {
     /// When a step failed, or there is no such client.
     pub fn connect(&mut self, index: usize) -> Result<()> {
         let binding = self.binding();
-        let (now_ms, mut peer) = (self.now_ms, Peer { binding, device: None });
+        let (now_ms, mut peer) = (self.now_ms, Peer { binding, device: None, address: None });
         let login = self.client(index)?.core.as_ref().context("down")?.machine().login(&binding);
         let request = Request::Login(login);
         let frame = RequestFrame {
@@ -34,7 +34,11 @@ impl World {
         };
         let outputs = self.server.apply(vec![Call { frame, peer, now_ms }], &mut self.rng)?;
         let output = outputs.into_iter().next().context("no answer")?;
-        let Frame::Reply(body) = output.frame else { bail!("login refused") };
+        let body = match output.frame {
+            Frame::Reply(body) => body,
+            Frame::Error(code, _) => return self.login_refused(index, code),
+            Frame::Request(_) | Frame::Item(_) | Frame::End => bail!("no answer"),
+        };
         let Response::Tokens(tokens) = Response::decode(Method::Login, body)? else {
             bail!("no tokens")
         };
@@ -47,12 +51,38 @@ impl World {
         client.link = Some(Link {
             peer,
             token: tokens.access_token.clone(),
+            refresh: tokens.refresh_token.clone(),
             up: VecDeque::new(),
             down: VecDeque::new(),
             followed: BTreeMap::new(),
         });
         client.step((now_ms, rng), Input::Online(tokens))?;
         self.push(index)
+    }
+
+    /// A revoked device is told so, and an erased account is unknown; nothing else is refused in a
+    /// world.
+    fn login_refused(&mut self, index: usize, code: u16) -> Result<()> {
+        let code = ErrorCode::from_u16(code).context("unknown code")?;
+        self.trace.note(format!("{index} may not log in: {}", code.as_str()));
+        self.user(index, |machine, step| {
+            machine.login_refused(step, code);
+            Ok(())
+        })?;
+        self.client(index)?.erased |= code == ErrorCode::Unauthenticated;
+        ensure!(self.client(index)?.is_stopped(), "login refused: {}", code.as_str());
+        Ok(())
+    }
+
+    /// Ends the connections of devices that the server cuts off.
+    pub(crate) fn cut_off(&mut self, ended: &[(DeviceRef, ErrorCode)]) -> Result<()> {
+        for index in 0..self.clients.len() {
+            let device = self.client(index)?.link.as_ref().and_then(|link| link.peer.device);
+            if ended.iter().any(|(gone, _)| Some(*gone) == device) {
+                self.disconnect(index)?;
+            }
+        }
+        Ok(())
     }
 
     /// Breaks a connection: whatever is on its way is lost.
@@ -121,7 +151,10 @@ impl World {
         };
         let call = Call { frame, peer: link.peer, now_ms: self.now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
-        let frame = outputs.into_iter().next().context("no answer")?.frame;
+        let output = outputs.into_iter().next().context("no answer")?;
+        self.cut_off(&output.ended)?;
+        self.wake(&output.wakes.iter().copied().collect())?;
+        let frame = output.frame;
         let said = summary(&frame);
         let Frame::Reply(body) = frame else { bail!("refused: {said}") };
         Ok(Response::decode(request.method(), body)?)
@@ -189,7 +222,7 @@ impl World {
     }
 
     /// Pushes grown logs to those who follow them.
-    fn wake(&mut self, channels: &BTreeSet<ChannelId>) -> Result<()> {
+    pub(crate) fn wake(&mut self, channels: &BTreeSet<ChannelId>) -> Result<()> {
         for index in 0..self.clients.len() {
             for channel in channels {
                 self.push_channel(index, channel)?;

@@ -12,6 +12,7 @@
 
 mod commits;
 mod crashes;
+mod devices;
 mod key_packages;
 mod lies;
 mod messages;

@@ -107,9 +107,13 @@ fn every_command_speaks_json_of_the_documented_shape() {
     let bob = server.register("bob");
     let alice = server.stranger("alice");
     let whoami = alice.json(&["register", "alice", "--server", &server.url]);
-    assert_eq!(keys(&whoami[0]), ["account", "device", "name", "root", "server"].into());
-    assert_eq!(alice.json(&["whoami"]), whoami);
+    let shown = ["account", "device", "name", "primary", "root", "server"];
+    let registered = [&shown[..], &["recovery_phrase"]].concat();
+    assert_eq!(keys(&whoami[0]), registered.into_iter().collect());
+    assert_eq!(keys(&alice.json(&["whoami"])[0]), shown.into());
     assert_eq!(whoami[0]["server"], server.url);
+    let device = ["device", "not_after_ms", "primary", "this"];
+    assert_eq!(keys(&alice.json(&["devices"])[0]), device.into());
     let channel = [
         "base_commit",
         "channel",
@@ -144,7 +148,7 @@ fn every_command_speaks_json_of_the_documented_shape() {
     for received in bob.json(&["recv"]) {
         assert_eq!(keys(&received), message.into());
     }
-    let contact = ["account", "name", "verified"];
+    let contact = ["account", "held", "name", "verified"];
     assert_eq!(keys(&alice.json(&["contacts"])[0]), contact.into());
     let member = ["account", "devices", "me", "name", "role"];
     assert_eq!(keys(&alice.json(&["members", "G"])[0]), member.into());

@@ -102,6 +102,8 @@ pub(crate) struct ChannelRow {
     pub(crate) inviter: Option<AccountId>,
     /// Nothing is sent before this time.
     pub(crate) quiet_until_ms: u64,
+    /// Nothing is sealed before the user accepts this account.
+    pub(crate) held_by: Option<AccountId>,
 }
 
 impl ChannelRow {
@@ -122,6 +124,7 @@ impl ChannelRow {
             last_commit: 0,
             inviter: None,
             quiet_until_ms: 0,
+            held_by: None,
         }
     }
 
@@ -142,7 +145,7 @@ pub(crate) struct KeptEntry<'a> {
 }
 
 const COLUMNS: &str = "channel, kind, title, peer, group_id, status, reason, cursor, head,
-    known_head, base_commit, last_commit, inviter, quiet_until_ms";
+    known_head, base_commit, last_commit, inviter, quiet_until_ms, held_by";
 
 fn kind_code(kind: ChannelKind) -> u8 {
     match kind {
@@ -172,6 +175,7 @@ fn read(row: &Row<'_>) -> sql::Result<ChannelRow> {
         last_commit: row.get(11)?,
         inviter: row.get::<_, Option<[u8; 16]>>(12)?.map(AccountId),
         quiet_until_ms: row.get(13)?,
+        held_by: row.get::<_, Option<[u8; 16]>>(14)?.map(AccountId),
     })
 }
 
@@ -202,8 +206,8 @@ impl Db<'_> {
             .prepare_cached(
                 "INSERT OR REPLACE INTO channel (channel, kind, title, peer, group_id, status,
                     reason, cursor, head, known_head, base_commit, last_commit, inviter,
-                    quiet_until_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                    quiet_until_ms, held_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?
             .execute(params![
                 row.channel.0,
@@ -220,6 +224,7 @@ impl Db<'_> {
                 row.last_commit,
                 row.inviter.map(|inviter| inviter.0),
                 row.quiet_until_ms,
+                row.held_by.map(|account| account.0),
             ])?;
         Ok(())
     }

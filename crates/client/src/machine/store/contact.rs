@@ -1,6 +1,8 @@
 //! Accounts this client has met, trusted on first use.
 
-use qpc_proto::{AccountId, PublicKey};
+use qpc_credential::PublicIdentity;
+use qpc_proto::message::Identity;
+use qpc_proto::{AccountId, DeviceId, PublicKey};
 use qpc_storage::sql::{self, OptionalExtension as _, Row, params};
 
 use super::Db;
@@ -14,9 +16,13 @@ pub(crate) struct ContactRow {
     pub(crate) verified: bool,
     /// Generation and version of the newest device list seen.
     pub(crate) newest: (u32, u64),
+    /// The name was another account's before, and the user has not accepted this one.
+    pub(crate) held: bool,
+    /// What the user is to be told before the next message.
+    pub(crate) changed: Option<String>,
 }
 
-const COLUMNS: &str = "account, name, root, verified, generation, version";
+const COLUMNS: &str = "account, name, root, verified, generation, version, held, changed";
 
 fn read(row: &Row<'_>) -> sql::Result<ContactRow> {
     Ok(ContactRow {
@@ -25,6 +31,8 @@ fn read(row: &Row<'_>) -> sql::Result<ContactRow> {
         root: PublicKey(row.get(2)?),
         verified: row.get(3)?,
         newest: (row.get(4)?, row.get(5)?),
+        held: row.get(6)?,
+        changed: row.get(7)?,
     })
 }
 
@@ -34,9 +42,11 @@ impl Db<'_> {
         self.0.prepare_cached(&query)?.query_row([account.0], read).optional()
     }
 
-    /// Contacts of a name; more than one when a name changed hands.
+    /// Contacts of a name; more than one when it changed hands and the user has not decided.
     pub(crate) fn contacts_named(&self, name: &str) -> sql::Result<Vec<ContactRow>> {
-        let query = format!("SELECT {COLUMNS} FROM contact WHERE name = ?1 ORDER BY account");
+        let query = format!(
+            "SELECT {COLUMNS} FROM contact WHERE name = ?1 AND former = 0 ORDER BY account"
+        );
         self.0.prepare_cached(&query)?.query_map([name], read)?.collect()
     }
 
@@ -68,26 +78,91 @@ impl Db<'_> {
         Ok(())
     }
 
-    pub(crate) fn set_device_list(
-        &self,
-        account: &AccountId,
-        ((generation, version), bytes): ((u32, u64), &[u8]),
-    ) -> sql::Result<()> {
+    pub(crate) fn set_held(&self, account: &AccountId, held: bool) -> sql::Result<()> {
         self.0
-            .prepare_cached(
-                "UPDATE contact SET generation = ?2, version = ?3, device_list = ?4
-                 WHERE account = ?1",
-            )?
-            .execute(params![account.0, generation, version, bytes])?;
+            .prepare_cached("UPDATE contact SET held = ?2 WHERE account = ?1")?
+            .execute(params![account.0, held])?;
         Ok(())
     }
 
-    /// The bytes of the newest device list seen.
-    pub(crate) fn device_list(&self, account: &AccountId) -> sql::Result<Option<Vec<u8>>> {
+    /// A name is an account's alone: others of the name had it formerly.
+    pub(crate) fn give_name(&self, name: &str, account: &AccountId) -> sql::Result<()> {
         self.0
-            .prepare_cached("SELECT device_list FROM contact WHERE account = ?1")?
-            .query_row([account.0], |row| row.get(0))
-            .optional()
-            .map(Option::flatten)
+            .prepare_cached("UPDATE contact SET former = (account <> ?2) WHERE name = ?1")?
+            .execute(params![name, account.0])?;
+        Ok(())
+    }
+
+    /// What the user is to be told of a contact before the next message.
+    pub(crate) fn set_changed(&self, account: &AccountId, text: Option<&str>) -> sql::Result<()> {
+        self.0
+            .prepare_cached("UPDATE contact SET changed = ?2 WHERE account = ?1")?
+            .execute(params![account.0, text])?;
+        Ok(())
+    }
+
+    /// Contacts of whom the user is to be told something.
+    pub(crate) fn changed_contacts(&self) -> sql::Result<Vec<ContactRow>> {
+        let query = format!("SELECT {COLUMNS} FROM contact WHERE changed IS NOT NULL");
+        self.0.prepare_cached(&query)?.query_map([], read)?.collect()
+    }
+
+    /// Keeps the newest identity seen of a contact.
+    pub(crate) fn set_identity(&self, identity: &PublicIdentity) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE contact SET generation = ?2, version = ?3, account_key = ?4,
+                    device_list = ?5
+                 WHERE account = ?1",
+            )?
+            .execute(params![
+                identity.account().0,
+                identity.list.generation,
+                identity.list.version,
+                identity.account_key_bytes.as_ref(),
+                identity.list_bytes.as_ref(),
+            ])?;
+        Ok(())
+    }
+
+    /// Notes the number of a list that a certificate names, of a contact without a list.
+    pub(crate) fn note_number(
+        &self,
+        account: &AccountId,
+        (generation, version): (u32, u64),
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE contact SET generation = ?2, version = ?3
+                 WHERE account = ?1 AND device_list IS NULL AND (generation, version) < (?2, ?3)",
+            )?
+            .execute(params![account.0, generation, version])?;
+        Ok(())
+    }
+
+    /// The newest identity seen of a contact; it was verified when it came in.
+    pub(crate) fn identity(&self, account: &AccountId) -> sql::Result<Option<Identity>> {
+        let row = self
+            .0
+            .prepare_cached("SELECT account_key, device_list FROM contact WHERE account = ?1")?
+            .query_row([account.0], |row| {
+                let bytes = |index| row.get::<_, Option<Vec<u8>>>(index);
+                Ok((bytes(0)?, bytes(1)?))
+            })
+            .optional()?;
+        let Some((Some(account_key), Some(device_list))) = row else { return Ok(None) };
+        let (account_key, device_list) = (account_key.into(), device_list.into());
+        Ok(Some(Identity { account: *account, account_key, device_list }))
+    }
+
+    /// Notes a device of a contact; false when it was seen before.
+    pub(crate) fn note_device(&self, account: &AccountId, device: &DeviceId) -> sql::Result<bool> {
+        let added = self
+            .0
+            .prepare_cached(
+                "INSERT OR IGNORE INTO contact_device (account, device) VALUES (?1, ?2)",
+            )?
+            .execute(params![account.0, device.0])?;
+        Ok(added > 0)
     }
 }

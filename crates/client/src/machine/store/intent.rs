@@ -1,4 +1,4 @@
-//! Group operations in progress, their claimed KeyPackages and sealed Commits, and pending uploads.
+//! Group operations in progress, their claimed KeyPackages and sealed Commits.
 
 use bytes::Bytes;
 use qpc_proto::message::CommitBundle;
@@ -14,6 +14,10 @@ pub(crate) enum IntentKind {
     Add,
     Remove,
     Leave,
+    /// Other devices of the own account come in.
+    Sibling,
+    /// Devices that their account's newest list took off go out.
+    Revoke,
 }
 
 /// How far it is. Below `Done` it is open. The number is stored.
@@ -49,14 +53,6 @@ pub(crate) struct SealedCommitRow {
     pub(crate) bundle: CommitBundle,
 }
 
-/// KeyPackages on their way to the server.
-#[derive(Debug, Clone)]
-pub(crate) struct UploadRow {
-    pub(crate) request_id: RequestId,
-    pub(crate) key_packages: Vec<Vec<u8>>,
-    pub(crate) last_resort: Option<Vec<u8>>,
-}
-
 impl IntentKind {
     fn code(self) -> u8 {
         match self {
@@ -64,6 +60,8 @@ impl IntentKind {
             Self::Add => 1,
             Self::Remove => 2,
             Self::Leave => 3,
+            Self::Sibling => 4,
+            Self::Revoke => 5,
         }
     }
 }
@@ -90,6 +88,8 @@ fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
             0 => IntentKind::Create,
             1 => IntentKind::Add,
             2 => IntentKind::Remove,
+            4 => IntentKind::Sibling,
+            5 => IntentKind::Revoke,
             _ => IntentKind::Leave,
         },
         state: match row.get::<_, u8>(3)? {
@@ -171,6 +171,48 @@ impl Db<'_> {
                  SELECT channel, request_id FROM intent WHERE id = ?1",
             )?
             .execute([id])?;
+        Ok(())
+    }
+
+    /// The statement that an operation relies on; it stands in the log already.
+    pub(crate) fn rely_on(&self, id: u64, statement: &[u8]) -> sql::Result<()> {
+        self.0
+            .prepare_cached("UPDATE intent SET statement = ?2 WHERE id = ?1")?
+            .execute(params![id, statement])?;
+        Ok(())
+    }
+
+    /// Whether a removal that relied on a statement failed for good in a channel.
+    pub(crate) fn gave_up(&self, channel: &ChannelId, statement: &[u8]) -> sql::Result<bool> {
+        self.0
+            .prepare_cached(
+                "SELECT 1 FROM intent
+                 WHERE channel = ?1 AND statement = ?2 AND kind = ?3 AND state = ?4",
+            )?
+            .exists(params![
+                channel.0,
+                statement,
+                IntentKind::Revoke.code(),
+                IntentState::Failed.code()
+            ])
+    }
+
+    /// The devices to claim for; none stands for all.
+    pub(crate) fn intent_devices(&self, intent: u64) -> sql::Result<Vec<DeviceId>> {
+        self.0
+            .prepare_cached("SELECT device FROM intent_device WHERE intent = ?1 ORDER BY device")?
+            .query_map([intent], |row| row.get(0).map(DeviceId))?
+            .collect()
+    }
+
+    pub(crate) fn set_intent_devices(&self, intent: u64, devices: &[DeviceId]) -> sql::Result<()> {
+        self.0.prepare_cached("DELETE FROM intent_device WHERE intent = ?1")?.execute([intent])?;
+        let mut insert = self.0.prepare_cached(
+            "INSERT OR IGNORE INTO intent_device (intent, device) VALUES (?1, ?2)",
+        )?;
+        for device in devices {
+            insert.execute(params![intent, device.0])?;
+        }
         Ok(())
     }
 
@@ -346,44 +388,6 @@ impl Db<'_> {
         self.0
             .prepare_cached("DELETE FROM sealed_commit WHERE channel = ?1")?
             .execute([channel.0])?;
-        Ok(())
-    }
-
-    pub(crate) fn put_upload(&self, upload: &UploadRow) -> sql::Result<()> {
-        self.0
-            .prepare_cached(
-                "INSERT INTO upload (request_id, key_packages, last_resort) VALUES (?1, ?2, ?3)",
-            )?
-            .execute(params![
-                upload.request_id.0,
-                pack(&upload.key_packages),
-                upload.last_resort
-            ])?;
-        Ok(())
-    }
-
-    /// The oldest upload that is not known to have arrived.
-    pub(crate) fn upload(&self) -> sql::Result<Option<UploadRow>> {
-        self.0
-            .prepare_cached(
-                "SELECT request_id, key_packages, last_resort FROM upload
-                 ORDER BY request_id LIMIT 1",
-            )?
-            .query_row([], |row| {
-                let packed: Vec<u8> = row.get(1)?;
-                Ok(UploadRow {
-                    request_id: RequestId(row.get(0)?),
-                    key_packages: unpack(&packed),
-                    last_resort: row.get(2)?,
-                })
-            })
-            .optional()
-    }
-
-    pub(crate) fn drop_upload(&self, request_id: &RequestId) -> sql::Result<()> {
-        self.0
-            .prepare_cached("DELETE FROM upload WHERE request_id = ?1")?
-            .execute([request_id.0])?;
         Ok(())
     }
 }

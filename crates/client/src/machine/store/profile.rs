@@ -78,6 +78,34 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// Writes a device that the server knows already: a linked or a recovered one.
+    pub(crate) fn insert_linked(&self, profile: &Profile) -> sql::Result<()> {
+        self.insert_profile(profile)?;
+        self.set_registered()
+    }
+
+    /// Keeps newer signed objects of the own account; the device stays who it is.
+    pub(crate) fn replace_identity(&self, identity: &NewIdentity) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE profile SET account_key = ?1, device_list = ?2, certificate = ?3",
+            )?
+            .execute(params![identity.account_key, identity.device_list, identity.certificate])?;
+        Ok(())
+    }
+
+    /// Deletes the root's secret: from here on only the recovery phrase has it.
+    pub(crate) fn forget_root(&self) -> sql::Result<()> {
+        self.0.prepare_cached("UPDATE profile SET root_seed = NULL")?.execute([])?;
+        Ok(())
+    }
+
+    /// Deletes an account key that a newer generation has ended.
+    pub(crate) fn forget_account_key(&self) -> sql::Result<()> {
+        self.0.prepare_cached("UPDATE profile SET account_seed = NULL")?.execute([])?;
+        Ok(())
+    }
+
     pub(crate) fn set_server(&self, server: &str) -> sql::Result<()> {
         self.0.prepare_cached("UPDATE profile SET server = ?1")?.execute([server])?;
         Ok(())

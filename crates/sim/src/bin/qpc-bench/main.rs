@@ -1,0 +1,54 @@
+//! `qpc-bench`: measures what the server costs on this machine, and fails when it costs too much.
+//!
+//! Servers run as child processes of this program, so that their CPU time is theirs alone.
+
+mod account;
+mod child;
+mod login;
+mod serve;
+mod stopwatch;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Exit code when something could not be measured; 1 is a measurement above its limit.
+const FAILED: u8 = 2;
+
+/// Measures what the server costs on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "qpc-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Server CPU time of a login, against the bare handshake and one signature check.
+    Login(login::Arguments),
+    /// A server to be measured, until standard input ends.
+    #[command(hide = true)]
+    Serve(serve::Arguments),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Command::Login(arguments) => runtime.block_on(login::run(&arguments)),
+        Command::Serve(arguments) => {
+            runtime.block_on(serve::run(&arguments)).map(|()| ExitCode::SUCCESS)
+        }
+    }
+}

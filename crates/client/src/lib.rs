@@ -24,7 +24,7 @@ pub mod view;
 pub use client::{Client, EventStream};
 pub use core::{Core, Output};
 pub use error::{ClientError, ExitKind};
-pub use join::Joining;
 pub use home::{Home, Protection, Unlock};
+pub use join::Joining;
 pub use phrase::Phrase;
 pub use register::{Account, Progress, Registration};

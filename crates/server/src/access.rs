@@ -63,9 +63,9 @@ pub fn limiters(method: Method) -> &'static [Limiter] {
         Method::ClaimKeyPackages => &[Limiter::Claim, Limiter::ClaimTarget],
         Method::LinkDevice
         | Method::RevokeDevice
-        | Method::ExportAccount
         | Method::DeleteAccount
         | Method::CancelDeletion => &[Limiter::AccountChange],
+        Method::ExportAccount => &[Limiter::Export],
         Method::ServerInfo
         | Method::Logout
         | Method::UploadKeyPackages

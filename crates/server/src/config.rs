@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::audit::Keeping;
 use crate::error::ServerError;
-use crate::limits::{AddressLists, Limiter, Rate, Rates};
+use crate::limits::{AddressLists, Limiter, Period, Rate, Rates};
 use crate::node::Policy;
 use crate::server::Limits;
 
@@ -89,8 +89,9 @@ struct RawConfig {
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRate {
-    #[serde(deserialize_with = "within::<1, 60_000_000, _>")]
-    per_minute: u64,
+    #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
+    count: u64,
+    per: Period,
     #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
     burst: u64,
 }
@@ -300,7 +301,7 @@ fn rates(raw: &RawConfig) -> Rates {
     default.keys_max = size(raw.rate_keys_max);
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     raw.rates.iter().fold(default, |rates, (limiter, rate)| {
-        rates.with(*limiter, Rate::new(small(rate.per_minute), small(rate.burst)))
+        rates.with(*limiter, Rate::new(small(rate.count), rate.per, small(rate.burst)))
     })
 }
 
@@ -348,18 +349,18 @@ mod tests {
     #[test]
     fn rates_and_lists_are_taken_from_the_file() {
         let text = "deny = [\"192.0.2.0/24\", \"2001:db8::1\"]\n\
-                    [rates]\nlogin = { per_minute = 7, burst = 3 }";
+                    [rates]\nlogin = { count = 7, per = \"minute\", burst = 3 }";
         let config = Config::parse(text).unwrap();
         assert!(!config.addresses.admits([192, 0, 2, 9].into()));
-        assert_eq!(config.limits.rates.get(Limiter::Login), Rate::new(7, 3));
+        assert_eq!(config.limits.rates.get(Limiter::Login), Rate::new(7, Period::Minute, 3));
         let other = config.limits.rates.get(Limiter::Register);
         assert_eq!(other, Limiter::Register.default_rate());
         for (wrong, needle) in [
             ("deny = [\"192.0.2.1/24\"]", "192.0.2.0/24"),
             ("allow = [\"here\"]", "here"),
-            ("[rates]\nlogon = { per_minute = 7, burst = 3 }", "logon"),
-            ("[rates]\nlogin = { per_minute = 0, burst = 3 }", "not between 1"),
-            ("[rates]\nlogin = { per_minute = 7 }", "burst"),
+            ("[rates]\nlogon = { count = 7, per = \"minute\", burst = 3 }", "logon"),
+            ("[rates]\nlogin = { count = 0, per = \"minute\", burst = 3 }", "not between 1"),
+            ("[rates]\nlogin = { count = 7, per = \"hour\" }", "burst"),
         ] {
             let error = Config::parse(wrong).unwrap_err();
             assert!(error.contains(needle) && error.contains("line "), "{error}");

@@ -12,7 +12,6 @@ pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod error;
-mod expire;
 pub mod limits;
 mod metrics;
 pub mod node;
@@ -24,6 +23,7 @@ pub mod sample;
 pub mod server;
 mod session;
 mod store;
+mod sweep;
 mod writer;
 
 pub use config::Config;

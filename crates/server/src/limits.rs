@@ -44,8 +44,10 @@ pub enum Limiter {
     /// `ClaimKeyPackages`, by claimer and target together, so that nobody empties the stock of
     /// another alone. Fails closed.
     ClaimTarget,
-    /// What changes or exports a whole account. Fails closed: it is rare and heavy.
+    /// What changes a whole account. Fails closed: it is rare and heavy.
     AccountChange,
+    /// `ExportAccount`. Fails closed: it reads all there is about an account.
+    Export,
 }
 
 /// What a limiter counts by.
@@ -70,26 +72,51 @@ pub enum Fails {
     Closed,
 }
 
+/// The time that a rate is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Period {
+    /// 1 s.
+    Second,
+    /// 60 s.
+    Minute,
+    /// 3,600 s.
+    Hour,
+}
+
+impl Period {
+    /// Its name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+        }
+    }
+}
+
 /// Requests that a limiter lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// In a minute, evenly spread.
-    pub per_minute: NonZeroU32,
+    /// In each period, evenly spread.
+    pub count: NonZeroU32,
+    /// Of what time.
+    pub per: Period,
     /// At once, after a pause.
     pub burst: NonZeroU32,
 }
 
 impl Rate {
     /// A rate; 0 counts as 1.
-    pub fn new(per_minute: u32, burst: u32) -> Self {
+    pub fn new(count: u32, per: Period, burst: u32) -> Self {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        Self { per_minute: at_least_one(per_minute), burst: at_least_one(burst) }
+        Self { count: at_least_one(count), per, burst: at_least_one(burst) }
     }
 }
 
 impl Limiter {
     /// Every limiter, in the order of the declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Address,
         Self::Account,
         Self::Device,
@@ -102,6 +129,7 @@ impl Limiter {
         Self::Claim,
         Self::ClaimTarget,
         Self::AccountChange,
+        Self::Export,
     ];
 
     /// Its name in the configuration and in metrics.
@@ -119,6 +147,7 @@ impl Limiter {
             Self::Claim => "claim",
             Self::ClaimTarget => "claim_target",
             Self::AccountChange => "account_change",
+            Self::Export => "export",
         }
     }
 
@@ -132,7 +161,9 @@ impl Limiter {
             | Self::Refresh
             | Self::Recover
             | Self::Link => KeyedBy::Address,
-            Self::Account | Self::Lookup | Self::Claim | Self::AccountChange => KeyedBy::Account,
+            Self::Account | Self::Lookup | Self::Claim | Self::AccountChange | Self::Export => {
+                KeyedBy::Account
+            }
             Self::Device => KeyedBy::Device,
             Self::ClaimTarget => KeyedBy::AccountAndTarget,
         }
@@ -152,22 +183,25 @@ impl Limiter {
             | Self::Link
             | Self::Claim
             | Self::ClaimTarget
-            | Self::AccountChange => Fails::Closed,
+            | Self::AccountChange
+            | Self::Export => Fails::Closed,
         }
     }
 
     /// Its rate unless the configuration says otherwise.
     pub fn default_rate(self) -> Rate {
+        use Period::{Hour, Minute, Second};
         match self {
-            Self::Address | Self::Account | Self::Device => Rate::new(3_000, 100),
-            Self::Register => Rate::new(20, 20),
-            Self::Login | Self::Refresh => Rate::new(120, 64),
-            Self::Recover => Rate::new(12, 12),
-            Self::Link => Rate::new(300, 60),
-            Self::Lookup => Rate::new(120, 120),
-            Self::Claim => Rate::new(300, 300),
-            Self::ClaimTarget => Rate::new(6, 10),
-            Self::AccountChange => Rate::new(20, 20),
+            Self::Address | Self::Account | Self::Device => Rate::new(50, Second, 100),
+            Self::Register => Rate::new(20, Minute, 20),
+            Self::Login | Self::Refresh => Rate::new(120, Minute, 64),
+            Self::Recover => Rate::new(12, Minute, 12),
+            Self::Link => Rate::new(300, Minute, 60),
+            Self::Lookup => Rate::new(120, Minute, 120),
+            Self::Claim => Rate::new(300, Minute, 300),
+            Self::ClaimTarget => Rate::new(6, Minute, 10),
+            Self::AccountChange => Rate::new(20, Minute, 20),
+            Self::Export => Rate::new(3, Hour, 3),
         }
     }
 
@@ -243,7 +277,7 @@ mod tests {
                 [
                     format!("`{}`", limiter.as_str()),
                     by.to_owned(),
-                    rate.per_minute.to_string(),
+                    format!("{} per {}", rate.count, rate.per.as_str()),
                     rate.burst.to_string(),
                     fails.to_owned(),
                 ]

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use qpc_proto::frame::Frame;
 use qpc_proto::limits::INVITE_BYTES;
-use qpc_proto::message::DeviceRef;
 use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_storage::Store;
 use qpc_transport::{Connection, Incoming, Listener};
@@ -125,12 +124,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn now_ms(&self) -> u64 {
         (self.clock)()
-    }
-
-    /// Ends the connections of devices, after the reason is on disk.
-    pub(crate) fn cut_off(&self, devices: &[DeviceRef], code: ErrorCode) {
-        let ended: Vec<_> = devices.iter().map(|device| (*device, code)).collect();
-        self.bound.cut_off(&ended);
     }
 
     /// Counts a request.

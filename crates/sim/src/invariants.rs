@@ -46,6 +46,7 @@ pub fn check(world: &mut World) -> Result<()> {
     for seen in by_channel.values() {
         check_in_step(seen)?;
         check_same_log(seen)?;
+        check_devices(world, seen)?;
     }
     check_written(world, &by_channel)
 }
@@ -135,6 +136,27 @@ fn check_in_step(all: &[Seen]) -> Result<()> {
             standing == same,
             "clients {first} and {other} are out of step in {:?}: {standing:?} {same:?}",
             all.first().map(|seen| &seen.channel)
+        );
+    }
+    Ok(())
+}
+
+/// Of an account that is in, all devices are but those that were revoked.
+fn check_devices(world: &mut World, all: &[Seen]) -> Result<()> {
+    let Some(live) = all.iter().find(|seen| seen.standing.is_some()) else { return Ok(()) };
+    let id = ChannelId::from_hex(&live.channel.channel)?;
+    let members = world.user(live.client, |m, s| m.members(s, &id))?;
+    for index in 0..world.clients.len() {
+        let account = world.account(index)?.to_string();
+        let device = world.device(index)?.to_string();
+        let Some(member) = members.iter().find(|member| member.account == account) else {
+            continue;
+        };
+        let out = world.client(index)?.is_stopped();
+        ensure!(
+            member.devices.contains(&device) != out,
+            "device {index} (out: {out}) in {:?}: {member:?}",
+            live.channel
         );
     }
     Ok(())

@@ -113,11 +113,11 @@ const DEVICES_MAX: usize = 6;
 /// A primary device that is online links another, revokes one, or is lost and recovered from.
 fn change_devices(world: &mut World, index: usize) -> Result<()> {
     let client = world.client(index)?;
-    let account = client.account()?;
-    let primary = client.core.as_ref().is_some_and(|core| core.machine().is_primary());
-    if !primary || client.link.is_none() {
+    let Some(machine) = client.core.as_ref().map(qpc_client::Core::machine) else { return Ok(()) };
+    if !machine.is_primary() || client.link.is_none() {
         return Ok(());
     }
+    let list = machine.own_identity().list.clone();
     let choice = world.below(10);
     let full = world.clients.len() >= DEVICES_MAX;
     match choice {
@@ -125,8 +125,8 @@ fn change_devices(world: &mut World, index: usize) -> Result<()> {
         6..=8 => {
             let mut others = Vec::new();
             for other in 0..world.clients.len() {
-                let client = world.client(other)?;
-                if other != index && !client.is_stopped() && client.account()? == account {
+                let device = world.device(other)?;
+                if other != index && list.get(&device).is_some() {
                     others.push(other);
                 }
             }

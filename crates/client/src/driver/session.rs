@@ -230,7 +230,9 @@ impl Session {
     }
 
     fn begin_refresh(&mut self, after: Duration) {
-        self.refreshing = true;
+        if std::mem::replace(&mut self.refreshing, true) {
+            return;
+        }
         let (connection, token) = (self.connection.clone(), self.access().token);
         let request = Request::Refresh(self.refresh.clone());
         self.calls.spawn(async move {

@@ -104,7 +104,7 @@ impl Machine {
             self.profile.keys.account = None;
         }
         self.surveyed.clear();
-        self.excuse(&self.profile.identity.device.account.clone());
+        self.excuse(step, &self.profile.identity.device.account.clone())?;
         if let Some(code) = stopped(&self.profile, &self.own) {
             self.stop(step, code);
         }

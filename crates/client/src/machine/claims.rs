@@ -31,6 +31,7 @@ impl Machine {
             }
             Err(error) => return Err(error),
         };
+        let mut kept = false;
         for claimed in &claims.claimed {
             let admitted = admit_key_package(&claimed.key_package, step.now_ms);
             let device = DeviceRef { account, device: claimed.device };
@@ -45,6 +46,12 @@ impl Machine {
                 return self.claim_untrue(step, (&open, &account), reason);
             }
             step.db.put_key_package(intent, (&claimed.device, &claimed.key_package))?;
+            kept = true;
+        }
+        if !kept {
+            self.pause(step, (Work::Claim(intent, account), None));
+            let request_id = RequestId(step.random());
+            return Ok(step.db.renew_claim(intent, (&account, &request_id))?);
         }
         if open.kind == IntentKind::Create || open.kind == IntentKind::Add {
             self.refuse_unaccepted(step, (intent, &account))?;

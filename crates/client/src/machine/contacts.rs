@@ -6,7 +6,7 @@ use qpc_mls::MlsError;
 use qpc_proto::chain::sha256;
 use qpc_proto::content::DeviceListDigest;
 use qpc_proto::message::{ChannelKind, DeviceRef, Identity};
-use qpc_proto::{AccountId, DeviceId, PublicKey};
+use qpc_proto::{AccountId, DeviceId, PublicKey, RequestId};
 
 use super::store::{ChannelRow, ContactRow};
 use super::{Machine, Step};
@@ -79,7 +79,7 @@ impl Machine {
     ) -> Result<(), ClientError> {
         step.db.set_identity(identity)?;
         self.surveyed.clear();
-        self.excuse(&known.account);
+        self.excuse(step, &known.account)?;
         let mut linked = false;
         for entry in &identity.list.devices {
             linked |= step.db.note_device(&known.account, &entry.device)?;
@@ -180,7 +180,7 @@ impl Machine {
                 self.tell_of(step, &known, (&linked_text(&known), true))?;
             }
             if number > known.newest {
-                self.excuse(&account);
+                self.excuse(step, &account)?;
                 self.heard_of(&known, number);
             }
         }
@@ -248,10 +248,20 @@ impl Machine {
         }
     }
 
-    /// What is on its way was asked before the newest list of an account was known.
-    pub(super) fn excuse(&mut self, account: &AccountId) {
+    /// What is on its way was asked before the newest list of an account was known; and the server
+    /// would repeat the answer to a claim that it had before.
+    pub(super) fn excuse(
+        &mut self,
+        step: &mut Step<'_>,
+        account: &AccountId,
+    ) -> Result<(), ClientError> {
         let asked = self.in_flight.iter().map(|work| (work.clone(), *account));
         self.excused.extend(asked);
+        for intent in step.db.claims_of(account)? {
+            let request_id = RequestId(step.random());
+            step.db.renew_claim(intent, (account, &request_id))?;
+        }
+        Ok(())
     }
 
     /// Notes an account at first sight. One whose name another account has is held until the user

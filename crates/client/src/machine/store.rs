@@ -1,6 +1,7 @@
 //! All SQL of the client. Rows in, rows out; no decisions.
 
 mod channel;
+mod claim;
 mod contact;
 mod intent;
 mod link;

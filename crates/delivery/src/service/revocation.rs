@@ -21,7 +21,8 @@ impl Delivery {
     /// Takes everything from some devices of one account that was revoked: their KeyPackages can't
     /// be claimed, their inboxes are gone, and `statement` (of the device list that doesn't hold
     /// them) stands once in the log of every channel that one of them is in. A direct channel that
-    /// only revoked devices are left in gives its pair free. `now_ms` is Unix milliseconds. Returns the channels to wake; the same call again changes nothing.
+    /// only revoked devices are left in gives its pair free. `now_ms` is Unix milliseconds. Returns
+    /// the channels to wake; the same call again changes nothing.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].

@@ -228,7 +228,7 @@ pub(super) fn limits(limits: &Limits) -> Vec<LimitRow> {
     for limiter in Limiter::ALL {
         let rate = limits.rates.get(limiter);
         let name = limiter.as_str();
-        rows.push(row(format!("{name}_per_minute"), rate.per_minute.get().into()));
+        rows.push(row(format!("{name}_per_{}", rate.per.as_str()), rate.count.get().into()));
         rows.push(row(format!("{name}_burst"), rate.burst.get().into()));
     }
     rows

@@ -13,11 +13,11 @@ use governor::clock::Clock as _;
 use qpc_proto::message::{DeviceRef, Method, Request};
 use qpc_proto::{AccountId, DeviceId, ErrorBody, ErrorCode};
 
-use super::{Bounded, Counts, KeyedBy, Limiter, Network, Rate, Rates, Ticks};
+use super::{Bounded, Counts, KeyedBy, Limiter, Network, Period, Rate, Rates, Ticks};
 use crate::access::limiters;
 
 /// The longest wait that a refusal asks for, in milliseconds.
-const RETRY_AFTER_MS_MAX: u64 = 60_000;
+const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
 /// Milliseconds between two attempts to make room in a full limiter.
 const MAKE_ROOM_EVERY_MS: u64 = 1_000;
 
@@ -172,7 +172,12 @@ pub(crate) fn refusal(wait_ms: u64) -> ErrorBody {
 }
 
 fn quota(rate: Rate) -> Quota {
-    Quota::per_minute(rate.per_minute).allow_burst(rate.burst)
+    let quota = match rate.per {
+        Period::Second => Quota::per_second(rate.count),
+        Period::Minute => Quota::per_minute(rate.count),
+        Period::Hour => Quota::per_hour(rate.count),
+    };
+    quota.allow_burst(rate.burst)
 }
 
 #[cfg(test)]
@@ -191,7 +196,7 @@ mod tests {
         let clock = Arc::new(AtomicU64::new(1));
         let read = Arc::clone(&clock);
         let ticks = Ticks::new(Arc::new(move || read.load(Ordering::SeqCst)));
-        let mut rates = Rates::uniform(Rate::new(60, 2));
+        let mut rates = Rates::uniform(Rate::new(1, Period::Second, 2));
         rates.keys_max = keys_max;
         Rig { clock, limiters: Limiters::new(&rates, &ticks) }
     }

@@ -39,6 +39,7 @@ pub(super) fn answer(
     request: &Request,
 ) -> Result<Outputs, Refusal> {
     let call = auth_call(context.tx, context.call);
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the router's match is the exhaustive one")]
     match request {
         Request::LinkRelay(relay) => Ok(reply(&Response::Relayed(node.auth.relay(&call, relay)?))),
         Request::LinkDevice(link) => {
@@ -79,7 +80,7 @@ fn publish(
     let caller = context.caller()?;
     let mut effects = revoke(node, (context.tx, context.call.now_ms), published)?;
     let (device, revoked) = (caller, published.revoked.iter().map(|gone| gone.device));
-    let linked = published.added.iter().map(|linked| *linked);
+    let linked = published.added.iter().copied();
     effects.audit.extend(linked.map(|linked| AuditEvent::DeviceLinked { device, linked }));
     effects.audit.extend(revoked.map(|revoked| AuditEvent::DeviceRevoked { device, revoked }));
     let about = published.added.iter().chain(published.revoked.iter().map(|gone| &gone.device));

@@ -8,7 +8,7 @@ use qpc_proto::message::{
 };
 use qpc_proto::{AccountId, DeviceId, Digest, ErrorBody, ErrorCode, PublicKey, Signature, Token};
 use qpc_server::Limits;
-use qpc_server::limits::{KeyedBy, Limiter, Rate, Rates};
+use qpc_server::limits::{KeyedBy, Limiter, Period, Rate, Rates};
 
 use crate::support::{Client, Device, LoggedIn, Rig, read};
 
@@ -18,7 +18,8 @@ const AMPLE: u32 = 1_000_000;
 const BURST: u32 = 3;
 
 fn only(limiter: Limiter) -> Limits {
-    let rates = Rates::uniform(Rate::new(AMPLE, AMPLE)).with(limiter, Rate::new(1, BURST));
+    let rates = Rates::uniform(Rate::new(AMPLE, Period::Minute, AMPLE))
+        .with(limiter, Rate::new(1, Period::Minute, BURST));
     Limits { rates, ..Limits::default() }
 }
 
@@ -52,6 +53,7 @@ fn counted_by(limiter: Limiter, target: u8) -> Request {
             devices: Vec::new(),
         }),
         Limiter::AccountChange => Request::CancelDeletion,
+        Limiter::Export => Request::ExportAccount,
     }
 }
 
@@ -153,7 +155,7 @@ async fn who_floods_with_logins_of_a_victim_does_not_lock_the_victim_out() {
 
 #[tokio::test]
 async fn case_201_two_accounts_behind_one_address_do_not_starve_each_other() {
-    let rates = Rates::uniform(Rate::new(1, 20));
+    let rates = Rates::uniform(Rate::new(1, Period::Minute, 20));
     let mut rig = Rig::start(Limits { rates, ..Limits::default() });
     let mut logged_in = Vec::new();
     for seed in [1, 2] {

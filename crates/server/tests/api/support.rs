@@ -24,7 +24,7 @@ use qpc_proto::roster::RosterChange;
 use qpc_proto::{
     ChannelId, DeviceId, ErrorBody, MessageId, PublicKey, RequestId, Signature, Token, chain,
 };
-use qpc_server::limits::{Rate, Rates};
+use qpc_server::limits::{Period, Rate, Rates};
 use qpc_server::{Limits, Policy, Server, Settings, schemas};
 use qpc_storage::{Durability, Key, Options, Store};
 use qpc_transport::{Connection, FrameReceiver, FrameSender, TransportError, memory};
@@ -64,7 +64,9 @@ impl Rig {
         let read = Arc::clone(&clock);
         // While the clock stands still no limit recovers; tests of limits set their own.
         let rates = match limits.rates {
-            shipped if shipped == Rates::default() => Rates::uniform(Rate::new(u32::MAX, u32::MAX)),
+            shipped if shipped == Rates::default() => {
+                Rates::uniform(Rate::new(u32::MAX, Period::Second, u32::MAX))
+            }
             rates => rates,
         };
         let limits = Limits { rates, ..limits };

@@ -27,7 +27,10 @@ impl Needles {
     /// A secret text.
     pub(crate) fn text(&mut self, name: &str, secret: &str) {
         self.bytes(name, secret.as_bytes());
-        self.form(&format!("{name} as escaped text"), format!("{secret:?}").trim_matches('"').as_bytes());
+        self.form(
+            &format!("{name} as escaped text"),
+            format!("{secret:?}").trim_matches('"').as_bytes(),
+        );
     }
 
     fn form(&mut self, name: &str, bytes: &[u8]) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use qpc_proto::message::RegistrationMode;
 use qpc_server::audit::Audit;
-use qpc_server::limits::{Rate, Rates};
+use qpc_server::limits::{Period, Rate, Rates};
 use qpc_server::{Config, DataDir, Server, Settings, clock};
 use qpc_transport::{Limits, Listener, ServerIdentity, ServerUrl};
 use tokio::io::AsyncReadExt as _;
@@ -83,7 +83,7 @@ fn settings(dir: &DataDir) -> Result<Settings> {
     let mut policy = config.policy;
     policy.auth.registration = RegistrationMode::Invite;
     let limits = qpc_server::Limits {
-        rates: Rates::uniform(Rate::new(u32::MAX, u32::MAX)),
+        rates: Rates::uniform(Rate::new(u32::MAX, Period::Second, u32::MAX)),
         connections_per_network_max: config.limits.connections_max,
         ..config.limits
     };

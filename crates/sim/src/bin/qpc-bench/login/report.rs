@@ -119,11 +119,8 @@ mod tests {
 
     #[test]
     fn the_ratio_is_judged_by_its_median() {
-        let rounds = [
-            round(50.0, 450.0, 600.0),
-            round(50.0, 450.0, 650.0),
-            round(50.0, 450.0, 5_000.0),
-        ];
+        let rounds =
+            [round(50.0, 450.0, 600.0), round(50.0, 450.0, 650.0), round(50.0, 450.0, 5_000.0)];
         let report = Report::new(&rounds, 1.4).unwrap();
         assert!((report.ratio - 1.3).abs() < 1e-9, "{}", report.ratio);
         assert!(report.is_within());

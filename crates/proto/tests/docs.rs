@@ -6,7 +6,8 @@ use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::chain::{Link, Log, bundle_digest, sha256, statements_digest};
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{
-    ChannelKind, DeviceRef, EntryKind, Method, WelcomePointer, inbox_channel,
+    ChannelKind, DeviceRef, EntryKind, Method, Notice, NoticeKind, ProofOfWork, WelcomePointer,
+    inbox_channel,
 };
 use qpc_proto::roster::{Role, RosterChange};
 use qpc_proto::{
@@ -116,6 +117,14 @@ fn change() -> RosterChange {
     }
 }
 
+fn proof_of_work() -> ProofOfWork {
+    ProofOfWork { seed: [0x0a; 32], bits: 12 }
+}
+
+fn notice() -> Notice {
+    Notice { kind: NoticeKind::Recovered, device: device(1).device, at_ms: 1_000 }
+}
+
 fn log_vectors() -> Vec<String> {
     let statements = [bytes::Bytes::from_static(b"s"), bytes::Bytes::from_static(b"tt")];
     let welcome = sha256(b"welcome");
@@ -175,7 +184,10 @@ fn encodings_have_their_published_bytes() {
         format!("frame_request {}", hex(request.encode())),
         format!("frame_end {}", hex(Frame::End.encode())),
         format!("channel_binding {}", hex(binding.to_be_signed(&device(1), Purpose::Login))),
+        format!("recover_binding {}", hex(binding.to_be_signed(&device(1), Purpose::Recover))),
         format!("inbox_channel {}", inbox_channel(&device(1).device)),
+        format!("proof_of_work {}", hex(proof_of_work().solve(&device(1).account))),
+        format!("notice {}", hex(notice().encode())),
     ];
     lines.extend(log_vectors());
     let published: Vec<_> = VECTORS.lines().filter(|line| !line.starts_with('#')).collect();

@@ -133,3 +133,33 @@ pub(crate) fn set_audit_head(tx: &Tx<'_>, head: &[u8]) -> sql::Result<()> {
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qpc_storage::{Durability, Key, Options, Store};
+
+    /// Each table, and what becomes of an account's rows in it when the account is exported and
+    /// erased.
+    const COVERED: &[(&str, &str)] = &[
+        ("answers", "exported as a count by `answers_of`, erased by `erase_answers`"),
+        ("server_meta", "about the server alone"),
+    ];
+
+    #[test]
+    fn every_table_is_accounted_for_in_export_and_erasure() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(Key::from_bytes([1; 32]), vec![schema()])
+            .with_durability(Durability::Process);
+        let store = Store::open(&dir.path().join("server.db"), &options).unwrap();
+        let list = |tx: &Tx<'_>| -> sql::Result<Vec<String>> {
+            tx.prepare("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        };
+        let mut own = store.reader().unwrap().read(list).unwrap();
+        own.retain(|table| !matches!(table.as_str(), "server_migrations" | "storage_meta"));
+        let covered: Vec<_> = COVERED.iter().map(|(table, _)| (*table).to_owned()).collect();
+        assert_eq!(own, covered);
+    }
+}

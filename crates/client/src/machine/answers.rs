@@ -358,6 +358,9 @@ impl Machine {
             return Ok(());
         }
         self.rebase(step, &row)?;
+        if body.code == ErrorCode::RosterRefused && self.claim_anew(step, &intent)? {
+            return Ok(());
+        }
         self.end_if_alone(step, &mut row)?;
         step.db.put_channel(&row)?;
         let reason = format!("the server refused: {} ({})", body.message, body.code.as_str());

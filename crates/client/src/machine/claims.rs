@@ -11,6 +11,8 @@ use crate::error::ClientError;
 
 /// Claims for a swap in a group before its account is removed without one.
 pub(super) const SWAP_CLAIMS_MAX: u32 = 6;
+/// Attempts at a Commit after which what it adds is not claimed anew.
+const CLAIMS_ANEW_MAX: u32 = 8;
 /// The longest wait for KeyPackages, in milliseconds.
 const CLAIM_WAIT_MS_MAX: u64 = 600_000;
 
@@ -118,6 +120,23 @@ impl Machine {
             format!("{name} cannot be added: {}", body.code.as_str())
         };
         self.fail_intent(step, (intent, &reason))
+    }
+
+    /// A Commit was refused that adds devices: one may have been revoked since it was claimed for.
+    /// False when nothing was claimed, or that was tried often enough.
+    pub(super) fn claim_anew(
+        &mut self,
+        step: &mut Step<'_>,
+        intent: &IntentRow,
+    ) -> Result<bool, ClientError> {
+        if intent.attempts >= CLAIMS_ANEW_MAX || step.db.key_packages(intent.id)?.is_empty() {
+            return Ok(false);
+        }
+        for (account, ..) in step.db.intent_accounts(intent.id)? {
+            let devices = step.db.intent_devices(intent.id)?;
+            self.claim_for(step, (intent.id, &account), &devices)?;
+        }
+        Ok(true)
     }
 
     /// KeyPackages that cannot be had now are asked for again later, longer each time. False when

@@ -403,3 +403,70 @@ fn case_216_a_key_package_of_a_device_that_no_list_holds_is_never_added() {
     assert_eq!(members(&mut world, 0, &made), names(&[0]));
     assert!(!world.alarms(0).unwrap().is_empty());
 }
+
+#[test]
+fn case_216_a_list_that_the_server_hides_is_named() {
+    let mut world = world(2);
+    let channel_id = direct(&mut world, 0, 1);
+    let stale = world.newest(0).unwrap();
+    world.liar = Some(Box::new(move |index, input| {
+        if let Input::Answer(Work::Devices(_), Ok(Response::Identity(identity))) = input
+            && index == 1
+        {
+            *identity = stale.clone();
+        }
+    }));
+    // The certificate of the device that comes in names a list that the server does not show.
+    let second = world.link(0).unwrap();
+    world.settle().unwrap();
+    in_step(&mut world, &channel_id, &[0, 1, second]);
+    let alarms = world.alarms(1).unwrap();
+    assert!(alarms.iter().any(|alarm| alarm.contains("user0")), "{alarms:?}");
+}
+
+#[test]
+fn a_claim_repeated_after_a_revocation_brings_no_alarm_and_nobody_revoked() {
+    let mut world = world(2);
+    let second = world.link(1).unwrap();
+    direct(&mut world, 0, 1);
+    let made = group(&mut world, &[]);
+    let one = world.account(1).unwrap();
+    let started = world.user(0, |m, s| m.change_members(s, &made, (true, &[one]))).unwrap();
+    until_sent(&mut world, 0, Method::ClaimKeyPackages);
+    assert!(world.deliver(0, (Method::ClaimKeyPackages, true)).unwrap());
+    // The server keeps the lost answer, with a list that ends here.
+    world.revoke(1, &[second]).unwrap();
+    at_peace(&mut world);
+    assert!(world.user(0, |m, s| m.outcome(s, &started)).unwrap().is_some());
+    in_step(&mut world, &made, &[0, 1]);
+    assert_eq!(devices(&mut world, 0, &made), 2);
+}
+
+#[test]
+fn devices_that_crash_after_every_input_still_come_and_go() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    let second = world.link(0).unwrap();
+    for round in 0..40 {
+        for index in [0, 1, second] {
+            let Some(sent) =
+                world.sent(index).ok().filter(|_| world.stops(index).unwrap().is_empty())
+            else {
+                continue;
+            };
+            if let Some(method) = sent.first().map(|out| out.request.method()) {
+                world.deliver(index, (method, false)).unwrap();
+            }
+            world.deliver_down(index).unwrap();
+            world.crash(index).unwrap();
+            world.connect(index).unwrap();
+        }
+        world.tick(300).unwrap();
+        if round == 25 {
+            world.revoke(0, &[second]).unwrap();
+        }
+    }
+    at_peace(&mut world);
+    in_step(&mut world, &group, &[0, 1]);
+    assert_eq!(devices(&mut world, 1, &group), 2);
+}

@@ -6,12 +6,12 @@ DROP TABLE sessions;
 
 CREATE TABLE tokens (
     device_id BLOB NOT NULL REFERENCES devices,
-    -- One login and all refreshes that follow from it, the family that a reused token revokes: when
-    -- it began, Unix milliseconds, or the number after the device's last, whichever is more.
-    session INTEGER NOT NULL,
     -- 1 access, 2 refresh.
     kind INTEGER NOT NULL,
     hash BLOB NOT NULL,
+    -- One login and all refreshes that follow from it, the family that a reused token revokes: when
+    -- it began, Unix milliseconds, or the number after the device's last, whichever is more.
+    session INTEGER NOT NULL,
     expires_at_ms INTEGER NOT NULL,
     -- Refresh tokens are kept after their one use, so that a reuse is noticed.
     used_at_ms INTEGER,

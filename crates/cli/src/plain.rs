@@ -48,7 +48,7 @@ impl Plain for Device {
 impl Plain for Notice {
     fn plain(&self) -> String {
         let at = date_and_time(self.at_ms);
-        format!("! {at} the server says: {}", visible(&self.text))
+        format!("! {at} {}", visible(&self.text))
     }
 }
 
@@ -325,7 +325,7 @@ mod tests {
             kind: "linked".to_owned(),
             device: id,
             at_ms: 1_709_164_800_000,
-            text: "a device\nwas linked".to_owned(),
+            text: "the server says: a device\nwas linked".to_owned(),
         };
         assert_eq!(
             Event::Notice(notice).plain(),

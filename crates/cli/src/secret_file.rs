@@ -18,7 +18,8 @@ pub(crate) fn refuse_existing(path: Option<&Path>) -> Result<(), CliError> {
     }
 }
 
-/// Writes a new file (0600); it is on the disk when this returns.
+/// Writes a new file (0600), or none; it is on the disk when this returns, and its name, too: what
+/// is deleted elsewhere because it is here must not be lost with the power.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let unwritable = |source| CliError::NotWritten { what: path.display().to_string(), source };
     let mut file = OpenOptions::new()
@@ -27,7 +28,15 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
         .mode(0o600)
         .open(path)
         .map_err(unwritable)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(unwritable)
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    });
+    if written.is_err() {
+        // What is half there helps nobody, and stands in the way of another attempt.
+        std::fs::remove_file(path).ok();
+    }
+    written.map_err(unwritable)
 }
 
 #[cfg(test)]

@@ -42,6 +42,19 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn a_link_s_code_is_refused_on_the_command_line() {
+    let parent = tempfile::tempdir().unwrap();
+    let home = parent.path().join("qpc");
+    let (code, fingerprint) = ("11".repeat(16), "ab".repeat(32));
+    let url = format!("qpc://127.0.0.1:9/link-{code}#{fingerprint}");
+    let output = qpc(&home, &["--json", "device", "link", "--server", &url]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!text(&output.stderr).contains(&code));
+    assert_eq!(error_code(&output), "USAGE");
+    assert!(!home.exists());
+}
+
+#[test]
 fn every_command_is_in_the_reference() {
     let home = tempfile::tempdir().unwrap();
     let page = include_str!("../../../docs/use/README.md");

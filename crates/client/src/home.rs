@@ -12,12 +12,13 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::Aead as _;
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use qpc_proto::codec::{Reader, Writer};
-use qpc_storage::{Key, Options, Store};
+use qpc_storage::{Key, Options, Outcome, Store};
 use rand_core::{OsRng, RngCore as _};
 use zeroize::Zeroizing;
 
+use crate::core::done;
 use crate::error::ClientError;
-use crate::machine::Machine;
+use crate::machine::{Db, Machine};
 
 /// How the database key is kept.
 #[derive(Clone)]
@@ -119,13 +120,21 @@ impl Home {
     }
 
     /// Makes the folder if need be and opens the database, whose key is kept as asked from here on.
+    ///
+    /// # Errors
+    /// [`ClientError::AccountExists`] for a home in use, which stays as it is.
     pub(crate) fn open_new(&self, protection: &Protection) -> Result<Store, ClientError> {
         self.create(protection)?;
         let unlock = match protection {
             Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase.clone()),
             Protection::KeyFile | Protection::Keyring => Unlock::Automatic,
         };
-        let store = self.open(&unlock)?;
+        let mut store = self.open(&unlock)?;
+        let in_use: Outcome<bool, ClientError> =
+            store.transact(|tx| Ok(Db(tx).profile()?.is_some_and(|profile| profile.registered)))?;
+        if done(in_use)? {
+            return Err(ClientError::AccountExists);
+        }
         // An earlier attempt may have kept the key another way.
         self.keep_only(&unlock, protection)?;
         Ok(store)
@@ -366,6 +375,21 @@ mod tests {
         home.open(&Unlock::Automatic).unwrap().close().unwrap();
         home.clone().wipe().unwrap();
         assert!(!dir.path().join("home").exists());
+    }
+
+    #[test]
+    fn a_home_in_use_keeps_its_protection_whatever_is_tried_in_it() {
+        use crate::register::Account;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        let mut store = home.open_new(&Protection::KeyFile).unwrap();
+        let from = ("alice", "qpc://h:1/#00");
+        let account = Account::prepare(&mut store, from, (1, &mut OsRng)).unwrap();
+        account.registered(&mut store).unwrap();
+        store.close().unwrap();
+        let refused = home.open_new(&Protection::Passphrase(passphrase("one"))).unwrap_err();
+        assert_eq!(refused.code(), "ACCOUNT_EXISTS");
+        assert!(home.file(KEY_FILE).exists() && !home.file(SEALED_FILE).exists());
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Joining {
     /// [`ClientError::Refused`] when the code does not count any more; [`ClientError::Failed`] when
     /// it ends unanswered; [`ClientError::Alarm`] for an answer that is not for this device.
     pub async fn wait(mut self) -> Result<Client, ClientError> {
-        let mut connection = None;
+        // An address where nobody is would be waited for in vain.
+        let mut connection = Some(connect(&self.server, &ClientLimits::default()).await?);
         while now_ms() < self.linking.ends_at_ms() {
             let wait = match self.look(&mut connection).await {
                 Ok(Some(sealed)) => {
@@ -147,16 +148,19 @@ impl Client {
         let mut store = home.open_new(protection)?;
         let from = (url.to_string(), phrase);
         let recovery = Recovery::begin(&mut store, (&from.0, from.1), &mut OsRng);
-        let recovered = match recovery {
-            Ok(mut recovery) => recover(&url, &mut store, (&mut recovery, keep)).await,
-            Err(error) => Err(error),
+        let (recovered, prepared) = match recovery {
+            Ok(mut recovery) => {
+                let recovered = recover(&url, &mut store, (&mut recovery, keep)).await;
+                (recovered, recovery.is_prepared())
+            }
+            Err(error) => (Err(error), false),
         };
         match recovered {
             Ok(recovered) => Ok((Self::of_store(store)?, recovered)),
             Err(error) => {
-                // Nothing was published: another attempt makes keys of its own.
-                let lost = matches!(error, ClientError::Network(_) | ClientError::Closed);
-                if fresh && !lost {
+                // Nothing was published: another attempt makes keys of its own. After that, only
+                // the server knows whether it took them, and another attempt asks it.
+                if fresh && !prepared {
                     store.close()?;
                     home.clone().wipe()?;
                 }

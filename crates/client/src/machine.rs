@@ -24,6 +24,7 @@ mod commits;
 mod contacts;
 mod inbox;
 mod intents;
+mod lists;
 mod notices;
 mod outbox;
 mod queries;
@@ -31,6 +32,8 @@ mod requests;
 mod revocations;
 mod store;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod uploads;
 mod welcomes;
 mod work;
@@ -115,7 +118,7 @@ pub struct Machine {
     /// Why nothing is sent any more.
     stopped: Option<ErrorCode>,
     /// Lists of contacts, newer than the one known here, of which somebody spoke.
-    spoken_of: BTreeMap<AccountId, contacts::ListNumber>,
+    spoken_of: BTreeMap<AccountId, lists::Spoken>,
     /// What was asked before a newer list of an account came: its answer may be older than that.
     excused: BTreeSet<(Work, AccountId)>,
     /// Channels that hold all devices they should and no other, as far as is known here.
@@ -266,6 +269,7 @@ impl Machine {
             let text = "this machine's clock is more than an hour off the server's: set it";
             self.alarm(step, None, text.to_owned())?;
         }
+        self.ask_for_lists(step)?;
         self.open_inbox(step)
     }
 

@@ -95,6 +95,11 @@ impl Recovery {
         })
     }
 
+    /// Whether an identity is on disk that the server may have taken: its keys must not be lost.
+    pub fn is_prepared(&self) -> bool {
+        self.prepared.is_some()
+    }
+
     /// Asks for the newest identity of the account.
     pub fn question(&self, binding: &ChannelBinding) -> Request {
         Request::Recover(self.recover(binding, None))
@@ -285,9 +290,11 @@ mod tests {
         let purpose = (&device, Purpose::Recover);
         verify_binding(&question.root, &BINDING, purpose, &question.root_proof).unwrap();
 
+        assert!(!recovery.is_prepared(), "nothing is lost with the home yet");
         let keep = ["0202".to_owned()];
         let (outcome, request) =
             recovery.publish(&mut store, (&newest, &keep), (&BINDING, NOW)).unwrap();
+        assert!(recovery.is_prepared(), "the server may have these keys");
         assert_eq!((outcome.name.as_str(), outcome.generation), ("alice", 5));
         assert_eq!(outcome.kept, [DeviceId([2; 16])]);
         assert_eq!(outcome.revoked, [DeviceId([1; 16]), DeviceId([3; 16])]);

@@ -112,7 +112,7 @@ pub struct Channel {
 /// One member account of a channel.
 #[derive(Debug, Clone, Serialize)]
 pub struct Member {
-    /// Name in its certificate.
+    /// Name at the server.
     pub name: String,
     /// Account id.
     pub account: String,

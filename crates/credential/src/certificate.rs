@@ -8,7 +8,7 @@ use qpc_proto::message::DeviceRef;
 use qpc_proto::{Malformed, Signature};
 
 use crate::account::AccountKey;
-use crate::device_list::{DeviceEntry, read_name};
+use crate::device_list::{DeviceEntry, read_name, read_version};
 use crate::error::CredentialError;
 use crate::signature::{seal, split, verify};
 
@@ -110,7 +110,7 @@ fn decode(tbs: &[u8]) -> Result<(&[u8], CertificateBody), Malformed> {
     r.label(LABEL)?;
     let statement = r.var(IDENTITY_BYTES_MAX)?;
     let body = CertificateBody {
-        list_version: r.u64()?,
+        list_version: read_version(&mut r)?,
         entry: DeviceEntry::read(&mut r)?,
         name: read_name(&mut r)?,
     };

@@ -17,6 +17,10 @@ const LABEL: &str = "qpc/v1 device list";
 /// Bytes of an account's name in a signed object.
 const NAME_BYTES_MAX: usize = 128;
 
+/// The highest number of a list: databases count with signed integers, and one that a member can't
+/// keep would stop that member for good.
+const VERSION_MAX: u64 = i64::MAX.unsigned_abs();
+
 const TOO_MANY: Malformed = Malformed("device list: number of devices");
 
 /// One device of an account.
@@ -56,6 +60,12 @@ pub(crate) fn read_name(r: &mut Reader<'_>) -> Result<String, Malformed> {
     Ok(name.to_owned())
 }
 
+/// Reads the number of a list, at most 2^63 - 1.
+pub(crate) fn read_version(r: &mut Reader<'_>) -> Result<u64, Malformed> {
+    let version = r.u64()?;
+    (version <= VERSION_MAX).then_some(version).ok_or(Malformed("a device list's number: too high"))
+}
+
 /// The devices of an account, as its account key lists them.
 ///
 /// Signed bytes: label, account (16), generation u32, version u64, name (u32 length, UTF-8), count
@@ -66,7 +76,7 @@ pub struct DeviceList {
     pub account: AccountId,
     /// Generation of the account key that signs it.
     pub generation: u32,
-    /// Grows with each list of a generation.
+    /// Grows with each list of a generation; at most 2^63 - 1.
     pub version: u64,
     /// The account's name: 1 to 128 bytes, no control characters.
     pub name: String,
@@ -147,7 +157,7 @@ impl DeviceList {
         r.label(LABEL)?;
         let account = AccountId(r.array()?);
         let generation = r.u32()?;
-        let version = r.u64()?;
+        let version = read_version(&mut r)?;
         let name = read_name(&mut r)?;
         let count = usize::from(r.u8()?);
         if count > DEVICES_PER_ACCOUNT_MAX {

@@ -1,5 +1,5 @@
-//! What every method requires of its caller, which limiters count it, and on which path it runs:
-//! three exhaustive tables.
+//! What every method requires of its caller, which limiters count it, whether one device can keep
+//! another from it, and on which path it runs: four exhaustive tables.
 //!
 //! Checks nothing itself; the node does, and the session's limiters.
 
@@ -66,9 +66,40 @@ pub fn limiters(method: Method) -> &'static [Limiter] {
         | Method::DeleteAccount
         | Method::CancelDeletion => &[Limiter::AccountChange],
         Method::ExportAccount => &[Limiter::Export],
+        Method::UploadKeyPackages => &[Limiter::Upload],
+        Method::CreateChannel | Method::Commit => &[Limiter::Commit],
         Method::ServerInfo
         | Method::Logout
+        | Method::KeyPackageStatus
+        | Method::ListChannels
+        | Method::Enqueue
+        | Method::Statement
+        | Method::Fetch
+        | Method::Subscribe
+        | Method::Ack => &[],
+    }
+}
+
+/// Whether a method counts for the whole account. Not where the owner of a stolen device ends it:
+/// whoever holds that device would spend what the account has, and so stay.
+pub fn counts_for_account(method: Method) -> bool {
+    match method {
+        Method::DeviceList
+        | Method::LinkDevice
+        | Method::RevokeDevice
+        | Method::DeleteAccount
+        | Method::CancelDeletion => false,
+        Method::ServerInfo
+        | Method::Register
+        | Method::Login
+        | Method::Refresh
+        | Method::Logout
+        | Method::Lookup
+        | Method::LinkRelay
+        | Method::Recover
+        | Method::ExportAccount
         | Method::UploadKeyPackages
+        | Method::ClaimKeyPackages
         | Method::KeyPackageStatus
         | Method::CreateChannel
         | Method::ListChannels
@@ -77,7 +108,7 @@ pub fn limiters(method: Method) -> &'static [Limiter] {
         | Method::Statement
         | Method::Fetch
         | Method::Subscribe
-        | Method::Ack => &[],
+        | Method::Ack => true,
     }
 }
 
@@ -155,6 +186,14 @@ mod tests {
         for method in Method::ALL.iter().filter(|m| requirement(**m) == Requirement::Public) {
             let by_address = |l: &Limiter| l.keyed_by() == KeyedBy::Address;
             assert!(limiters(*method).iter().all(by_address), "{}", method.as_str());
+        }
+    }
+
+    #[test]
+    fn no_device_keeps_another_from_what_counts_for_itself_alone() {
+        for method in Method::ALL.iter().filter(|m| !counts_for_account(**m)) {
+            let by_device = |l: &Limiter| l.keyed_by() == KeyedBy::Device;
+            assert!(limiters(*method).iter().all(by_device), "{}", method.as_str());
         }
     }
 

@@ -35,16 +35,25 @@ pub enum Limiter {
     Refresh,
     /// `Recover`. Fails closed: it changes who owns an account, and is rare.
     Recover,
-    /// `LinkRelay`. Fails closed: one-time codes are guessed here, and their rows are few.
+    /// `LinkRelay`. Fails closed: one-time codes are guessed here, and their rows are few: what one
+    /// address gets in the life of a code is a small part of them.
     Link,
-    /// `Lookup` and `DeviceList`. Fails open: names are no secret.
+    /// `Lookup` and `DeviceList`. Fails open: names are no secret. By device: who is to revoke a
+    /// stolen one reads the list first.
     Lookup,
     /// `ClaimKeyPackages`. Fails closed: KeyPackages are scarce.
     Claim,
     /// `ClaimKeyPackages`, by claimer and target together, so that nobody empties the stock of
     /// another alone. Fails closed.
     ClaimTarget,
-    /// What changes a whole account. Fails closed: it is rare and heavy.
+    /// `UploadKeyPackages`. Fails closed: each has many signatures to check, and a line in the audit
+    /// log.
+    Upload,
+    /// `CreateChannel` and `Commit`. Fails open: the account's and the device's own limits still
+    /// hold.
+    Commit,
+    /// What changes a whole account. Fails closed: it is rare and heavy. By device, so that a stolen
+    /// one can't hold up its own revocation.
     AccountChange,
     /// `ExportAccount`. Fails closed: it reads all there is about an account.
     Export,
@@ -116,7 +125,7 @@ impl Rate {
 
 impl Limiter {
     /// Every limiter, in the order of the declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Address,
         Self::Account,
         Self::Device,
@@ -128,6 +137,8 @@ impl Limiter {
         Self::Lookup,
         Self::Claim,
         Self::ClaimTarget,
+        Self::Upload,
+        Self::Commit,
         Self::AccountChange,
         Self::Export,
     ];
@@ -146,6 +157,8 @@ impl Limiter {
             Self::Lookup => "lookup",
             Self::Claim => "claim",
             Self::ClaimTarget => "claim_target",
+            Self::Upload => "upload",
+            Self::Commit => "commit",
             Self::AccountChange => "account_change",
             Self::Export => "export",
         }
@@ -161,10 +174,10 @@ impl Limiter {
             | Self::Refresh
             | Self::Recover
             | Self::Link => KeyedBy::Address,
-            Self::Account | Self::Lookup | Self::Claim | Self::AccountChange | Self::Export => {
-                KeyedBy::Account
+            Self::Account | Self::Claim | Self::Export => KeyedBy::Account,
+            Self::Device | Self::Lookup | Self::Upload | Self::Commit | Self::AccountChange => {
+                KeyedBy::Device
             }
-            Self::Device => KeyedBy::Device,
             Self::ClaimTarget => KeyedBy::AccountAndTarget,
         }
     }
@@ -177,12 +190,14 @@ impl Limiter {
             | Self::Device
             | Self::Login
             | Self::Refresh
-            | Self::Lookup => Fails::Open,
+            | Self::Lookup
+            | Self::Commit => Fails::Open,
             Self::Register
             | Self::Recover
             | Self::Link
             | Self::Claim
             | Self::ClaimTarget
+            | Self::Upload
             | Self::AccountChange
             | Self::Export => Fails::Closed,
         }
@@ -196,9 +211,10 @@ impl Limiter {
             Self::Register => Rate::new(20, Minute, 20),
             Self::Login | Self::Refresh => Rate::new(120, Minute, 64),
             Self::Recover => Rate::new(12, Minute, 12),
-            Self::Link => Rate::new(300, Minute, 60),
+            Self::Link => Rate::new(120, Minute, 60),
             Self::Lookup => Rate::new(120, Minute, 120),
-            Self::Claim => Rate::new(300, Minute, 300),
+            Self::Claim | Self::Commit => Rate::new(300, Minute, 300),
+            Self::Upload => Rate::new(20, Minute, 20),
             Self::ClaimTarget => Rate::new(6, Minute, 10),
             Self::AccountChange => Rate::new(20, Minute, 20),
             Self::Export => Rate::new(3, Hour, 3),

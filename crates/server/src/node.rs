@@ -162,8 +162,6 @@ impl Node {
         let (mut fresh, mut pow_secret) = (Incarnation::ZERO, [0; 32]);
         rng.fill_bytes(&mut fresh.0);
         rng.fill_bytes(&mut pow_secret);
-        let mut pow_secret = [0; 32];
-        rng.fill_bytes(&mut pow_secret);
         let pow_secret = PowSecret::new(pow_secret);
         let known = store.transact(|tx| match store::incarnation(tx)? {
             Some(known) => Ok(known),
@@ -286,11 +284,11 @@ impl Node {
             Requirement::Bound => Some(call.peer.device.ok_or_else(unauthenticated)?),
             Requirement::Token => Some(self.authorize(tx, call)?),
         };
-        let key = answer_key(method, call, caller)?;
+        let request = Request::decode(method, call.frame.body.clone())?;
+        let key = answer_key(call, (&request, caller))?;
         if let Some(body) = key.as_ref().map_or(Ok(None), |key| kept(tx, key))? {
             return Ok(Outputs::reply(body));
         }
-        let request = Request::decode(method, call.frame.body.clone())?;
         let context = router::Context { tx, call, caller };
         let outputs = router::route(self, &context, request, rng)?;
         if let (Some(key), Frame::Reply(body)) = (&key, &outputs.frame) {
@@ -325,10 +323,10 @@ pub(crate) fn auth_call<'a>(tx: &'a Tx<'a>, call: &'a Call) -> AuthCall<'a> {
 
 /// The key under which the answer to a change is kept; none for other methods.
 fn answer_key(
-    method: Method,
     call: &Call,
-    caller: Option<DeviceRef>,
+    (request, caller): (&Request, Option<DeviceRef>),
 ) -> Result<Option<AnswerKey>, Refusal> {
+    let method = request.method();
     if !method.takes_request_id() {
         return Ok(None);
     }
@@ -341,8 +339,17 @@ fn answer_key(
         .u32(method.as_u16().into())
         .fixed(&call.frame.body)
         .finish();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others have a caller")]
+    let scope = match request {
+        // Who only asks is answered anew, and leaves nothing behind.
+        Request::Recover(recover) if recover.publish.is_none() => return Ok(None),
+        // As the device that they are about, so that the account's erasure takes them along.
+        Request::Recover(recover) => recover.device,
+        Request::Register(register) => register.device,
+        _ => caller.map_or(DeviceId::ZERO, |caller| caller.device),
+    };
     Ok(Some(AnswerKey {
-        scope: caller.map_or(DeviceId::ZERO, |caller| caller.device),
+        scope,
         request_id,
         digest: chain::sha256(&digest),
     }))

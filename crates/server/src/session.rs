@@ -163,7 +163,7 @@ impl Session {
             }
             tokio::select! {
                 code = registration.cut() => return code,
-                () = self.peer.unbound() => {}
+                () = self.peer.left(device) => {}
             }
         }
     }

@@ -17,7 +17,7 @@ pub(crate) fn schema() -> Schema {
 /// Names one change: who asked, under which id, for what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerKey {
-    /// The calling device; zeros for `Register`, which has none yet.
+    /// The calling device, or the one that registers or recovers.
     pub(crate) scope: DeviceId,
     pub(crate) request_id: RequestId,
     /// SHA-256 over method and body.

@@ -139,6 +139,15 @@ pub(crate) struct Told {
     pub(crate) audit: Audit,
 }
 
+/// The next order, if one waits. Before it says that none does, it lets threads run that are ready
+/// to: on a busy machine these bring more work for the same commit, on an idle one there are none.
+fn gathered(orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
+    orders.try_recv().ok().or_else(|| {
+        std::thread::yield_now();
+        orders.try_recv().ok()
+    })
+}
+
 struct Shop {
     store: Store,
     node: Arc<Node>,
@@ -156,7 +165,7 @@ impl Shop {
                     // Nothing new comes in, and what waits is still done.
                     Order::Stop => orders.close(),
                 }
-                next = (batch.len() < BATCH_MAX).then(|| orders.try_recv().ok()).flatten();
+                next = (batch.len() < BATCH_MAX).then(|| gathered(&mut orders)).flatten();
             }
             self.commit(batch)?;
         }

@@ -15,9 +15,6 @@ use crate::AuthError;
 use crate::store::accounts::{self, Standing};
 use crate::store::{deletions, links};
 
-/// The highest version that the database holds.
-const VERSION_MAX: u64 = i64::MAX.unsigned_abs();
-
 /// What a published device list changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -173,11 +170,7 @@ pub(super) fn next_list(
     // A deletion's list was signed and perhaps seen: another one of its number would be a fork.
     let spent = deletion.filter(|deletion| deletion.generation == list.generation);
     let above = spent.map_or(0, |deletion| deletion.version).max(newest.list.version);
-    match list.version {
-        version if version <= above => Err(AuthError::DeviceListStale),
-        version if version > VERSION_MAX => Err(contradiction("the list's version is too high")),
-        _ => Ok(list),
-    }
+    (list.version > above).then_some(list).ok_or(AuthError::DeviceListStale)
 }
 
 fn next_generation(

@@ -10,8 +10,9 @@ use super::{Auth, Call};
 use crate::AuthError;
 use crate::store::links;
 
-/// Links under way at a time; more would let anybody fill the disk.
-const LINKS_MAX: u64 = 1_024;
+/// Links under way at a time; more would let anybody fill the disk. Several times what a server's
+/// limits let one address make while a code lives.
+const LINKS_MAX: u64 = 8_192;
 
 impl Auth {
     /// Takes a device's one offer, or shows what the other side left. The offer again, as after a

@@ -5,7 +5,7 @@
 use qpc_proto::binding::Purpose;
 use qpc_proto::chain::sha256;
 use qpc_proto::message::{DeviceRef, Login, LoginAnswer};
-use qpc_proto::{Digest, PublicKey, Token};
+use qpc_proto::{DeviceId, Digest, PublicKey, Token};
 use rand_core::{CryptoRng, RngCore};
 use subtle::ConstantTimeEq as _;
 
@@ -17,8 +17,13 @@ use crate::store::sessions::{self, Expiry, Kind, NewTokens, SessionRef, TokenRow
 /// Sessions of one device at a time; an older one ends when another begins.
 const SESSIONS_PER_DEVICE_MAX: u32 = 8;
 
-/// How long an expired access token is told from an unknown one, at least, while its session lasts.
+/// How long an expired access token is told from an unknown one, at least, while its session
+/// lasts.
 const EXPIRED_KEPT_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Access tokens of one session that are kept: more than a day has at the usual lifetime. Each login
+/// and refresh looks through all, so without a bound whoever refreshes all the time slows them down.
+const ACCESS_TOKENS_MAX: u32 = 128;
 
 /// The Ed25519 base point: a sound key of no device. An unknown device's proof is checked against
 /// it, so that it takes the same time as a wrong one.
@@ -58,10 +63,7 @@ impl Auth {
         check_proof(call.binding, key, signed, &login.proof)?;
         let device = known.ok_or(AuthError::Unauthenticated)?;
         check_standing(device.standing)?;
-        let session = sessions::next(call.tx, &login.device.device, call.now_ms)?;
-        let answer = self.issue(call, &(login.device.device, session), rng)?;
-        sessions::keep_newest(call.tx, &login.device.device, SESSIONS_PER_DEVICE_MAX)?;
-        Ok(answer)
+        self.begin(call, &login.device.device, rng)
     }
 
     /// Trades a refresh token for new tokens of the same session. A used one answers again within
@@ -90,7 +92,7 @@ impl Auth {
             }
         }
         let long_ago = call.now_ms.saturating_sub(EXPIRED_KEPT_MS);
-        sessions::prune(call.tx, &row.session_ref(), long_ago)?;
+        sessions::prune(call.tx, &row.session_ref(), (long_ago, ACCESS_TOKENS_MAX))?;
         self.issue(call, &row.session_ref(), rng).map(Refreshed::Tokens)
     }
 
@@ -125,6 +127,22 @@ impl Auth {
             access_ms: now_ms.saturating_add(self.config.access_ttl_ms),
             refresh_ms: now_ms.saturating_add(self.config.refresh_ttl_ms),
         }
+    }
+
+    /// Begins a session, and ends the oldest if the device has too many.
+    fn begin(
+        &self,
+        call: &Call<'_>,
+        device: &DeviceId,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<LoginAnswer, AuthError> {
+        let before = sessions::newest(call.tx, device, SESSIONS_PER_DEVICE_MAX)?;
+        let after = before.first().map_or(0, |newest| newest.saturating_add(1));
+        let full = before.len() >= usize::try_from(SESSIONS_PER_DEVICE_MAX).unwrap_or(usize::MAX);
+        if let Some(oldest) = before.last().filter(|_| full) {
+            sessions::end_up_to(call.tx, &(*device, *oldest))?;
+        }
+        self.issue(call, &(*device, call.now_ms.max(after)), rng)
     }
 
     fn issue(

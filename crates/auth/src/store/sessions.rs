@@ -63,14 +63,15 @@ pub struct SessionSummary {
     pub refresh_tokens: u64,
 }
 
-/// The number of a session that a device begins at `now_ms`.
-pub(crate) fn next(tx: &Tx<'_>, device: &DeviceId, now_ms: u64) -> sql::Result<u64> {
+/// At most `count` sessions of a device, the newest first.
+pub(crate) fn newest(tx: &Tx<'_>, device: &DeviceId, count: u32) -> sql::Result<Vec<u64>> {
+    // Access tokens are few; refresh tokens are kept for as long as they last.
     tx.prepare_cached(
-        "SELECT max(?2, coalesce(max(session) + 1, 0)) FROM tokens
-         WHERE device_id = ?1 AND kind = 1",
+        "SELECT DISTINCT session FROM tokens WHERE device_id = ?1 AND kind = 1
+         ORDER BY session DESC LIMIT ?2",
     )?
-    .query_row((device.as_bytes(), Number(now_ms)), |row| row.get::<_, Number>(0))
-    .map(|number| number.0)
+    .query_map((device.as_bytes(), count), |row| row.get::<_, Number>(0).map(|number| number.0))?
+    .collect()
 }
 
 /// All sessions of an account.
@@ -111,21 +112,10 @@ pub(crate) fn end_all(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Vec<Devic
     Ok(devices)
 }
 
-/// Ends all but the newest sessions of a device.
-pub(crate) fn keep_newest(tx: &Tx<'_>, device: &DeviceId, count: u32) -> sql::Result<()> {
-    // Access tokens are few; refresh tokens are kept for as long as they last.
-    let newest_to_end: Option<Number> = tx
-        .prepare_cached(
-            "SELECT DISTINCT session FROM tokens WHERE device_id = ?1 AND kind = 1
-             ORDER BY session DESC LIMIT 1 OFFSET ?2",
-        )?
-        .query_row((device.as_bytes(), count), |row| row.get(0))
-        .optional()?;
-    let Some(session) = newest_to_end else {
-        return Ok(());
-    };
+/// Ends a session of a device and all older ones.
+pub(crate) fn end_up_to(tx: &Tx<'_>, (device, session): &SessionRef) -> sql::Result<()> {
     tx.prepare_cached("DELETE FROM tokens WHERE device_id = ?1 AND session <= ?2")?
-        .execute((device.as_bytes(), session))
+        .execute((device.as_bytes(), Number(*session)))
         .map(drop)
 }
 
@@ -136,17 +126,21 @@ pub(crate) fn end(tx: &Tx<'_>, (device, session): &SessionRef) -> sql::Result<()
         .map(drop)
 }
 
-/// Forgets the access tokens of a session that ended at `before_ms` or earlier.
+/// Forgets the access tokens of a session that ended at `before_ms` or earlier, and all but the
+/// `count` that end last.
 pub(crate) fn prune(
     tx: &Tx<'_>,
     (device, session): &SessionRef,
-    before_ms: u64,
+    (before_ms, count): (u64, u32),
 ) -> sql::Result<()> {
     tx.prepare_cached(
         "DELETE FROM tokens
-         WHERE device_id = ?1 AND session = ?2 AND kind = 1 AND expires_at_ms <= ?3",
+         WHERE device_id = ?1 AND kind = 1 AND session = ?2 AND (expires_at_ms <= ?3
+             OR hash NOT IN (SELECT hash FROM tokens
+                 WHERE device_id = ?1 AND kind = 1 AND session = ?2
+                 ORDER BY expires_at_ms DESC LIMIT ?4))",
     )?
-    .execute((device.as_bytes(), Number(*session), Number(before_ms)))
+    .execute((device.as_bytes(), Number(*session), Number(before_ms), count))
     .map(drop)
 }
 
@@ -156,8 +150,8 @@ pub(crate) fn insert_tokens(
     new: &NewTokens,
 ) -> sql::Result<()> {
     tx.prepare_cached(
-        "INSERT INTO tokens (device_id, session, kind, hash, expires_at_ms)
-         VALUES (?1, ?2, 1, ?3, ?4), (?1, ?2, 2, ?5, ?6)",
+        "INSERT INTO tokens (device_id, kind, hash, session, expires_at_ms)
+         VALUES (?1, 1, ?3, ?2, ?4), (?1, 2, ?5, ?2, ?6)",
     )?
     .execute((
         device.as_bytes(),

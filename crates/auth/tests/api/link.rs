@@ -137,9 +137,9 @@ fn links_under_way_are_bounded_and_room_comes_back() {
             Ok(())
         }
     };
-    world.at(NOW, None, offers(1_024, 0, NOW)).unwrap();
-    let full = world.at(NOW, None, offers(1, 2_000, NOW)).unwrap_err().to_body();
+    world.at(NOW, None, offers(8_192, 0, NOW)).unwrap();
+    let full = world.at(NOW, None, offers(1, 9_000, NOW)).unwrap_err().to_body();
     assert_eq!((full.code, full.retry_after_ms), (RateLimited, Some(60_000)));
     let later = NOW + LINK_CODE_MS;
-    world.at(later, None, offers(1, 2_000, later)).unwrap();
+    world.at(later, None, offers(1, 9_000, later)).unwrap();
 }

@@ -359,3 +359,20 @@ fn a_device_that_refreshes_for_months_keeps_its_session_and_few_access_tokens() 
     assert_eq!(session.began_at_ms, Some(NOW));
     authorize(&mut world, &answer.access_token, Some(device), now).unwrap();
 }
+
+#[test]
+fn who_refreshes_all_the_time_keeps_few_tokens_to_look_through() {
+    let (mut world, alice, _) = world();
+    let mut newest = world.login(&alice.login(), NOW).unwrap();
+    let refreshes = 300;
+    for n in 0..refreshes {
+        let refreshed = refresh(&mut world, &newest.refresh_token, alice.device_ref(), NOW + n);
+        newest = tokens(refreshed);
+    }
+    let sessions = world.at(NOW, None, |auth, call, _| auth.sessions(call.tx, "alice")).unwrap();
+    assert_eq!(sessions.len(), 1);
+    assert!(sessions[0].access_tokens <= 129, "{}", sessions[0].access_tokens);
+    // The used refresh tokens stay: they are what tells a thief.
+    assert_eq!(sessions[0].refresh_tokens, refreshes + 1);
+    authorize(&mut world, &newest.access_token, Some(alice.device_ref()), NOW).unwrap();
+}

@@ -121,6 +121,7 @@ async fn link(
     output: &mut Output,
 ) -> Result<(), CliError> {
     let given = if code_stdin { Some(given(output)?) } else { None };
+    let in_arguments = !matches!(given, Some(Given::Url(_)));
     let is_given = given.is_some();
     let (at, code) = match (given, server) {
         (Some(Given::Url(url)), _) => (url, None),
@@ -134,6 +135,13 @@ async fn link(
             ));
         }
     };
+    if in_arguments && at.contains("/link-") {
+        return Err(CliError::Usage(
+            "the address of a link holds its code, which others see on a command line: give it to \
+             --code-stdin"
+                .to_owned(),
+        ));
+    }
     let protection = protection(place, keeping)?;
     make_folder(place)?;
     let joining = Joining::begin(&place.home(), &at, (&protection, code))?;

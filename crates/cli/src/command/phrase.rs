@@ -53,7 +53,8 @@ pub(super) fn show(
 ) -> Result<Option<Zeroizing<String>>, CliError> {
     let words = phrase.words();
     if let Some(file) = file {
-        write_new(file, format!("{}\n", words.as_str()).as_bytes())?;
+        let line = Zeroizing::new(format!("{}\n", words.as_str()));
+        write_new(file, line.as_bytes())?;
         output.remark(&format!(
             "the recovery phrase is in {}: keep it offline, nothing else here has it",
             file.display()
@@ -86,7 +87,8 @@ fn rows(words: &str) -> Vec<Zeroizing<String>> {
         .chunks(ROW)
         .map(|row| {
             let cells = row.iter().map(|(number, word)| format!("{number:>4}. {word:<8}"));
-            Zeroizing::new(cells.collect::<String>().trim_end().to_owned())
+            let row = Zeroizing::new(cells.collect::<String>());
+            Zeroizing::new(row.trim_end().to_owned())
         })
         .collect()
 }

@@ -44,6 +44,9 @@ pub(super) async fn run(
     let client = Client::register(&home, registration, tell).await?;
     let session = Session::of(client);
     let shown = introduce(&session, output, file).await;
+    if shown.is_err() {
+        output.remark("the account is made; `qpc phrase` shows its recovery phrase");
+    }
     let closed = session.close(output).await;
     shown.and(closed)
 }

@@ -1,8 +1,13 @@
 //! Commands that only show what this home knows. They work without a server.
 
+use std::time::Duration;
+
 use crate::error::CliError;
 use crate::output::Output;
 use crate::session::{ANSWER, Session};
+
+/// How long notices wait for what the server told since.
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// `qpc whoami`.
 pub(super) async fn whoami(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
@@ -63,6 +68,10 @@ pub(super) async fn devices(session: &mut Session, output: &mut Output) -> Resul
 /// `qpc notices`.
 pub(super) async fn notices(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
     let client = session.client();
+    // What the server told since is the news; without a connection the old ones are still of use.
+    if let Err(error) = session.answer(CATCH_UP, client.caught_up()).await {
+        output.remark(&format!("there may be newer ones at the server: {error}"));
+    }
     let notices = session.answer(ANSWER, client.notices(false)).await?;
     if notices.is_empty() {
         output.remark("no notices");

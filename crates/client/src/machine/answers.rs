@@ -36,7 +36,8 @@ impl Machine {
             }
             (Work::Upload, Response::Uploaded(_)) => self.uploaded(step),
             (Work::OwnDevices, Response::Identity(identity)) => {
-                self.own_answer(step, (&identity, !excused.is_empty()))
+                let excused = excused.contains(&self.profile.identity.device.account);
+                self.own_answer(step, (&identity, excused))
             }
             (Work::Devices(account), Response::Identity(identity)) => {
                 let excused = excused.contains(&account);

@@ -157,13 +157,12 @@ impl Machine {
                 return Ok(false);
             }
         };
-        let ceiling = 1_000_u64.saturating_mul(1 << intent.attempts.min(10)).min(CLAIM_WAIT_MS_MAX);
+        let ceiling = 1_000_u64.saturating_mul(1 << intent.claims.min(10)).min(CLAIM_WAIT_MS_MAX);
         let wait = (ceiling / 2).saturating_add(step.below(ceiling / 2).max(50));
         let at = step.now_ms.saturating_add(wait.max(body.retry_after_ms.unwrap_or(0)));
         self.claim_for(step, (intent.id, account), &devices)?;
-        let request_id = RequestId(step.random());
-        step.db.retry_intent(intent.id, (&request_id, at))?;
-        let gives_up = intent.attempts.saturating_add(1) >= SWAP_CLAIMS_MAX;
+        step.db.wait_for_claim(intent.id, at)?;
+        let gives_up = intent.claims.saturating_add(1) >= SWAP_CLAIMS_MAX;
         let group = step.db.channel(&intent.channel)?.map(|row| row.kind);
         if devices.is_empty()
             || (intent.kind == IntentKind::Revoke && gives_up && group == Some(ChannelKind::Group))

@@ -69,9 +69,8 @@ impl Machine {
         }
         self.refuse_held(step, account)?;
         if let Some(row) = step.db.direct_channel(account)? {
-            let open = step.db.open_intents()?;
-            let intent = open.iter().find(|intent| intent.channel == row.channel);
-            let creating = intent.filter(|_| row.status == Status::Creating);
+            let open = step.db.open_in(&row.channel)?;
+            let creating = open.first().filter(|_| row.status == Status::Creating);
             return Ok(Started { intent: creating.map(|i| i.id), channel: row.channel });
         }
         let name = self.name_of(step, account)?;
@@ -140,19 +139,13 @@ impl Machine {
         channel: &ChannelId,
     ) -> Result<Started, ClientError> {
         let mut row = self.known_group(step, channel)?;
-        for intent in step.db.open_intents()? {
-            let unsealed = intent.channel == *channel && intent.state != IntentState::Sealed;
-            if unsealed && intent.kind == IntentKind::Add {
-                self.fail_intent(step, (intent.id, "you left"))?;
-            }
-        }
         row.status = Status::Leaving;
-        if self.end_if_alone(step, &mut row)? {
+        let alone = self.end_if_alone(step, &mut row)?;
+        self.give_up_for_leave(step, &row)?;
+        if alone {
             step.db.put_channel(&row)?;
-            self.refuse_outbox(step, &row, "you left")?;
             return Ok(Started { intent: None, channel: *channel });
         }
-        self.refuse_outbox(step, &row, "you left")?;
         let intent = self.ask_to_leave(step, &row)?;
         step.db.put_channel(&row)?;
         Ok(Started { intent: Some(intent), channel: *channel })

@@ -225,7 +225,7 @@ impl Machine {
             } else if view.members.iter().any(stood) {
                 format!("{name} is here with one more device")
             } else {
-                format!("{} joined", certificate.name)
+                format!("{name} joined")
             };
             if told.insert((device.account, text.clone())) {
                 self.notice(step, row, (device, entry.seq, text))?;

@@ -3,10 +3,8 @@
 
 use qpc_credential::{Certificate, DeviceEntry, DeviceList, PublicIdentity};
 use qpc_mls::MlsError;
-use qpc_proto::chain::sha256;
-use qpc_proto::content::DeviceListDigest;
 use qpc_proto::message::{ChannelKind, DeviceRef, Identity};
-use qpc_proto::{AccountId, DeviceId, PublicKey, RequestId};
+use qpc_proto::{AccountId, DeviceId, PublicKey};
 
 use super::store::{ChannelRow, ContactRow};
 use super::{Machine, Step};
@@ -39,6 +37,7 @@ impl Machine {
         }
         let root = identity.account_key.root;
         self.meet_account(step, account, (&identity.list.name, &root))?;
+        self.correct_name(step, account, &identity.list.name)?;
         self.see_list(step, (identity, excused))
     }
 
@@ -175,7 +174,11 @@ impl Machine {
             let unseen = step.db.note_device(&account, &device)?;
             let number = (certificate.account_key.generation, certificate.list_version);
             step.db.note_number(&account, number)?;
-            let Some(known) = known else { continue };
+            let Some(known) = known else {
+                // What a certificate calls an account is the account's word alone.
+                self.ask_for_list(account, number);
+                continue;
+            };
             if unseen {
                 self.tell_of(step, &known, (&linked_text(&known), true))?;
             }
@@ -187,81 +190,33 @@ impl Machine {
         Ok(())
     }
 
-    /// Somebody spoke of a list of a contact: one newer than what is known is asked for.
-    pub(super) fn heard_of(&mut self, contact: &ContactRow, number: ListNumber) {
-        if number > contact.newest {
-            let spoken = self.spoken_of.entry(contact.account).or_default();
-            *spoken = (*spoken).max(number);
-        }
-    }
-
-    /// Compares the list that a sender knows of its own account with the one known here: a server
-    /// may hide a list, or show two.
-    pub(super) fn compare_lists(
-        &mut self,
+    /// An account that came by its own certificate may have called itself anything; the list that
+    /// the server published has its name. Who lied is held under the true one.
+    fn correct_name(
+        &self,
         step: &mut Step<'_>,
         account: &AccountId,
-        digest: &DeviceListDigest,
+        name: &str,
     ) -> Result<(), ClientError> {
-        let number = (digest.generation, digest.version);
-        let own = *account == self.profile.identity.device.account;
-        let known = if own {
-            self.own_due |= number > number_of(&self.own.list);
-            Some((number_of(&self.own.list), self.own.digest().hash))
-        } else {
-            let contact = step.db.contact(account)?;
-            if let Some(contact) = &contact {
-                self.heard_of(contact, number);
-            }
-            let list = step.db.identity(account)?.map(|identity| sha256(&identity.device_list));
-            contact.zip(list).map(|(contact, hash)| (contact.newest, hash))
+        let Some(contact) = step.db.contact(account)?.filter(|contact| contact.name != name) else {
+            return Ok(());
         };
-        match known {
-            Some((same, hash)) if same == number && hash != digest.hash => {
-                let name = self.name_of(step, account)?;
-                let text = format!("there are two device lists of {name} with one number");
-                self.alarm(step, None, text)
+        step.db.rename(account, name)?;
+        step.db.set_held(account, true)?;
+        for mut row in step.db.channels()? {
+            if row.peer == Some(*account) {
+                name.clone_into(&mut row.title);
+                row.held_by = Some(*account);
+                step.db.put_channel(&row)?;
             }
-            Some(_) | None => Ok(()),
         }
-    }
-
-    /// The server's answer about a contact's newest list.
-    pub(super) fn devices_answer(
-        &mut self,
-        step: &mut Step<'_>,
-        (account, excused): (&AccountId, bool),
-        shown: &Identity,
-    ) -> Result<(), ClientError> {
-        let spoken = self.spoken_of.remove(account);
-        let name = self.name_of(step, account)?;
-        match self.check_identity(step, (account, excused), shown) {
-            Ok(newest) if spoken.is_some_and(|spoken| number_of(&newest.list) < spoken) => {
-                let text = format!(
-                    "{name} has a newer device list than the server shows: the server hides it"
-                );
-                self.alarm(step, None, text)
-            }
-            Ok(_) => Ok(()),
-            Err(ClientError::Alarm(text)) => self.alarm(step, None, text),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What is on its way was asked before the newest list of an account was known; and the server
-    /// would repeat the answer to a claim that it had before.
-    pub(super) fn excuse(
-        &mut self,
-        step: &mut Step<'_>,
-        account: &AccountId,
-    ) -> Result<(), ClientError> {
-        let asked = self.in_flight.iter().map(|work| (work.clone(), *account));
-        self.excused.extend(asked);
-        for intent in step.db.claims_of(account)? {
-            let request_id = RequestId(step.random());
-            step.db.renew_claim(intent, (account, &request_id))?;
-        }
-        Ok(())
+        let text = format!(
+            "who called itself {} is {name} at the server: trust nothing it wrote under that name; \
+             `qpc accept {name}` lets you write to it",
+            contact.name
+        );
+        self.tell_of(step, &contact, (&format!("ALARM: {text}"), false))?;
+        self.alarm(step, None, text)
     }
 
     /// Notes an account at first sight. One whose name another account has is held until the user

@@ -334,10 +334,11 @@ impl Machine {
                 let text = if own {
                     row.status = Status::Leaving;
                     self.end_if_alone(step, row)?;
+                    self.give_up_for_leave(step, row)?;
                     "you asked to leave".to_owned()
                 } else {
                     self.follow_leave(step, row, &device.account)?;
-                    format!("{} asked to leave", statement.certificate.name)
+                    format!("{} asked to leave", self.name_of(step, &device.account)?)
                 };
                 self.notice(step, row, (device, entry.seq, text))?;
             }

@@ -37,6 +37,7 @@ impl Machine {
             attempts: 0,
             not_before_ms,
             reason: None,
+            claims: 0,
         };
         let id = step.db.insert_intent(&intent)?;
         for account in accounts {
@@ -55,6 +56,20 @@ impl Machine {
         let intent = self.intend(step, &row.channel, (IntentKind::Leave, &[], 0))?;
         step.db.put_statement(intent, &self.leave_statement(step, &row.channel)?)?;
         Ok(intent)
+    }
+
+    /// This account leaves, by whichever device: what was written or wanted here ends, visibly.
+    pub(super) fn give_up_for_leave(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<(), ClientError> {
+        for intent in step.db.open_in(&row.channel)? {
+            if intent.state != IntentState::Sealed && intent.kind == IntentKind::Add {
+                self.fail_intent(step, (intent.id, "you left"))?;
+            }
+        }
+        self.refuse_outbox(step, row, "you left")
     }
 
     /// Somebody asked to leave: every member's client commits the removal, in the order of leaves.
@@ -109,7 +124,7 @@ impl Machine {
 
     /// Seals the Commit of an operation whose time has come; `None` when there is nothing to seal.
     pub(super) fn seal_commit(
-        &self,
+        &mut self,
         step: &mut Step<'_>,
         (intent, row): (&IntentRow, &ChannelRow),
     ) -> Result<Option<SealedCommitRow>, ClientError> {
@@ -119,6 +134,8 @@ impl Machine {
                 let now = step.db.intent(intent.id)?.map(|now| now.state);
                 if now == Some(IntentState::Ready) {
                     step.db.set_intent(intent.id, (IntentState::Done, None))?;
+                    // It stood for what else is to be done here.
+                    self.surveyed.remove(&row.channel);
                 }
                 return Ok(None);
             }

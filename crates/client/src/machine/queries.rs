@@ -203,8 +203,9 @@ impl Machine {
         let mut members: BTreeMap<AccountId, view::Member> = BTreeMap::new();
         for leaf in &group.members {
             let DeviceRef { account, device } = leaf.certificate.device();
+            let name = self.name_of(step, &account)?;
             let member = members.entry(account).or_insert_with(|| view::Member {
-                name: leaf.certificate.name.clone(),
+                name,
                 account: account.to_string(),
                 role: match group.context.role(&account) {
                     Role::Admin => "admin",

@@ -16,6 +16,10 @@ use crate::view::Event;
 /// Entries read before they are acknowledged while other work is going on.
 const ACK_EVERY: u64 = 64;
 
+/// Lists of contacts asked for at a time: a large group brings many, and what the user looks up
+/// comes under the same limit of the server.
+const LISTS_AT_ONCE: usize = 4;
+
 impl Machine {
     /// Everything that is due, each piece of work once at a time.
     ///
@@ -89,10 +93,16 @@ impl Machine {
             let request = Request::DeviceList(self.profile.identity.device.account);
             self.send(out, Outgoing { work: Work::OwnDevices, request_id, request });
         }
+        let asked = self.in_flight.iter().filter(|work| matches!(work, Work::Devices(_))).count();
+        let mut room = LISTS_AT_ONCE.saturating_sub(asked);
         let spoken_of: Vec<_> = self.spoken_of.keys().copied().collect();
         for account in spoken_of {
             let work = Work::Devices(account);
-            if self.is_due(&work, step.now_ms) {
+            if room > 0 && self.is_due(&work, step.now_ms) {
+                room = room.saturating_sub(1);
+                if let Some(spoken) = self.spoken_of.get_mut(&account) {
+                    spoken.asked = spoken.number;
+                }
                 let request = Request::DeviceList(account);
                 self.send(out, Outgoing { work, request_id, request });
             }
@@ -141,6 +151,7 @@ impl Machine {
         }
         let status = step.db.channel(&intent.channel)?.map(|row| row.status);
         match status {
+            Some(Status::Leaving) if intent.kind == IntentKind::Revoke => Ok(true),
             Some(Status::Left | Status::Leaving | Status::Failed) | None => {
                 step.db.set_intent(intent.id, (IntentState::Done, None))?;
                 Ok(false)
@@ -221,12 +232,11 @@ impl Machine {
         row: &ChannelRow,
     ) -> Result<Option<IntentRow>, ClientError> {
         let ready = |intent: &IntentRow| {
-            intent.channel == row.channel
-                && intent.state == IntentState::Ready
+            intent.state == IntentState::Ready
                 && intent.kind != IntentKind::Leave
                 && intent.not_before_ms <= step.now_ms
         };
-        let mut open = step.db.open_intents()?;
+        let mut open = step.db.open_in(&row.channel)?;
         open.retain(ready);
         // What a revoked device must not read waits for its removal.
         open.sort_by_key(|intent| intent.kind != IntentKind::Revoke);

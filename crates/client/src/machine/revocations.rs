@@ -116,7 +116,7 @@ impl Machine {
         if left.is_empty() {
             adds = self.swapped_in(step, intent, (&identity, &members))?;
             let wanted = heirs(&identity, step.now_ms);
-            let waits = row.kind == ChannelKind::Direct || intent.attempts < SWAP_CLAIMS_MAX;
+            let waits = row.kind == ChannelKind::Direct || intent.claims < SWAP_CLAIMS_MAX;
             if adds.is_empty() && waits && !wanted.is_empty() {
                 self.claim_for(step, (intent.id, &account), &wanted)?;
                 return Ok(None);

@@ -21,8 +21,9 @@ impl Machine {
     /// Surveys every channel that was not since something changed.
     pub(super) fn survey(&mut self, step: &mut Step<'_>) -> Result<(), ClientError> {
         for mut row in step.db.channels()? {
+            // Who is leaving may be the only one left who can take a recovered account in.
             let due = row.kind != ChannelKind::Inbox
-                && row.status.seals()
+                && (row.status.seals() || row.status == Status::Leaving)
                 && row.in_step()
                 && self.compared
                 && !self.surveyed.contains(&row.channel);
@@ -49,8 +50,8 @@ impl Machine {
         step: &Step<'_>,
         (channel, kind): (&ChannelId, IntentKind),
     ) -> Result<Vec<IntentRow>, ClientError> {
-        let mut open = step.db.open_intents()?;
-        open.retain(|intent| intent.channel == *channel && intent.kind == kind);
+        let mut open = step.db.open_in(channel)?;
+        open.retain(|intent| intent.kind == kind);
         Ok(open)
     }
 

@@ -129,7 +129,7 @@ impl Machine {
             let account = member.certificate.device().account;
             accounts.insert(account);
             if account != own {
-                peer = Some((account, member.certificate.name.clone()));
+                peer = Some((account, self.name_of(step, &account)?));
             }
         }
         let inviter = joined.inviter.device();
@@ -164,7 +164,7 @@ impl Machine {
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;
         // What came after the join is not known yet: the server tells.
         self.list_due = true;
-        let text = format!("{} added you", joined.inviter.name);
+        let text = format!("{} added you", self.name_of(step, &inviter.account)?);
         self.notice(step, &row, (inviter, row.cursor, text))?;
         let view = self.channel_view(step, &row)?;
         step.events.push(Event::Channel(view));

@@ -184,6 +184,23 @@ fn a_device_list_keeps_its_rules() {
     assert!(verify(&|list| list.generation = 2).is_err());
 }
 
+/// A number that no database holds would stop every member who tries to keep it.
+#[test]
+fn a_version_is_one_that_every_database_holds() {
+    let account = Account::of(1);
+    for (version, good) in [(i64::MAX.unsigned_abs(), true), (1 << 63, false), (u64::MAX, false)] {
+        let list = account.signed_list(&DeviceList { version, ..account.list() });
+        let identity = Identity { device_list: list, ..account.identity() };
+        assert_eq!(PublicIdentity::verify(&identity).is_ok(), good, "{version}");
+        let posted = qpc_credential::devices_statement(&identity);
+        assert_eq!(qpc_credential::Posted::verify_signed(&posted).is_ok(), good, "{version}");
+        let body = qpc_credential::CertificateBody { list_version: version, ..account.body() };
+        let certificate =
+            Certificate::sign(&account.statement(), &body, |tbs| account.primary.sign(tbs));
+        assert_eq!(Certificate::verify(&certificate).is_ok(), good, "{version}");
+    }
+}
+
 #[test]
 fn the_newer_list_is_of_the_higher_generation_then_version() {
     let numbered =

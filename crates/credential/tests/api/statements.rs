@@ -133,7 +133,8 @@ fn an_earlier_list_says_nothing_of_a_device_that_came_later() {
         assert_eq!(list.revokes(&certificate), revoked, "{numbers:?}");
     }
     // Nor does a thief of the account key win by a high version over the next generation.
-    let body = qpc_credential::CertificateBody { list_version: u64::MAX, ..account.body() };
+    const HIGHEST: u64 = i64::MAX.unsigned_abs();
+    let body = qpc_credential::CertificateBody { list_version: HIGHEST, ..account.body() };
     let bytes = Certificate::sign(&account.statement(), &body, |tbs| account.primary.sign(tbs));
     let certificate = Certificate::verify(&bytes).unwrap();
     assert!(listed(&account, (2, 1), &[]).list.revokes(&certificate));

@@ -74,3 +74,16 @@ fn case_127_who_leaves_may_be_removed_by_any_member_once() {
     assert_eq!(world.state_leave(&carol, 2).unwrap().answer.seq, 5);
     world.commit(&bob, &again).unwrap();
 }
+
+/// Members keep the number of a list: one that no database holds would stop all of them there.
+#[test]
+fn a_list_of_a_number_that_no_database_holds_never_gets_into_a_log() {
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    world.group(&[&alice, &bob]);
+    for version in [u64::MAX, 1 << 63] {
+        let refused = world.state(&bob, (1, bob.list(version, &[]))).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::StatementInvalid);
+    }
+    assert_eq!(world.seqs(&alice), [1]);
+}

@@ -85,7 +85,11 @@ impl Server {
             });
             changed.map_err(|refusal| Refused::new(refusal, &mut rng))
         });
-        match self.shared.writer.run(Work::Task(task)).await?.frame {
+        let outputs = self.shared.writer.run(Work::Task(task)).await?;
+        // Nobody else waits for the audit log; of what an operator did its line is on disk first.
+        let audit = self.shared.audit.clone();
+        drop(tokio::task::spawn_blocking(move || audit.flush()).await);
+        match outputs.frame {
             Frame::Reply(body) => serde_json::from_slice(&body).map_err(Refusal::internal),
             // Refused and logged already; the body goes on as it is.
             Frame::Error(code, body) => Ok(refused(ErrorBody::decode(code, &body)?)),

@@ -14,7 +14,7 @@ use qpc_proto::message::{DeviceRef, Method, Request};
 use qpc_proto::{AccountId, DeviceId, ErrorBody, ErrorCode};
 
 use super::{Bounded, Counts, KeyedBy, Limiter, Network, Period, Rate, Rates, Ticks};
-use crate::access::limiters;
+use crate::access::{counts_for_account, limiters};
 
 /// The longest wait that a refusal asks for, in milliseconds.
 const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
@@ -81,7 +81,9 @@ impl Limiters {
             None => self.count(Limiter::Address, Key::Address(Network::of(asking.address)))?,
             Some(device) => {
                 self.count(Limiter::Device, Key::Device(device.device))?;
-                self.count(Limiter::Account, Key::Account(device.account))?;
+                if counts_for_account(asking.method) {
+                    self.count(Limiter::Account, Key::Account(device.account))?;
+                }
             }
         }
         for limiter in limiters(asking.method) {

@@ -89,11 +89,12 @@ impl PeerState {
         }
     }
 
-    /// Ends when the connection belongs to nobody.
-    pub(crate) async fn unbound(&self) {
+    /// Ends when the connection belongs to another device, or to nobody: two logins may be under way
+    /// at once.
+    pub(crate) async fn left(&self, device: DeviceRef) {
         let mut changes = self.state.subscribe();
         // The sender lives as long as `self`, so this ends by the value alone.
-        drop(changes.wait_for(|state| state.device.is_none()).await);
+        drop(changes.wait_for(|state| state.device != Some(device)).await);
     }
 
     /// Ends when the connection has been without a device for `patience` in which no request of it

@@ -158,3 +158,31 @@ fn the_members_are_shown_the_list_that_ends_an_account() {
         .unwrap();
     assert_eq!(statements, 1);
 }
+
+#[test]
+fn an_erased_account_leaves_no_answers_behind() {
+    let mut alone = Alone::start();
+    let policy = alone.running.as_mut().unwrap();
+    policy.1 = {
+        let mut short = Policy::default();
+        short.auth.registration = qpc_proto::message::RegistrationMode::Open;
+        short.auth.pow_bits = 0;
+        short.auth.deletion_grace_ms = DAY_MS;
+        Node::open(&mut policy.0, short, &mut OsRng).unwrap()
+    };
+    let ada = Device::new(1);
+    let mut line = alone.join(&ada);
+    let mut other = Line::new(3);
+    let ask = ada.recover(&other.peer.binding, None);
+    alone.call(&mut other, &ask).unwrap();
+    alone.call(&mut line, &Request::DeleteAccount(ada.list(2, &[]))).unwrap();
+    alone.now_ms += DAY_MS;
+    alone.sweep();
+    let (store, _) = alone.running.as_mut().unwrap();
+    let kept: i64 = store
+        .reader()
+        .unwrap()
+        .read(|tx| tx.query_row("SELECT COUNT(*) FROM answers", [], |row| row.get(0)))
+        .unwrap();
+    assert_eq!(kept, 0);
+}

@@ -9,7 +9,7 @@ use qpc_proto::{ChannelId, Digest, ErrorCode, Token};
 use qpc_server::Limits;
 use qpc_transport::CloseReason;
 
-use crate::support::{Client, Device, LoggedIn, Rig, fetch, read};
+use crate::support::{Client, Device, LoggedIn, Rig, fetch, frame, read};
 
 const CHANNEL: ChannelId = ChannelId([5; 16]);
 const MEETING: Digest = Digest([7; 32]);
@@ -162,4 +162,27 @@ async fn the_other_devices_hear_of_exports_deletions_and_stolen_tokens() {
             (NoticeKind::RefreshReused, 1),
         ]
     );
+}
+
+#[tokio::test]
+async fn who_logs_in_as_two_devices_at_once_is_cut_off_with_the_second() {
+    let mut rig = Rig::start(Limits::default());
+    let (ada, bob) = (Device::new(1), Device::new(5));
+    rig.join(&ada).await;
+    let bobs = rig.join(&bob).await;
+    let second = bob.sibling(6);
+    linked(&mut rig, (&bob, &bobs), 6).await;
+    // Both are under way before either is answered.
+    let both = rig.connect();
+    let mut stream = both.stream().await;
+    let binding = both.connection.binding();
+    let frames = [ada.login(&binding), second.login(&binding)].map(|l| frame(&Token::NONE, &l));
+    stream.sender.send_all(&frames).await.unwrap();
+    for _ in 0..2 {
+        let answer = stream.next().await.unwrap();
+        assert!(matches!(read(Method::Login, answer), Ok(Response::Tokens(_))));
+    }
+    bobs.call(&Request::RevokeDevice(bob.list(3, &[&bob]))).await.unwrap();
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(5), close_code(&both)).await;
+    assert_eq!(closed, Ok(u32::from(ErrorCode::DeviceRevoked.as_u16())));
 }

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qpc_proto::message::{
-    ClaimKeyPackages, DeviceRef, LinkRelay, LinkSide, Login, Method, Recover, Request,
+    ClaimKeyPackages, DeviceRef, LinkDevice, LinkRelay, LinkSide, Login, Method, Recover, Request,
+    UploadKeyPackages,
 };
-use qpc_proto::{AccountId, DeviceId, Digest, ErrorBody, ErrorCode, PublicKey, Signature, Token};
+use qpc_proto::{
+    AccountId, ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, PublicKey, Signature, Token,
+};
 use qpc_server::Limits;
 use qpc_server::limits::{KeyedBy, Limiter, Period, Rate, Rates};
+use qpc_transport::CloseReason;
 
-use crate::support::{Client, Device, LoggedIn, Rig, read};
+use crate::support::{Client, Device, LoggedIn, Rig, create_channel, read};
 
 /// Far more than any test asks for.
 const AMPLE: u32 = 1_000_000;
@@ -52,6 +56,11 @@ fn counted_by(limiter: Limiter, target: u8) -> Request {
             account: nobody(target).account,
             devices: Vec::new(),
         }),
+        Limiter::Upload => Request::UploadKeyPackages(UploadKeyPackages {
+            key_packages: Vec::new(),
+            last_resort: None,
+        }),
+        Limiter::Commit => create_channel(ChannelId([target; 16])),
         Limiter::AccountChange => Request::CancelDeletion,
         Limiter::Export => Request::ExportAccount,
     }
@@ -202,4 +211,72 @@ async fn a_limited_request_has_no_effect_and_its_stream_lives_on() {
     stream.sender.send(&one.frame(&Request::ListChannels)).await.unwrap();
     let answer = stream.next().await.unwrap();
     assert!(read(Method::ListChannels, answer).is_ok());
+}
+
+/// As shipped but for registrations: the support takes the default for none.
+fn shipped() -> Limits {
+    let rates = Rates::default().with(Limiter::Register, Rate::new(AMPLE, Period::Minute, AMPLE));
+    Limits { rates, ..Limits::default() }
+}
+
+/// Asks until a limit refuses.
+async fn spend(thief: &LoggedIn, request: &Request) {
+    for _ in 0..1_000 {
+        if !passes(&thief.client, &thief.tokens.access_token, request).await {
+            return;
+        }
+    }
+    panic!("no limit met")
+}
+
+#[tokio::test]
+async fn a_stolen_device_that_floods_can_not_hold_its_revocation_up() {
+    let mut rig = Rig::start(shipped());
+    let device = Device::new(1);
+    let stolen = device.sibling(2);
+    let primary = rig.join(&device).await;
+    let offer = |offer| {
+        let (rendezvous, side) = (Digest([7; 32]), LinkSide::New);
+        Request::LinkRelay(LinkRelay { rendezvous, side, offer })
+    };
+    let other = rig.connect_from("192.0.2.1");
+    other.call(&Token::NONE, &offer(Bytes::from_static(b"offer"))).await.unwrap();
+    let device_list = device.list(2, &[&device, &stolen]);
+    let answer = Bytes::from_static(b"answer");
+    let link = LinkDevice { device_list, rendezvous: Digest([7; 32]), answer };
+    primary.call(&Request::LinkDevice(link)).await.unwrap();
+    let thief = other.log_in(&stolen).await;
+    // Whatever limit it shares with the owner, it has spent to the end.
+    for request in [
+        Request::RevokeDevice(Bytes::from_static(b"no list")),
+        Request::DeviceList(device.id.account),
+        Request::ListChannels,
+    ] {
+        spend(&thief, &request).await;
+    }
+    primary.call(&Request::DeviceList(device.id.account)).await.unwrap();
+    primary.call(&Request::RevokeDevice(device.list(3, &[&device]))).await.unwrap();
+    let closed = thief.client.connection.closed().await;
+    let revoked = u32::from(ErrorCode::DeviceRevoked.as_u16());
+    assert!(matches!(closed, CloseReason::Peer { code, .. } if code == revoked), "{closed:?}");
+}
+
+#[tokio::test]
+async fn one_address_never_takes_all_the_room_for_links() {
+    let mut rig = Rig::start(shipped());
+    let one = rig.connect_from("192.0.2.1");
+    let offer = |n: u32| {
+        let mut rendezvous = Digest([7; 32]);
+        rendezvous.0[..4].copy_from_slice(&n.to_be_bytes());
+        let offer = Bytes::from_static(b"offer");
+        Request::LinkRelay(LinkRelay { rendezvous, side: LinkSide::New, offer })
+    };
+    // For as long as a code lives, as fast as it may.
+    let mut made = 0;
+    for _ in 0..1_450 {
+        made += u32::from(one.call(&Token::NONE, &offer(made)).await.is_ok());
+        rig.pass(Duration::from_millis(400));
+    }
+    let other = rig.connect_from("192.0.2.2");
+    other.call(&Token::NONE, &offer(u32::MAX)).await.unwrap();
 }

@@ -1,10 +1,10 @@
 //! Accounts with several devices: they come into channels, go out of them, and come back.
 
 use qpc_client::ClientError;
-use qpc_client::machine::{Input, Work};
+use qpc_client::machine::{Failure, Input, Work};
 use qpc_client::view::{ChannelStatus, MessageState};
-use qpc_proto::ChannelId;
 use qpc_proto::message::{Method, Response};
+use qpc_proto::{ChannelId, ErrorBody, ErrorCode};
 use qpc_sim::World;
 
 use super::support::{
@@ -469,4 +469,90 @@ fn devices_that_crash_after_every_input_still_come_and_go() {
     at_peace(&mut world);
     in_step(&mut world, &group, &[0, 1]);
     assert_eq!(devices(&mut world, 1, &group), 2);
+}
+
+/// Its KeyPackage was claimed and waits behind messages; meanwhile it is revoked, and another one
+/// linked in its place.
+#[test]
+fn a_device_linked_while_the_addition_of_a_revoked_one_waits_still_comes_in() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    let second = world.link(0).unwrap();
+    world.connect(second).unwrap();
+    until_sent(&mut world, second, Method::UploadKeyPackages);
+    world.deliver(second, (Method::UploadKeyPackages, false)).unwrap();
+    say(&mut world, 0, (&group, "first"));
+    until_sent(&mut world, 0, Method::ClaimKeyPackages);
+    world.deliver(0, (Method::ClaimKeyPackages, false)).unwrap();
+    until_sent(&mut world, 0, Method::Enqueue);
+    read_all(&mut world, 0);
+    assert!(commits(&mut world, 0).is_empty(), "the addition waits for the message");
+    world.revoke(0, &[second]).unwrap();
+    let third = world.link(0).unwrap();
+    at_peace(&mut world);
+    in_step(&mut world, &group, &[0, 1, third]);
+}
+
+/// Waiting for KeyPackages is no attempt at a Commit: after a day of it the first overtaken one is
+/// not the last.
+#[test]
+fn a_recovered_device_that_comes_online_days_later_gets_back_in() {
+    let mut world = world(2);
+    let channel_id = direct(&mut world, 0, 1);
+    world.disconnect(0).unwrap();
+    let back = world.recover(0).unwrap();
+    for _ in 0..120 {
+        world.disconnect(1).unwrap();
+        world.now_ms += 600_000;
+        world.settle_among(&[1]).unwrap();
+    }
+    world.connect(back).unwrap();
+    until_sent(&mut world, back, Method::UploadKeyPackages);
+    world.deliver(back, (Method::UploadKeyPackages, false)).unwrap();
+    world.disconnect(1).unwrap();
+    world.now_ms += 600_000;
+    world.connect(1).unwrap();
+    until_sent(&mut world, 1, Method::Commit);
+    let stale = ErrorBody::new(ErrorCode::StaleCommit, "stale");
+    inject(&mut world, 1, Input::Answer(Work::Commit(channel_id), Err(Failure::Refused(stale))));
+    world.disconnect(1).unwrap();
+    world.disconnect(back).unwrap();
+    at_peace(&mut world);
+    in_step(&mut world, &channel_id, &[1, back]);
+    assert!(!is_told(&mut world, (1, &channel_id), "ALARM"));
+}
+
+#[test]
+fn what_a_sibling_wrote_is_refused_visibly_when_its_account_leaves() {
+    let mut world = world(2);
+    let group = group(&mut world, &[]);
+    let second = world.link(0).unwrap();
+    world.settle().unwrap();
+    world.disconnect(second).unwrap();
+    say(&mut world, second, (&group, "too late"));
+    // An addition is on its way, so that there may be somebody left who reads the leave.
+    add(&mut world, &group, &[1]);
+    until_sent(&mut world, 0, Method::Commit);
+    world.user(0, |m, s| m.leave(s, &group)).unwrap();
+    until_sent(&mut world, 0, Method::Statement);
+    world.deliver(0, (Method::Statement, false)).unwrap();
+    at_peace(&mut world);
+    assert_eq!(channel(&mut world, second, &group).status, ChannelStatus::Left);
+    let lines = history(&mut world, second, &group);
+    assert!(lines.iter().any(|m| m.text == "too late" && m.state == MessageState::Refused));
+}
+
+/// All devices of the other account are revoked: only who is leaving can take its next one in.
+#[test]
+fn who_leaves_while_the_only_other_member_recovers_gets_out() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.disconnect(1).unwrap();
+    world.disconnect(0).unwrap();
+    world.user(0, |m, s| m.leave(s, &group)).unwrap();
+    let back = world.recover(1).unwrap();
+    at_peace(&mut world);
+    assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::Left);
+    assert_eq!(channel(&mut world, back, &group).status, ChannelStatus::Active);
+    assert_eq!(members(&mut world, back, &group), names(&[1]));
 }

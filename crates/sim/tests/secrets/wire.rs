@@ -156,7 +156,7 @@ async fn ask(connection: &Connection, (token, request): (&Token, &Request)) -> O
     sender.send(&Frame::Request(frame)).await.unwrap();
     match receiver.next().await.unwrap().unwrap() {
         Frame::Reply(body) => Some(Response::decode(request.method(), body).unwrap()),
-        _ => None,
+        Frame::Error(..) | Frame::Request(_) | Frame::Item(_) | Frame::End => None,
     }
 }
 

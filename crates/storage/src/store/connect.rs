@@ -146,6 +146,9 @@ fn synchronous(durability: Durability) -> &'static str {
 fn tune(conn: &sql::Connection, options: &Options) -> Result<(), StorageError> {
     conn.busy_timeout(Duration::from_millis(options.busy_timeout_ms.into()))?;
     conn.set_prepared_statement_cache_capacity(options.statements);
+    // Plans don't look at bound values: without this, each `LIMIT ?` is parsed and planned again
+    // at every use, because its value might have changed the plan.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.execute_batch(&format!(
         "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -{};",
         options.cache_kib

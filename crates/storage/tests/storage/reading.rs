@@ -2,7 +2,7 @@
 
 use qpc_storage::{Outcome, Reader, StorageError, Store, Tx, sql};
 
-use crate::{Place, insert, names};
+use crate::{Place, done, insert, names};
 
 fn assert_send<T: Send>() {}
 
@@ -114,4 +114,27 @@ fn a_copy_never_replaces_a_file() {
     std::fs::write(&target, b"precious").unwrap();
     assert!(matches!(reader.copy_to(&target), Err(StorageError::Filesystem(_))));
     assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+}
+
+#[test]
+fn a_statement_is_planned_once_whatever_is_bound() {
+    let place = Place::new();
+    let mut store = place.open();
+    let mut reader = store.reader().unwrap();
+    let planned_again = |tx: &Tx<'_>| -> Result<i32, StorageError> {
+        let newest = "SELECT DISTINCT name FROM item ORDER BY name DESC LIMIT ?1";
+        let mut statement = tx.prepare_cached(newest)?;
+        for limit in 1..20 {
+            let rows = statement.query_map([limit], |row| row.get::<_, String>(0))?;
+            assert!(rows.collect::<Result<Vec<_>, _>>()?.len() <= 2);
+        }
+        Ok(statement.get_status(sql::StatementStatus::RePrepare))
+    };
+    let written = store.transact(|tx| {
+        insert(tx, "a")?;
+        insert(tx, "b")?;
+        planned_again(tx)
+    });
+    assert_eq!(done(written.unwrap()), 0);
+    assert_eq!(reader.read(planned_again).unwrap(), 0);
 }

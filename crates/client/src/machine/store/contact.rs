@@ -85,6 +85,23 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// Contacts of whom no list was seen, and the list that a certificate of theirs names.
+    pub(crate) fn contacts_without_list(&self) -> sql::Result<Vec<(AccountId, (u32, u64))>> {
+        self.0
+            .prepare_cached(
+                "SELECT account, generation, version FROM contact WHERE device_list IS NULL",
+            )?
+            .query_map([], |row| Ok((AccountId(row.get(0)?), (row.get(1)?, row.get(2)?))))?
+            .collect()
+    }
+
+    pub(crate) fn rename(&self, account: &AccountId, name: &str) -> sql::Result<()> {
+        self.0
+            .prepare_cached("UPDATE contact SET name = ?2, former = 0 WHERE account = ?1")?
+            .execute(params![account.0, name])?;
+        Ok(())
+    }
+
     /// A name is an account's alone: others of the name had it formerly.
     pub(crate) fn give_name(&self, name: &str, account: &AccountId) -> sql::Result<()> {
         self.0

@@ -44,6 +44,8 @@ pub(crate) struct IntentRow {
     pub(crate) attempts: u32,
     pub(crate) not_before_ms: u64,
     pub(crate) reason: Option<String>,
+    /// How often KeyPackages were waited for.
+    pub(crate) claims: u32,
 }
 
 /// A sealed Commit.
@@ -78,7 +80,8 @@ impl IntentState {
     }
 }
 
-const COLUMNS: &str = "id, channel, kind, state, request_id, attempts, not_before_ms, reason";
+const COLUMNS: &str =
+    "id, channel, kind, state, request_id, attempts, not_before_ms, reason, claims";
 
 fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
     Ok(IntentRow {
@@ -103,6 +106,7 @@ fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
         attempts: row.get(5)?,
         not_before_ms: row.get(6)?,
         reason: row.get(7)?,
+        claims: row.get(8)?,
     })
 }
 
@@ -146,6 +150,13 @@ impl Db<'_> {
     pub(crate) fn open_intents(&self) -> sql::Result<Vec<IntentRow>> {
         let query = format!("SELECT {COLUMNS} FROM intent WHERE state < 3 ORDER BY id");
         self.0.prepare_cached(&query)?.query_map([], read)?.collect()
+    }
+
+    /// Open operations of a channel, oldest first.
+    pub(crate) fn open_in(&self, channel: &ChannelId) -> sql::Result<Vec<IntentRow>> {
+        let query =
+            format!("SELECT {COLUMNS} FROM intent WHERE channel = ?1 AND state < 3 ORDER BY id");
+        self.0.prepare_cached(&query)?.query_map([channel.0], read)?.collect()
     }
 
     pub(crate) fn set_intent(
@@ -224,6 +235,16 @@ impl Db<'_> {
                  WHERE id = ?1",
             )?
             .execute(params![id, request_id.0, not_before_ms])?;
+        Ok(())
+    }
+
+    /// Counts a wait for KeyPackages, and says until when.
+    pub(crate) fn wait_for_claim(&self, id: u64, not_before_ms: u64) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE intent SET claims = claims + 1, not_before_ms = ?2 WHERE id = ?1",
+            )?
+            .execute(params![id, not_before_ms])?;
         Ok(())
     }
 

@@ -63,6 +63,9 @@ pub(crate) struct OutboxRow {
     pub(crate) sealed: Option<(MessageId, u64, Vec<u8>)>,
 }
 
+/// The latest time that a column holds: a sender's clock may say anything.
+const TIME_MAX: u64 = i64::MAX.unsigned_abs();
+
 const COLUMNS: &str = "id, channel, seq, account, device, content_id, text, state, reason,
     sent_at_ms, accepted_at_ms, seen";
 
@@ -113,8 +116,8 @@ impl Db<'_> {
                 message.text,
                 message.state.code(),
                 message.reason,
-                message.sent_at_ms,
-                message.accepted_at_ms,
+                message.sent_at_ms.min(TIME_MAX),
+                message.accepted_at_ms.map(|at_ms| at_ms.min(TIME_MAX)),
                 message.seen,
             ])?;
         let id = self.0.last_insert_rowid();

@@ -35,8 +35,8 @@ pub enum Limiter {
     Refresh,
     /// `Recover`. Fails closed: it changes who owns an account, and is rare.
     Recover,
-    /// `LinkRelay`. Fails closed: one-time codes are guessed here, and their rows are few: what one
-    /// address gets in the life of a code is a small part of them.
+    /// `LinkRelay`. Fails closed: one-time codes are guessed here, and their rows are few: what
+    /// one address gets in the life of a code is a small part of them.
     Link,
     /// `Lookup` and `DeviceList`. Fails open: names are no secret. By device: who is to revoke a
     /// stolen one reads the list first.
@@ -46,14 +46,14 @@ pub enum Limiter {
     /// `ClaimKeyPackages`, by claimer and target together, so that nobody empties the stock of
     /// another alone. Fails closed.
     ClaimTarget,
-    /// `UploadKeyPackages`. Fails closed: each has many signatures to check, and a line in the audit
-    /// log.
+    /// `UploadKeyPackages`. Fails closed: each has many signatures to check, and a line in the
+    /// audit log.
     Upload,
     /// `CreateChannel` and `Commit`. Fails open: the account's and the device's own limits still
     /// hold.
     Commit,
-    /// What changes a whole account. Fails closed: it is rare and heavy. By device, so that a stolen
-    /// one can't hold up its own revocation.
+    /// What changes a whole account. Fails closed: it is rare and heavy. By device, so that a
+    /// stolen one can't hold up its own revocation.
     AccountChange,
     /// `ExportAccount`. Fails closed: it reads all there is about an account.
     Export,

@@ -348,11 +348,7 @@ fn answer_key(
         Request::Register(register) => register.device,
         _ => caller.map_or(DeviceId::ZERO, |caller| caller.device),
     };
-    Ok(Some(AnswerKey {
-        scope,
-        request_id,
-        digest: chain::sha256(&digest),
-    }))
+    Ok(Some(AnswerKey { scope, request_id, digest: chain::sha256(&digest) }))
 }
 
 fn kept(tx: &Tx<'_>, key: &AnswerKey) -> Result<Option<Bytes>, Refusal> {

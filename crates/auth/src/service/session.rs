@@ -21,8 +21,8 @@ const SESSIONS_PER_DEVICE_MAX: u32 = 8;
 /// lasts.
 const EXPIRED_KEPT_MS: u64 = 24 * 3_600 * 1_000;
 
-/// Access tokens of one session that are kept: more than a day has at the usual lifetime. Each login
-/// and refresh looks through all, so without a bound whoever refreshes all the time slows them down.
+/// Access tokens of one session that are kept: more than a day has at the usual lifetime. Each
+/// login and refresh looks through all, so whoever refreshes all the time must not gather more.
 const ACCESS_TOKENS_MAX: u32 = 128;
 
 /// The Ed25519 base point: a sound key of no device. An unknown device's proof is checked against

@@ -89,8 +89,8 @@ impl PeerState {
         }
     }
 
-    /// Ends when the connection belongs to another device, or to nobody: two logins may be under way
-    /// at once.
+    /// Ends when the connection belongs to another device, or to nobody: two logins may be under
+    /// way at once.
     pub(crate) async fn left(&self, device: DeviceRef) {
         let mut changes = self.state.subscribe();
         // The sender lives as long as `self`, so this ends by the value alone.

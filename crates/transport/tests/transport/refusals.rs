@@ -135,8 +135,15 @@ async fn a_server_that_does_not_answer_is_a_timeout() {
 #[tokio::test]
 async fn a_client_that_does_not_go_on_is_a_timeout() {
     let limits = Limits { handshake_timeout: Duration::ZERO, ..Limits::default() };
-    let (listener, url) = listen(&identity(), limits);
+    let (listener, mut url) = listen(&identity(), limits);
+    let server = (url.host.clone(), url.port);
+    // Lets the client's first datagram through, and nothing after it.
+    let way = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    url.port = way.local_addr().unwrap().port();
     let (_endpoint, _connecting) = raw::dial(&url, &[b"qpc"], None);
+    let mut datagram = [0; 2_048];
+    let (len, _) = way.recv_from(&mut datagram).await.unwrap();
+    way.send_to(&datagram[..len], (server.0.as_str(), server.1)).await.unwrap();
     let error = listener.accept().await.unwrap().establish().await;
     assert!(matches!(error.unwrap_err(), TransportError::Timeout));
 }

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use qpc_credential::{AccountKey, DeviceEntry, DeviceList, account_id};
 use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{DeviceRef, Login, LoginAnswer, Register, Request, Response};
+use qpc_proto::message::{DeviceRef, Login, LoginAnswer, Method, Register, Request, Response};
 use qpc_proto::{DeviceId, PublicKey, RequestId, Signature, Token, chain};
 use qpc_transport::{ClientLimits, Connection, ServerUrl, connect};
 use rand_chacha::ChaCha8Rng;
@@ -43,7 +43,7 @@ impl Account {
     pub(crate) async fn register(&self, url: &ServerUrl, invite: Bytes) -> Result<()> {
         let connection = connect(url, &ClientLimits::default()).await?;
         let request = self.registration(&connection.binding(), invite);
-        let answer = call(&connection, &request).await?;
+        let answer = call(&connection, &Token::NONE, &request).await?;
         connection.close(0, "");
         let odd = "an odd answer to a registration";
         ensure!(matches!(answer, Response::Registered(id) if id == self.device.account), odd);
@@ -55,13 +55,24 @@ impl Account {
     /// # Errors
     /// When there is no connection, or no fresh tokens come.
     pub(crate) async fn log_in(&self, url: &ServerUrl) -> Result<()> {
+        let (connection, _) = self.open(url).await?;
+        connection.close(0, "");
+        Ok(())
+    }
+
+    /// Connects and logs in; returns the connection with its access token.
+    ///
+    /// # Errors
+    /// As [`Account::log_in`].
+    pub(crate) async fn open(&self, url: &ServerUrl) -> Result<(Connection, Token)> {
         let connection = connect(url, &ClientLimits::default()).await?;
         let proof = self.prove(&connection.binding(), Purpose::Login);
         let request = Request::Login(Login { device: self.device, proof });
-        let answer = call(&connection, &request).await?;
-        connection.close(0, "");
-        let Response::Tokens(tokens) = answer else { bail!("an odd answer to a login") };
-        check(&tokens)
+        let Response::Tokens(tokens) = call(&connection, &Token::NONE, &request).await? else {
+            bail!("an odd answer to a login")
+        };
+        check(&tokens)?;
+        Ok((connection, tokens.access_token.clone()))
     }
 
     fn registration(&self, binding: &ChannelBinding, invite: Bytes) -> Request {
@@ -106,22 +117,42 @@ fn check(tokens: &LoginAnswer) -> Result<()> {
     Ok(())
 }
 
-/// One request before any login, on a stream of its own.
-async fn call(connection: &Connection, request: &Request) -> Result<Response> {
-    let body = request.encode();
+/// One request on a stream of its own.
+///
+/// # Errors
+/// When the connection fails or the server refuses.
+pub(crate) async fn call(
+    connection: &Connection,
+    token: &Token,
+    request: &Request,
+) -> Result<Response> {
+    let (mut sender, mut receiver) = connection.open_stream().await?;
+    sender.send(&frame(token, request)).await?;
+    sender.finish().await?;
+    let answer = receiver.next().await?.context("the stream ended without an answer")?;
+    read(request.method(), answer)
+}
+
+/// A request's frame, under a request id made of its bytes where it needs one.
+pub(crate) fn frame(token: &Token, request: &Request) -> Frame {
+    let (method, body) = (request.method(), request.encode());
     let mut request_id = RequestId::ZERO;
-    if request.method().takes_request_id() {
+    if method.takes_request_id() {
         request_id.0 = chain::sha256(&body).short();
     }
-    let method = request.method();
-    let frame = RequestFrame { method: method.as_u16(), token: Token::NONE, request_id, body };
-    let (mut sender, mut receiver) = connection.open_stream().await?;
-    sender.send(&Frame::Request(frame)).await?;
-    sender.finish().await?;
-    match receiver.next().await?.context("the stream ended without an answer")? {
-        Frame::Reply(body) => Ok(Response::decode(method, body)?),
+    let token = token.clone();
+    Frame::Request(RequestFrame { method: method.as_u16(), token, request_id, body })
+}
+
+/// What a frame answers.
+///
+/// # Errors
+/// When it refuses, or is no answer.
+pub(crate) fn read(method: Method, frame: Frame) -> Result<Response> {
+    match frame {
+        Frame::Reply(body) | Frame::Item(body) => Ok(Response::decode(method, body)?),
         Frame::Error(code, _) => bail!("the server refuses {} with {code}", method.as_str()),
-        Frame::Request(_) | Frame::Item(_) | Frame::End => bail!("a frame that is no answer"),
+        Frame::Request(_) | Frame::End => bail!("a frame that is no answer"),
     }
 }
 

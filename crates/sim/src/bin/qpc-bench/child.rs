@@ -10,6 +10,7 @@ use bytes::Bytes;
 use qpc_proto::limits::INVITE_BYTES;
 use qpc_transport::ServerUrl;
 
+use crate::process::Usage;
 use crate::serve::What;
 use crate::stopwatch::cpu_of;
 
@@ -46,6 +47,14 @@ impl Child {
             }
             codes.push(invite(&line)?);
         }
+    }
+
+    /// What it has used so far.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        Usage::of(self.process.id())
     }
 
     /// The CPU time that it has used.

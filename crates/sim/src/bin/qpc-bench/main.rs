@@ -4,7 +4,11 @@
 
 mod account;
 mod child;
+mod floor;
 mod login;
+mod messages;
+mod numbers;
+mod process;
 mod serve;
 mod stopwatch;
 
@@ -28,6 +32,8 @@ struct Cli {
 enum Command {
     /// Server CPU time of a login, against the bare handshake and one signature check.
     Login(login::Arguments),
+    /// Throughput, latency and cost of messages, against a server that only stores and forwards.
+    Messages(messages::Arguments),
     /// A server to be measured, until standard input ends.
     #[command(hide = true)]
     Serve(serve::Arguments),
@@ -47,6 +53,7 @@ fn run(command: Command) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Login(arguments) => runtime.block_on(login::run(&arguments)),
+        Command::Messages(arguments) => runtime.block_on(messages::run(&arguments)),
         Command::Serve(arguments) => {
             runtime.block_on(serve::run(&arguments)).map(|()| ExitCode::SUCCESS)
         }

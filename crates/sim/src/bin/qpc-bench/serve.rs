@@ -1,5 +1,5 @@
-//! The servers that are measured: `bare` finishes the handshake and closes, `full` is the server
-//! as it ships. Neither is ever reachable from another machine.
+//! The servers that are measured: `bare` finishes the handshake and closes, `floor` stores and
+//! forwards without a question, `full` is the server as it ships. None is ever reachable from another machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,11 +13,15 @@ use qpc_transport::{Limits, Listener, ServerIdentity, ServerUrl};
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 
+use crate::floor;
+
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum What {
     /// The handshake alone.
     Bare,
+    /// Messages without any of our features.
+    Floor,
     /// Everything.
     Full,
 }
@@ -27,6 +31,7 @@ impl What {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Floor => "floor",
             Self::Full => "full",
         }
     }
@@ -61,6 +66,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
                 () = bare(&listener) => Ok(()),
                 () = owner_gone() => Ok(()),
             }
+        }
+        What::Floor => {
+            ready(&listener, &identity)?;
+            floor::serve(&arguments.dir, &listener, owner_gone()).await
         }
         What::Full => {
             let server = Server::start(dir.open_store()?, settings(&dir)?)?;

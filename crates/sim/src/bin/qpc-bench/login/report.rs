@@ -3,6 +3,8 @@
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
+use crate::numbers::median;
+
 /// What one round measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
@@ -98,17 +100,6 @@ fn columns(round: &Round) -> String {
     format!("{check_us:>8.1}  {bare_us:>7.1}  {full_us:>8.1}  {logins_per_second:>8.0}")
 }
 
-/// The middle one, or the mean of the middle two.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = values.get(middle).copied()?;
-    if values.len() % 2 == 1 {
-        return Some(upper);
-    }
-    values.get(middle.checked_sub(1)?).map(|lower| f64::midpoint(*lower, upper))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,12 +118,5 @@ mod tests {
         assert!(!Report::new(&rounds, 1.2).unwrap().is_within());
         assert!(Report::new(&[], 1.4).is_err());
         assert!(!Report::new(&[round(0.0, 0.0, 0.0)], 1.4).unwrap().is_within());
-    }
-
-    #[test]
-    fn a_median_lies_in_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(median(Vec::new()), None);
     }
 }

@@ -15,8 +15,8 @@ use openmls::prelude::{
 use openmls_rust_crypto::RustCrypto;
 use qpc_credential::{
     AccountKey, AdmittedKeyPackage, Certificate, CertificateBody, DeviceList, MlsContent,
-    MlsHeader, PublicIdentity, Statement, admit_key_package, key_package_ref, mls_header,
-    welcome_references,
+    MlsHeader, Posted, PublicIdentity, admit_key_package, devices_statement, key_package_ref,
+    mls_header, welcome_references,
 };
 use qpc_proto::aad::Aad;
 use qpc_proto::message::Identity;
@@ -144,10 +144,17 @@ fn check_certificate(bytes: &[u8]) -> bool {
 }
 
 fn check_statement(bytes: &[u8]) -> bool {
-    Statement::verify(bytes).is_ok_and(|statement| {
-        assert_eq!(statement.sign(|_| signature_of(bytes)), bytes);
-        true
-    })
+    match Posted::verify_signed(bytes) {
+        Ok(Posted::Said(statement)) => {
+            assert_eq!(statement.sign(|_| signature_of(bytes)), bytes);
+            true
+        }
+        Ok(Posted::Devices(identity)) => {
+            assert_eq!(devices_statement(&identity.to_message()), bytes);
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 fn check_key_package(bytes: &[u8]) -> bool {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use qpc_proto::aad::Aad;
 use qpc_proto::content::Content;
 use qpc_proto::limits;
-use qpc_proto::message::{CommitBundle, Method, Request, Response, WelcomePointer};
+use qpc_proto::message::{CommitBundle, Method, Notice, Request, Response, WelcomePointer};
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{ErrorBody, Malformed};
 
@@ -79,6 +79,7 @@ fn check_inner(body: &[u8]) -> bool {
         is_canonical(body, RosterChange::decode, RosterChange::encode),
         is_canonical(body, Aad::decode, Aad::encode),
         is_canonical(body, WelcomePointer::decode, WelcomePointer::encode),
+        is_canonical(body, Notice::decode, Notice::encode),
     ];
     content.is_ok() || canonical.contains(&true)
 }

@@ -269,6 +269,7 @@ fn inner() -> Vec<(&'static str, Vec<u8>)> {
         welcome_hash: bound,
         inviter: Account::of(1).id(),
     };
+    let notice = Notice { kind: NoticeKind::Linked, device: DeviceId([4; 16]), at_ms: 5 };
     vec![
         ("content-text", content(Some(digest), Body::Text("hi".to_owned())).encode()),
         ("content-unknown", content(None, Body::Unknown).encode()),
@@ -277,5 +278,6 @@ fn inner() -> Vec<(&'static str, Vec<u8>)> {
         ("aad-application", application),
         ("aad-commit", aad.encode()),
         ("welcome-pointer", pointer.encode()),
+        ("notice", notice.encode()),
     ]
 }

@@ -1,7 +1,7 @@
 //! Signed objects and MLS messages: as they travel, and without their signatures for the modes that
 //! sign.
 
-use qpc_credential::{Certificate, Statement, StatementBody, lifetime};
+use qpc_credential::{Certificate, Statement, StatementBody, devices_statement, lifetime};
 use qpc_proto::aad::{Aad, CommitBinding};
 use qpc_proto::{ChannelId, DeviceId, Digest, Signature};
 
@@ -23,6 +23,9 @@ pub(super) fn all() -> Seeds {
         insert(&format!("seed-unsigned-{name}"), mode, &object[..tbs]);
         insert(&format!("refused-cut-{name}"), RAW, &object[..tbs]);
     }
+    let devices = devices_statement(&Account::of(1).identity());
+    insert("seed-devices-statement", RAW, &devices);
+    insert("refused-cut-devices-statement", RAW, &devices[..devices.len() - 1]);
     for (name, parts) in key_packages() {
         insert(&format!("seed-unsigned-{name}"), KEY_PACKAGE, &parts);
         insert(&format!("seed-{name}"), RAW, &signed_key_package(&parts).unwrap());

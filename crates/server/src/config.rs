@@ -66,6 +66,12 @@ struct RawConfig {
     refresh_token_days: u64,
     #[serde(deserialize_with = "within::<1, 90, _>")]
     invite_days: u64,
+    #[serde(deserialize_with = "within::<0, 32, _>")]
+    proof_of_work_bits: u64,
+    #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
+    proof_of_work_raise_above: u64,
+    #[serde(deserialize_with = "within::<1, 365, _>")]
+    deletion_grace_days: u64,
     #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
     connections_max: u64,
     #[serde(deserialize_with = "within::<1, 1_000_000, _>")]
@@ -115,6 +121,9 @@ impl Default for RawConfig {
             access_token_minutes: 15,
             refresh_token_days: 60,
             invite_days: 7,
+            proof_of_work_bits: 20,
+            proof_of_work_raise_above: 30,
+            deletion_grace_days: 30,
             connections_max: 10_000,
             connections_per_network_max: 64,
             allow: Vec::new(),
@@ -139,6 +148,9 @@ impl From<RawConfig> for Config {
         policy.auth.access_ttl_ms = minutes(raw.access_token_minutes);
         policy.auth.refresh_ttl_ms = days(raw.refresh_token_days);
         policy.auth.invite_ttl_ms = days(raw.invite_days);
+        policy.auth.pow_bits = u8::try_from(raw.proof_of_work_bits).unwrap_or(u8::MAX);
+        policy.auth.pow_raise_above = raw.proof_of_work_raise_above;
+        policy.auth.deletion_grace_ms = days(raw.deletion_grace_days);
         policy.delivery.retention_ms = days(raw.retention_days);
         let rates = rates(&raw);
         Self {
@@ -343,7 +355,7 @@ mod tests {
         assert_eq!(format!("{commented:?}"), format!("{:?}", Config::default()));
         let settings = uncommented().lines().filter(|line| line.contains(" = ")).count();
         // One line for each field of RawConfig but the table, and one for each of its rates.
-        assert_eq!(settings, 16 + Limiter::ALL.len());
+        assert_eq!(settings, 19 + Limiter::ALL.len());
     }
 
     #[test]

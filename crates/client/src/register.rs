@@ -180,20 +180,23 @@ pub(crate) async fn register(
 async fn ask(
     account: &Account,
     url: &ServerUrl,
-    mut tell: impl FnMut(Progress),
+    tell: impl FnMut(Progress),
 ) -> Result<(), ClientError> {
-    let connection: Connection = connect(url, &ClientLimits::default()).await?;
-    let answered = ask_on(&connection, (account, url), &mut tell).await;
-    connection.close(0, "");
-    answered
+    let limits = ClientLimits::default();
+    ask_over(async || Ok(connect(url, &limits).await?), (account, url), tell).await
 }
 
-async fn ask_on(
-    connection: &Connection,
+/// Each question has a connection of its own: no server keeps one open for a stranger who works or
+/// waits for long.
+async fn ask_over(
+    dial: impl AsyncFn() -> Result<Connection, ClientError>,
     (account, url): (&Account, &ServerUrl),
-    tell: &mut impl FnMut(Progress),
+    mut tell: impl FnMut(Progress),
 ) -> Result<(), ClientError> {
-    let mut asked = proof_of_work(connection).await?;
+    let connection = dial().await?;
+    let terms = proof_of_work(&connection).await;
+    connection.close(0, "");
+    let mut asked = terms?;
     let mut tries = 0;
     loop {
         let solved = match asked {
@@ -204,7 +207,10 @@ async fn ask_on(
             None => None,
         };
         tries += 1;
-        match ask_once(account, connection, (url, solved)).await {
+        let connection = dial().await?;
+        let answered = ask_once(account, &connection, (url, solved)).await;
+        connection.close(0, "");
+        match answered {
             Err(ClientError::Refused(body)) if tries < TRIES => {
                 match (&body.detail, asks_to_wait(&body)) {
                     (Some(ErrorDetail::ProofOfWork(more)), _) => asked = Some(*more),
@@ -291,31 +297,32 @@ mod tests {
         assert_eq!(account(&mut store, "paul").unwrap_err().code(), "ACCOUNT_EXISTS");
     }
 
-    /// A server that asks for a proof of 3 bits, then one of 6, and takes that.
-    async fn open_server(connection: Connection, account: AccountId) -> u32 {
-        let work = |bits| ProofOfWork { seed: [bits; 32], bits };
-        let mut registrations = 0;
-        while registrations < 2 {
-            let (mut sender, mut receiver) = connection.accept_stream().await.unwrap().unwrap();
-            let Some(Frame::Request(frame)) = receiver.next().await.unwrap() else { panic!() };
-            let method = Method::from_u16(frame.method).unwrap();
-            let request = Request::decode(method, frame.body).unwrap();
-            let answer = if let Request::Register(register) = request {
-                registrations += 1;
-                let proof = register.proof_of_work.unwrap();
-                if work(6).accepts(&account, proof) {
-                    return registrations;
-                }
+    fn work(bits: u8) -> ProofOfWork {
+        ProofOfWork { seed: [bits; 32], bits }
+    }
+
+    /// A server that asks for a proof of 3 bits, then one of 6, and takes that. It answers one
+    /// request a connection, as if the next came after its patience with strangers.
+    async fn open_server(connection: Connection, account: AccountId) {
+        let (mut sender, mut receiver) = connection.accept_stream().await.unwrap().unwrap();
+        let Some(Frame::Request(frame)) = receiver.next().await.unwrap() else { panic!() };
+        let method = Method::from_u16(frame.method).unwrap();
+        let request = Request::decode(method, frame.body).unwrap();
+        let answer = if let Request::Register(register) = request {
+            let proof = register.proof_of_work.unwrap();
+            if work(6).accepts(&account, proof) {
+                Frame::Reply(Response::Registered(account).encode())
+            } else {
                 assert!(work(3).accepts(&account, proof));
                 let body = ErrorBody::new(ErrorCode::ProofOfWorkRequired, "more");
                 Frame::refusal(&body.with_detail(ErrorDetail::ProofOfWork(work(6))))
-            } else {
-                assert_eq!(method, Method::ServerInfo);
-                Frame::Reply(info(work(3)).encode())
-            };
-            sender.send(&answer).await.unwrap();
-        }
-        registrations
+            }
+        } else {
+            Frame::Reply(info(work(3)).encode())
+        };
+        sender.send(&answer).await.unwrap();
+        let next = connection.accept_stream().await;
+        assert!(matches!(next, Ok(None) | Err(_)), "one request a connection");
     }
 
     fn info(work: ProofOfWork) -> Response {
@@ -338,16 +345,17 @@ mod tests {
         let mut store = home.open_new(&Protection::KeyFile).unwrap();
         let account = account(&mut store, "paul").unwrap();
         let url: ServerUrl = registration("paul", Protection::KeyFile).server.parse().unwrap();
-        let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
-        let (connection, peer) = qpc_transport::memory::pair(binding);
         let id = account.profile.identity.device.account;
+        let servers = std::cell::RefCell::new(tokio::task::JoinSet::new());
+        let dial = async || {
+            let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
+            let (connection, peer) = qpc_transport::memory::pair(binding);
+            servers.borrow_mut().spawn(open_server(peer, id));
+            Ok(connection)
+        };
         let mut told = Vec::new();
-        let mut tell = |progress| told.push(progress);
-        let registering = ask_on(&connection, (&account, &url), &mut tell);
-        tokio::select! {
-            registrations = open_server(peer, id) => assert_eq!(registrations, 2),
-            result = registering => panic!("{result:?}"),
-        }
+        ask_over(dial, (&account, &url), |progress| told.push(progress)).await.unwrap();
+        assert_eq!(servers.into_inner().join_all().await.len(), 3);
         let bits = [3, 6].map(|bits| Progress::ProofOfWork { bits });
         assert_eq!(told, bits);
     }

@@ -232,3 +232,13 @@ fn a_deletion_waits_for_its_grace_and_can_be_taken_back() {
     let id = text(&phone.json(&["whoami"])[0], "device").to_owned();
     assert_eq!(alice.json(&["device", "revoke", &id, "--yes"])[0]["left"], 1);
 }
+
+#[test]
+fn an_open_server_takes_who_works_for_it() {
+    let server = Server::start_with("registration = \"open\"\nproof_of_work_bits = 12\n");
+    let alice = server.stranger("alice");
+    let outcome = alice.run(&["register", "alice", "--server", &server.url]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.err.contains("proof of work of 12 bits"), "{outcome:?}");
+    assert_eq!(alice.json(&["whoami"])[0]["name"], "alice");
+}

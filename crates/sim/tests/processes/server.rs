@@ -30,7 +30,19 @@ impl Server {
     /// A new server on a free port.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("qpc-processes-").tempdir().unwrap();
-        let (life, url) = live(folder.path(), "127.0.0.1:0");
+        let (life, url) = live(folder.path(), ("127.0.0.1:0", &["--dev"]));
+        Self { folder, life: Some(life), url }
+    }
+
+    /// The same as an operator runs it, with a configuration of its own. It can't be restarted.
+    pub(crate) fn start_with(config: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("qpc-processes-").tempdir().unwrap();
+        let data = folder.path().join("server");
+        let mut init = Command::new(program("qpc-server"));
+        let init = init.args(["init", "--data-dir"]).arg(&data).output().unwrap();
+        assert!(init.status.success(), "{init:?}");
+        std::fs::write(data.join("config.toml"), config).unwrap();
+        let (life, url) = live(folder.path(), ("127.0.0.1:0", &[]));
         Self { folder, life: Some(life), url }
     }
 
@@ -53,7 +65,7 @@ impl Server {
     pub(crate) fn restart(&mut self) -> Duration {
         assert!(self.life.is_none(), "it runs");
         let start = now();
-        let (life, url) = live(self.folder.path(), self.address());
+        let (life, url) = live(self.folder.path(), (self.address(), &["--dev"]));
         self.life = Some(life);
         assert_eq!(url, self.url, "a restart changes nothing that clients know");
         start.elapsed()
@@ -107,10 +119,11 @@ impl Drop for Server {
     }
 }
 
-fn live(folder: &Path, listen: &str) -> (Life, String) {
+fn live(folder: &Path, (listen, flags): (&str, &[&str])) -> (Life, String) {
     let mut child = Command::new(program("qpc-server"))
-        .args(["serve", "--dev", "--listen", listen, "--data-dir"])
+        .args(["serve", "--listen", listen, "--data-dir"])
         .arg(folder.join("server"))
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log(folder, "server"))

@@ -1,7 +1,8 @@
 //! The floor: a server that stores what it is given and hands it on, and does nothing else.
 //!
 //! The transport, the frames and the database are those of the server that ships. It knows no
-//! account, token, membership, hash chain or limit, so what a message costs here, it costs anywhere.
+//! account, token, membership, hash chain or limit, so what a message costs here, it costs
+//! anywhere.
 
 pub(crate) mod store;
 
@@ -83,11 +84,7 @@ pub(crate) async fn serve(
 }
 
 /// The writer's thread: gathers as the server that ships does, and answers after the commit.
-fn write(
-    mut posts: Posts,
-    mut waiting: mpsc::Receiver<Post>,
-    followers: &Followers,
-) -> Result<()> {
+fn write(mut posts: Posts, mut waiting: mpsc::Receiver<Post>, followers: &Followers) -> Result<()> {
     while let Some(first) = waiting.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX {
@@ -143,9 +140,7 @@ async fn take(
         let Ok(channel) = body.try_get_u32() else { return Ok(()) };
         let taken = match method {
             FOLLOW => {
-                let mut all = followers.lock().unwrap_or_else(PoisonError::into_inner);
-                all.insert(channel, outbox.clone());
-                drop(all);
+                follow(&followers, channel, &outbox);
                 outbox.send(Frame::Reply(Bytes::new())).await.is_ok()
             }
             POST => {
@@ -159,6 +154,11 @@ async fn take(
         }
     }
     Ok(())
+}
+
+fn follow(followers: &Followers, channel: u32, outbox: &Outbox) {
+    let mut all = followers.lock().unwrap_or_else(PoisonError::into_inner);
+    all.insert(channel, outbox.clone());
 }
 
 async fn give(

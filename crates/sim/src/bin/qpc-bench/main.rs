@@ -5,6 +5,7 @@
 mod account;
 mod child;
 mod floor;
+mod idle;
 mod login;
 mod messages;
 mod numbers;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Server CPU time of a login, against the bare handshake and one signature check.
     Login(login::Arguments),
+    /// Memory that a client holds at the server while it is logged in and says nothing.
+    Idle(idle::Arguments),
     /// Throughput, latency and cost of messages, against a server that only stores and forwards.
     Messages(messages::Arguments),
     /// A server to be measured, until standard input ends.
@@ -53,6 +56,7 @@ fn run(command: Command) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Login(arguments) => runtime.block_on(login::run(&arguments)),
+        Command::Idle(arguments) => runtime.block_on(idle::run(&arguments)),
         Command::Messages(arguments) => runtime.block_on(messages::run(&arguments)),
         Command::Serve(arguments) => {
             runtime.block_on(serve::run(&arguments)).map(|()| ExitCode::SUCCESS)

@@ -1,10 +1,12 @@
 //! The servers that are measured: `bare` finishes the handshake and closes, `floor` stores and
-//! forwards without a question, `full` is the server as it ships. None is ever reachable from another machine.
+//! forwards without a question, `full` is the server as it ships. None is ever reachable from
+//! another machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use qpc_proto::message::RegistrationMode;
 use qpc_server::audit::Audit;
 use qpc_server::limits::{Period, Rate, Rates};
@@ -49,37 +51,59 @@ pub(crate) struct Arguments {
     invites: u32,
 }
 
-/// Serves until standard input ends, as it does when the one who measures is gone.
+/// Serves until standard input ends, as it does when the one who measures is gone. Prints the
+/// invites, then where it listens.
 ///
 /// # Errors
 /// When the server cannot be started.
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
-    let dir = DataDir::new(&arguments.dir);
+    let Arguments { what, dir, invites } = arguments;
+    let tell = |url: ServerUrl, invites: Vec<Bytes>| {
+        for code in &invites {
+            print(&format!("invite {}", hex(code)));
+        }
+        print(&format!("ready {url}"));
+    };
+    serve((*what, dir, *invites), tell, owner_gone()).await
+}
+
+/// Serves until `until` ends; `tell` hears where it listens, and of so many invites.
+///
+/// # Errors
+/// When the server cannot be started.
+pub(crate) async fn serve(
+    (what, root, invites): (What, &Path, u32),
+    tell: impl FnOnce(ServerUrl, Vec<Bytes>),
+    until: impl Future<Output = ()>,
+) -> Result<()> {
+    let dir = DataDir::new(root);
     dir.init(&[], clock::system()())?;
     let identity = dir.identity()?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = Listener::bind(any, &identity, Limits::default())?;
-    match arguments.what {
+    let url = url(&listener, &identity)?;
+    match what {
         What::Bare => {
-            ready(&listener, &identity)?;
+            tell(url, Vec::new());
             tokio::select! {
                 () = bare(&listener) => Ok(()),
-                () = owner_gone() => Ok(()),
+                () = until => Ok(()),
             }
         }
         What::Floor => {
-            ready(&listener, &identity)?;
-            floor::serve(&arguments.dir, &listener, owner_gone()).await
+            tell(url, Vec::new());
+            floor::serve(root, &listener, until).await
         }
         What::Full => {
             let server = Server::start(dir.open_store()?, settings(&dir)?)?;
-            for _ in 0..arguments.invites {
+            let mut codes = Vec::new();
+            for _ in 0..invites {
                 let code = server.create_invite().await;
                 let code = code.map_err(|refusal| anyhow::anyhow!("{}", refusal.message))?;
-                print(&format!("invite {}", hex(code.as_ref())));
+                codes.push(Bytes::copy_from_slice(code.as_ref()));
             }
-            ready(&listener, &identity)?;
-            server.serve(&listener, owner_gone()).await;
+            tell(url, codes);
+            server.serve(&listener, until).await;
             Ok(server.stop().await?)
         }
     }
@@ -123,16 +147,14 @@ async fn owner_gone() {
     drop(tokio::io::stdin().read_to_end(&mut Vec::new()).await);
 }
 
-fn ready(listener: &Listener, identity: &ServerIdentity) -> Result<()> {
+fn url(listener: &Listener, identity: &ServerIdentity) -> Result<ServerUrl> {
     let bound = listener.local_addr().context("asking for the port")?;
-    let url = ServerUrl {
+    Ok(ServerUrl {
         host: bound.ip().to_string(),
         port: bound.port(),
         fingerprint: identity.fingerprint(),
         invite: None,
-    };
-    print(&format!("ready {url}"));
-    Ok(())
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the one who measures reads it")]

@@ -1,0 +1,76 @@
+//! The receiving end of a pair: takes messages in their order, times and acknowledges them.
+
+use anyhow::{Context as _, Result, ensure};
+use qpc_transport::{Connection, FrameReceiver, FrameSender};
+use tokio::sync::watch;
+
+use super::content::{Sum, Taker};
+use super::round::{Load, SETTLE, STALL, Tally};
+use super::wire::Wire;
+use crate::stopwatch::Stopwatch;
+
+/// A receiver with its two long streams.
+pub(super) struct Follower {
+    pub(super) pair: u32,
+    pub(super) wire: Wire,
+    /// Open as long as its streams are of use.
+    pub(super) _connection: Connection,
+    /// Where the messages come; the half to the server has said all it has to say.
+    pub(super) items: (FrameSender, FrameReceiver),
+    pub(super) acks: (FrameSender, FrameReceiver),
+    pub(super) taker: Taker,
+}
+
+impl Follower {
+    /// Takes the messages of a round, has them acknowledged, and sees that nothing follows.
+    ///
+    /// # Errors
+    /// When a message is lost, doubled or out of order.
+    pub(super) async fn follow(&mut self, load: &Load, clock: &Stopwatch) -> Result<Tally> {
+        let Self { pair, wire, items: (_, receiver), acks, taker, .. } = self;
+        let end = taker.next().saturating_add(load.messages.into());
+        let (read, unacked) = watch::channel(taker.next());
+        let taking = async {
+            let (mut sum, mut times) = (Sum::default(), Vec::new());
+            while taker.next() < end {
+                let frame = tokio::time::timeout(STALL, receiver.next()).await;
+                let lost = || format!("message {} of pair {pair} is lost", taker.next());
+                let frame = frame.with_context(lost)??.context("the subscription ended")?;
+                for content in wire.delivered(taker.next(), frame)? {
+                    let due = taker.take(&content)?;
+                    times.push(clock.elapsed().saturating_sub(due));
+                    sum.add(&content);
+                }
+                read.send_replace(taker.next());
+            }
+            ensure!(taker.next() == end, "more messages than were posted");
+            let ended = clock.elapsed();
+            let more = tokio::time::timeout(SETTLE, receiver.next()).await;
+            ensure!(more.is_err(), "a message was delivered twice, or the subscription ended");
+            Ok(Tally { pair: *pair, sum: sum.finish(), times, ended })
+        };
+        let (tally, ()) = tokio::try_join!(taking, acknowledge(wire, acks, (unacked, end)))?;
+        Ok(tally)
+    }
+}
+
+/// As the client does that has nothing else to do: one acknowledgement at a time, each of all that
+/// was read while the last one was under way.
+async fn acknowledge(
+    wire: &Wire,
+    (sender, receiver): &mut (FrameSender, FrameReceiver),
+    (mut read, end): (watch::Receiver<u64>, u64),
+) -> Result<()> {
+    let mut acked = *read.borrow_and_update();
+    while acked < end {
+        let next = *read.wait_for(|next| *next > acked).await.context("the reader has ended")?;
+        if let Some(frame) = wire.ack(next) {
+            sender.send(&frame).await?;
+            let answer = tokio::time::timeout(STALL, receiver.next()).await;
+            let answer = answer.context("an acknowledgement was not answered")?;
+            Wire::acked(answer?.context("the stream of acknowledgements ended")?)?;
+        }
+        acked = next;
+    }
+    Ok(())
+}

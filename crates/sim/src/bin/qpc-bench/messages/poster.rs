@@ -1,0 +1,121 @@
+//! The sending end of a pair: keeps its window or its rate, and times each acceptance.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use qpc_transport::{Connection, FrameReceiver, FrameSender};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::content::{Maker, Sum};
+use super::round::{Load, STALL, Tally};
+use super::wire::Wire;
+use crate::stopwatch::Stopwatch;
+
+/// Messages that a sender with a rate may have on their way before it is held back, as any program
+/// would be; the wait counts from when a message was due.
+const OPEN_WINDOW: u32 = 4_096;
+
+/// A sender with its long stream.
+pub(super) struct Poster {
+    pub(super) pair: u32,
+    pub(super) wire: Wire,
+    /// Open as long as its stream is of use.
+    pub(super) _connection: Connection,
+    pub(super) sender: FrameSender,
+    pub(super) receiver: FrameReceiver,
+    pub(super) maker: Maker,
+}
+
+impl Poster {
+    /// Posts the messages of a round; ends when the last one is accepted.
+    ///
+    /// # Errors
+    /// When one is refused, or its answer does not come.
+    pub(super) async fn post(&mut self, load: &Load, clock: &Stopwatch) -> Result<Tally> {
+        let places = if load.rate.is_some() { OPEN_WINDOW } else { load.window };
+        let places = usize::try_from(places)?;
+        let window = Semaphore::new(places);
+        let (posted, waiting) = mpsc::channel(places);
+        let Self { pair, wire, sender, receiver, maker, .. } = self;
+        let pace = Pace::new(load, *pair, clock.elapsed());
+        let posting = async {
+            // Moved in, so that the answers end with the messages.
+            let posted = posted;
+            let mut sum = Sum::default();
+            for message in 0..load.messages {
+                window.acquire().await?.forget();
+                let due = pace.wait(message, clock).await;
+                let (number, content) = maker.make(due);
+                sum.add(&content);
+                let frame = wire.post(number, &content);
+                posted.send((number, due)).await.context("nobody takes the answers")?;
+                sender.send(&frame).await?;
+            }
+            anyhow::Ok(sum.finish())
+        };
+        let accepting = take((&*wire, receiver), waiting, (&window, clock));
+        let (sum, times) = tokio::try_join!(posting, accepting)?;
+        Ok(Tally { pair: *pair, sum, times, ended: clock.elapsed() })
+    }
+}
+
+async fn take(
+    (wire, receiver): (&Wire, &mut FrameReceiver),
+    mut waiting: mpsc::Receiver<(u64, Duration)>,
+    (window, clock): (&Semaphore, &Stopwatch),
+) -> Result<Vec<Duration>> {
+    let mut times = Vec::new();
+    while let Some((number, due)) = waiting.recv().await {
+        let answer = tokio::time::timeout(STALL, receiver.next()).await;
+        let answer = answer.with_context(|| format!("message {number} was not accepted"))?;
+        wire.accepted(number, answer?.context("the stream ended before its answers")?)?;
+        times.push(clock.elapsed().saturating_sub(due));
+        window.add_permits(1);
+    }
+    Ok(times)
+}
+
+/// When each message is due.
+struct Pace {
+    start: Duration,
+    /// Between two messages of this sender; `None`: whenever there is room.
+    every: Option<Duration>,
+}
+
+impl Pace {
+    /// Senders take turns: that of pair `pair` starts behind those before it.
+    fn new(load: &Load, pair: u32, start: Duration) -> Self {
+        let gap = load.rate.and_then(|rate| Duration::from_secs(1).checked_div(rate));
+        let offset = gap.map_or(Duration::ZERO, |gap| gap.saturating_mul(pair));
+        let every = gap.map(|gap| gap.saturating_mul(load.pairs));
+        Self { start: start.saturating_add(offset), every }
+    }
+
+    /// Waits for a message's time and returns it. Who is late by waiting for the server has been
+    /// due all along; that a timer wakes late is nobody's cost.
+    async fn wait(&self, message: u32, clock: &Stopwatch) -> Duration {
+        let Some(every) = self.every else { return clock.elapsed() };
+        let due = self.start.saturating_add(every.saturating_mul(message));
+        let ahead = due.saturating_sub(clock.elapsed());
+        if ahead.is_zero() {
+            return due;
+        }
+        tokio::time::sleep(ahead).await;
+        clock.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn senders_share_a_rate_in_turns() {
+        let load = Load { messages: 2, window: 1, rate: Some(100), pairs: 4 };
+        let pace = Pace::new(&load, 3, Duration::ZERO);
+        assert_eq!(pace.start, Duration::from_millis(30));
+        assert_eq!(pace.every, Some(Duration::from_millis(40)));
+        let closed = Pace::new(&Load { rate: None, ..load }, 3, Duration::ZERO);
+        assert_eq!((closed.start, closed.every), (Duration::ZERO, None));
+    }
+}

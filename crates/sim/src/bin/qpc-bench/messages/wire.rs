@@ -1,0 +1,129 @@
+//! How each of the two servers is spoken to: a content to a frame, and frames back to contents.
+//! Sends nothing.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::message::{Cursor, EntryKind, Method, Request, Response};
+use qpc_proto::{ChannelId, RequestId, Token};
+
+use super::content::CONTENT_BYTES;
+use super::mls::{self, FIRST_COMMIT};
+use crate::account;
+use crate::floor::{FOLLOW, POST};
+
+/// One channel at one of the servers.
+#[derive(Clone)]
+pub(super) enum Wire {
+    Floor {
+        channel: u32,
+    },
+    Full {
+        channel: ChannelId,
+        /// Of the connection that uses it.
+        token: Token,
+    },
+}
+
+impl Wire {
+    /// Posts message `number`.
+    pub(super) fn post(&self, number: u64, content: &Bytes) -> Frame {
+        match self {
+            Self::Floor { channel } => floor_frame(POST, *channel, content),
+            Self::Full { channel, token } => {
+                account::frame(token, &mls::enqueue(*channel, number, content))
+            }
+        }
+    }
+
+    /// Checks that a frame accepts message `number` as the next of its channel.
+    pub(super) fn accepted(&self, number: u64, frame: Frame) -> Result<()> {
+        match self {
+            Self::Floor { .. } => {
+                let Frame::Reply(body) = frame else { bail!("the floor refuses a message") };
+                ensure!(body.len() == size_of::<i64>(), "an odd answer of the floor");
+                Ok(())
+            }
+            Self::Full { .. } => {
+                let Response::Enqueued(answer) = account::read(Method::Enqueue, frame)? else {
+                    bail!("an odd answer to a message")
+                };
+                if let Some(refusal) = answer.refusal {
+                    bail!("message {number} was refused with {:?}", refusal.code);
+                }
+                let [accepted] = answer.accepted.as_slice() else { bail!("an answer too many") };
+                ensure!(accepted.seq == seq(number), "message {number} got seq {}", accepted.seq);
+                ensure!(!accepted.duplicate, "message {number} is taken for a duplicate");
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for all messages of the channel from the first one on.
+    pub(super) fn follow(&self) -> Frame {
+        match self {
+            Self::Floor { channel } => floor_frame(FOLLOW, *channel, &[]),
+            Self::Full { channel, token } => {
+                let cursor = Cursor { channel: *channel, seq: FIRST_COMMIT };
+                account::frame(token, &Request::Subscribe(vec![cursor]))
+            }
+        }
+    }
+
+    /// The contents that a frame brings, where message `next` is the first.
+    pub(super) fn delivered(&self, next: u64, frame: Frame) -> Result<Vec<Bytes>> {
+        match self {
+            Self::Floor { .. } => match frame {
+                Frame::Item(content) => Ok(vec![content]),
+                // The answer to following.
+                Frame::Reply(_) => Ok(Vec::new()),
+                Frame::Request(_) | Frame::Error(..) | Frame::End => bail!("the floor has ended"),
+            },
+            Self::Full { channel, .. } => {
+                let Response::Page(page) = account::read(Method::Subscribe, frame)? else {
+                    bail!("an odd item of a subscription")
+                };
+                ensure!(page.channel == *channel, "a page of another channel");
+                let mut contents = Vec::with_capacity(page.entries.len());
+                for (entry, number) in page.entries.iter().zip(next..) {
+                    ensure!(entry.seq == seq(number), "seq {} is out of order", entry.seq);
+                    ensure!(entry.kind == EntryKind::Application, "an entry that nobody posted");
+                    let framing = entry.payload.len().checked_sub(CONTENT_BYTES);
+                    contents.push(entry.payload.slice(framing.context("a cut message")?..));
+                }
+                Ok(contents)
+            }
+        }
+    }
+
+    /// Acknowledges all messages before `next`; the floor knows nothing of the kind.
+    pub(super) fn ack(&self, next: u64) -> Option<Frame> {
+        match self {
+            Self::Floor { .. } => None,
+            Self::Full { channel, token } => {
+                let cursor = Cursor { channel: *channel, seq: seq(next).saturating_sub(1) };
+                Some(account::frame(token, &Request::Ack(vec![cursor])))
+            }
+        }
+    }
+
+    /// Checks that a frame takes an acknowledgement.
+    pub(super) fn acked(frame: Frame) -> Result<()> {
+        let taken = matches!(account::read(Method::Ack, frame)?, Response::Done);
+        ensure!(taken, "an odd answer to an acknowledgement");
+        Ok(())
+    }
+}
+
+/// The sequence number of a message: the first comes right behind the Commit.
+fn seq(number: u64) -> u64 {
+    number.saturating_add(FIRST_COMMIT).saturating_add(1)
+}
+
+fn floor_frame(method: u16, channel: u32, content: &[u8]) -> Frame {
+    let mut body = BytesMut::with_capacity(content.len().saturating_add(size_of::<u32>()));
+    body.put_u32(channel);
+    body.put_slice(content);
+    let (token, request_id, body) = (Token::NONE, RequestId::ZERO, body.freeze());
+    Frame::Request(RequestFrame { method, token, request_id, body })
+}

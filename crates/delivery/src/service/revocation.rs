@@ -1,7 +1,7 @@
 //! Devices that were taken off their account: nothing of theirs is served any more, and every
 //! channel that they are in is shown the list that says so. Never judges a list: its caller has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use qpc_proto::chain::sha256;
@@ -20,8 +20,9 @@ use crate::store::{expiry, key_packages, members, revoked};
 impl Delivery {
     /// Takes everything from some devices of one account that was revoked: their KeyPackages can't
     /// be claimed, their inboxes are gone, and `statement` (of the device list that doesn't hold
-    /// them) stands once in the log of every channel that one of them is in. A direct channel that
-    /// only revoked devices are left in gives its pair free. `now_ms` is Unix milliseconds. Returns
+    /// them) stands once in the log of every channel that a revoked device of the account is in,
+    /// now or since before: its members must learn whom the newest list holds instead. A direct
+    /// channel that only revoked devices are left in gives its pair free. `now_ms` is Unix milliseconds. Returns
     /// the channels to wake; the same call again changes nothing.
     ///
     /// # Errors
@@ -32,15 +33,20 @@ impl Delivery {
         devices: &[DeviceRef],
         statement: &Bytes,
     ) -> Result<Vec<ChannelId>, DeliveryError> {
-        let mut shown: BTreeMap<i64, (Channel, AccountId)> = BTreeMap::new();
+        let accounts: BTreeSet<AccountId> = devices.iter().map(|device| device.account).collect();
         for device in devices {
             revoked::insert(tx, device)?;
             key_packages::bury_all(tx, device)?;
-            for (channel, member) in members::of_device(tx, device)? {
-                if channel.kind == ChannelKind::Inbox {
-                    expiry::drop_inbox(tx, &channel)?;
-                } else if removal::effective(self, now_ms, &member).is_none() {
-                    shown.insert(channel.no, (channel, device.account));
+        }
+        let mut shown: BTreeMap<i64, (Channel, AccountId)> = BTreeMap::new();
+        for account in accounts {
+            for device in revoked::of_account(tx, &account)? {
+                for (channel, member) in members::of_device(tx, &DeviceRef { account, device })? {
+                    if channel.kind == ChannelKind::Inbox {
+                        expiry::drop_inbox(tx, &channel)?;
+                    } else if removal::effective(self, now_ms, &member).is_none() {
+                        shown.insert(channel.no, (channel, account));
+                    }
                 }
             }
         }

@@ -556,3 +556,56 @@ fn who_leaves_while_the_only_other_member_recovers_gets_out() {
     assert_eq!(channel(&mut world, back, &group).status, ChannelStatus::Active);
     assert_eq!(members(&mut world, back, &group), names(&[1]));
 }
+
+#[test]
+fn the_only_admin_is_still_one_after_a_recovery() {
+    let mut world = world(3);
+    let made = group(&mut world, &[1, 2]);
+    let back = world.recover(0).unwrap();
+    at_peace(&mut world);
+    in_step(&mut world, &made, &[1, 2, back]);
+    let two = world.account(2).unwrap();
+    let started = world.user(back, |m, s| m.change_members(s, &made, (false, &[two]))).unwrap();
+    at_peace(&mut world);
+    assert!(world.user(back, |m, s| m.outcome(s, &started)).unwrap().is_some());
+    in_step(&mut world, &made, &[1, back]);
+    assert_eq!(members(&mut world, 1, &made), names(&[0, 1]));
+}
+
+#[test]
+fn of_two_recoveries_in_a_row_the_last_one_has_the_account() {
+    let mut world = world(2);
+    let direct = direct(&mut world, 0, 1);
+    let made = group(&mut world, &[1]);
+    let overtaken = world.recover(0).unwrap();
+    let back = world.recover(0).unwrap();
+    at_peace(&mut world);
+    for channel in [&direct, &made] {
+        in_step(&mut world, channel, &[1, back]);
+        assert_eq!(devices(&mut world, 1, channel), 2);
+    }
+    assert_eq!(world.stops(overtaken).unwrap().len(), 1);
+    say(&mut world, 1, (&direct, "are you there?"));
+    at_peace(&mut world);
+    assert_eq!(words(&mut world, back, &direct).last().unwrap(), "are you there?");
+}
+
+/// Somebody who recovers has two devices, one of which nobody can add yet.
+#[test]
+fn a_swap_brings_in_who_can_be_added_and_the_others_later() {
+    let mut world = world(2);
+    let direct = direct(&mut world, 0, 1);
+    world.disconnect(1).unwrap();
+    let back = world.recover(0).unwrap();
+    world.connect(back).unwrap();
+    let second = world.link(back).unwrap();
+    world.connect(1).unwrap();
+    world.settle_among(&[1, back]).unwrap();
+    assert_eq!(devices(&mut world, 1, &direct), 2);
+    world.settle_among(&[second]).unwrap();
+    // Its sibling asks for its KeyPackages every ten minutes at least.
+    let later = world.now_ms + 600_000;
+    world.sleep_until(later).unwrap();
+    at_peace(&mut world);
+    in_step(&mut world, &direct, &[1, back, second]);
+}

@@ -22,8 +22,8 @@ impl Delivery {
     /// be claimed, their inboxes are gone, and `statement` (of the device list that doesn't hold
     /// them) stands once in the log of every channel that a revoked device of the account is in,
     /// now or since before: its members must learn whom the newest list holds instead. A direct
-    /// channel that only revoked devices are left in gives its pair free. `now_ms` is Unix milliseconds. Returns
-    /// the channels to wake; the same call again changes nothing.
+    /// channel that only revoked devices are left in gives its pair free. `now_ms` is Unix
+    /// milliseconds. Returns the channels to wake; the same call again changes nothing.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].

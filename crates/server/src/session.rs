@@ -7,7 +7,6 @@ mod peer;
 mod stream;
 mod subscription;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,7 +37,6 @@ const RECHECKS: u32 = 12;
 pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
     let session = Arc::new(Session {
         peer: PeerState::new(connection.binding(), connection.remote_address().ip()),
-        address: connection.remote_address().ip(),
         shared,
         large_frames: Semaphore::new(LARGE_FRAMES_MAX),
         pages: Semaphore::new(PAGES_MAX),
@@ -85,8 +83,6 @@ enum End {
 /// What the streams of a connection share.
 pub(crate) struct Session {
     pub(crate) peer: PeerState,
-    /// Where it was accepted from, wherever the client moves to.
-    pub(crate) address: IpAddr,
     pub(crate) shared: Arc<Shared>,
     /// Never closed, as is `pages`.
     pub(crate) large_frames: Semaphore,

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use qpc_proto::message::DeviceRef;
 use qpc_proto::{AccountId, DeviceId, Digest};
 use serde::ser::{SerializeStruct as _, Serializer};
@@ -197,21 +198,21 @@ pub enum AdminAction {
 
 /// The network that an event came from: an address without its host part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network(IpAddr);
+pub struct Network(IpNet);
 
 impl Network {
     /// The /24 of an IPv4 address (mapped ones too), the /64 of an IPv6 address.
     pub fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(v4) => (u32::from(v4) & 0xffff_ff00).to_be_bytes().into(),
-            IpAddr::V6(v6) => std::net::Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
-        })
+        let address = address.to_canonical();
+        let prefix = if address.is_ipv4() { 24 } else { 64 };
+        // No prefix here is longer than its address.
+        Self(IpNet::new(address, prefix).map_or_else(|_| address.into(), |net| net.trunc()))
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 24 } else { 64 })
+        self.0.fmt(f)
     }
 }
 

@@ -157,7 +157,8 @@ pub(super) fn tell(
 
 /// Everything that the server holds about the caller's account, in one snapshot.
 fn export(node: &Node, context: &Context<'_>) -> Result<Outputs, Refusal> {
-    let account = context.caller()?.account;
+    let device = context.caller()?;
+    let account = device.account;
     let (tx, now_ms) = (context.tx, context.call.now_ms);
     let devices = node.auth.all_devices(tx, &account)?;
     let all = serde_json::json!({
@@ -172,7 +173,7 @@ fn export(node: &Node, context: &Context<'_>) -> Result<Outputs, Refusal> {
         let text = "the export does not fit into an answer; ask the operator for it";
         return Err(ErrorBody::new(ErrorCode::FrameTooLarge, text).into());
     }
-    let event = AuditEvent::Exported { device: context.caller()? };
+    let event = AuditEvent::Exported { device };
     let effects = tell_others(node, context, (NoticeKind::Exported, event))?;
     Ok(effects.with(&Response::Exported(Bytes::from(json))))
 }

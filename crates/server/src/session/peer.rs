@@ -42,6 +42,11 @@ impl PeerState {
         self.state.borrow().device
     }
 
+    /// Where it was accepted from, wherever the client moves to.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// As a call carries it.
     pub(crate) fn peer(&self) -> Peer {
         Peer { binding: self.binding, device: self.device(), address: Some(self.address) }

@@ -152,7 +152,7 @@ async fn begin(session: &Session, frame: RequestFrame) -> Turn {
         return Turn::Last(None, ErrorBody::new(ErrorCode::UnknownMethod, text).into());
     };
     let device = session.peer.device();
-    let asking = Asking { method, address: session.address, device, body: &frame.body };
+    let asking = Asking { method, address: session.peer.address(), device, body: &frame.body };
     if let Err(refusal) = session.shared.count(&asking) {
         return Turn::Limited(method, refusal);
     }

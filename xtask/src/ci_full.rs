@@ -10,6 +10,9 @@ use crate::shell;
 
 /// Simulated runs, each under its own seed.
 const SEEDS: &str = "2000";
+/// The server killed a thousand times under load, and every other test of that kind.
+const LONG_TESTS: [&str; 8] =
+    ["cargo", "test", "--locked", "--workspace", "--test", "processes", "--", "--ignored"];
 /// One fuzzing campaign, per target.
 const FUZZ_TIME: &str = "-max_total_time=120";
 /// Where a campaign keeps what it finds; the committed corpora are only read.
@@ -18,6 +21,7 @@ const FOUND: &str = "fuzz/target/found";
 pub(crate) fn run(root: &Path) -> Result<()> {
     shell::run(root, &["bash", ".ci/run"])?;
     shell::run(root, &["cargo", "sim", "--seeds", SEEDS])?;
+    shell::run(root, &LONG_TESTS)?;
     shell::run(root, &["cargo", "demo", "--check"])?;
     fuzz(root)
 }

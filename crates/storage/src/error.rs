@@ -89,7 +89,10 @@ impl StorageError {
         };
         match (failure.extended_code & 0xff, failure.extended_code) {
             // The shared-memory index is rebuilt from the log: failing to grow it loses nothing.
-            (ffi::SQLITE_FULL, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => StorageError::Full(error),
+            // A file that can't be cut is as long as it was, and its checkpoint comes again.
+            (ffi::SQLITE_FULL, _) | (_, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_TRUNCATE) => {
+                StorageError::Full(error)
+            }
             (_, ffi::SQLITE_IOERR_NOMEM) => StorageError::Sql(error),
             (ffi::SQLITE_IOERR, _) => StorageError::Io(error),
             (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => StorageError::Corrupt(error),
@@ -161,6 +164,7 @@ mod tests {
         let sorted = StorageError::from_code;
         assert!(sorted(ffi::SQLITE_FULL).is_full());
         assert!(sorted(ffi::SQLITE_IOERR_SHMSIZE).is_full());
+        assert!(sorted(ffi::SQLITE_IOERR_TRUNCATE).is_full());
         assert!(matches!(sorted(ffi::SQLITE_IOERR_FSYNC), StorageError::Io(_)));
         assert!(matches!(sorted(ffi::SQLITE_CORRUPT), StorageError::Corrupt(_)));
         assert!(matches!(sorted(ffi::SQLITE_NOTADB), StorageError::Corrupt(_)));

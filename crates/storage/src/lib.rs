@@ -37,7 +37,9 @@ mod store;
 pub use error::StorageError;
 pub use key::Key;
 pub use number::Number;
-pub use options::{Durability, Migration, Options, Schema};
+pub use options::{Durability, LOG_PAGES_MAX, Migration, Options, Schema};
 /// For the `store.rs` files of other crates only: statements, parameters, rows and errors.
 pub use rusqlite as sql;
-pub use store::{Checkpoint, Job, Outcome, Reader, Store, Tx};
+pub use store::{
+    Batch, Checkpoint, Job, Outcome, Reader, Store, Tx, Verified, rekey, restore, verify,
+};

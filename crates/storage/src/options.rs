@@ -18,13 +18,20 @@ pub struct Options {
     pub statements: usize,
     /// The write-ahead log is copied back into the file once it has this many pages of 4 KiB.
     pub checkpoint_pages: u32,
+    /// Above this many pages the log is cut back after each batch, as soon as no reader needs it.
+    pub log_pages_max: u32,
     /// How long a statement waits for a lock of another connection, in milliseconds.
     pub busy_timeout_ms: u32,
+    /// Name of a registered VFS of SQLite; `None` for the system's. For tests of storage faults.
+    pub vfs: Option<&'static str>,
 }
 
+/// [`Options::log_pages_max`] unless changed: 16 MiB.
+pub const LOG_PAGES_MAX: u32 = 4_096;
+
 impl Options {
-    /// [`Durability::Full`], 8 MiB of cache, 256 statements, a checkpoint every 4 MiB, 2 s of
-    /// waiting for a lock.
+    /// [`Durability::Full`], 8 MiB of cache, 256 statements, a checkpoint every 4 MiB, a log of
+    /// 16 MiB, 2 s of waiting for a lock.
     pub fn new(key: Key, schemas: Vec<Schema>) -> Options {
         Options {
             key,
@@ -33,7 +40,9 @@ impl Options {
             cache_kib: 8 * 1024,
             statements: 256,
             checkpoint_pages: 1_000,
+            log_pages_max: LOG_PAGES_MAX,
             busy_timeout_ms: 2_000,
+            vfs: None,
         }
     }
 

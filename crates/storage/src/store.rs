@@ -1,13 +1,16 @@
 //! The one writer of a database: group commit, maintenance, closing.
 //! Never reports a result before the commit that holds it is durable.
 
+mod check;
 mod connect;
+mod copies;
+mod lock;
+mod log;
 mod open;
 mod reader;
 mod schema;
 mod tx;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::failure_in;
 use crate::{Options, StorageError, sql};
 
+use lock::Lock;
+use log::Log;
+
+pub use copies::{Verified, rekey, restore, verify};
+pub use log::Checkpoint;
 pub use reader::Reader;
 pub use tx::{Job, Outcome, Tx};
 
@@ -29,26 +37,39 @@ pub struct Store {
     may_commit: Arc<AtomicBool>,
     /// The first fatal failure, as SQLite's extended code.
     failed: Option<i32>,
-    lock: Arc<File>,
+    log: Log,
+    lock: Arc<Lock>,
 }
 
-/// What a checkpoint moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// A reader holds an old snapshot, so the log could not be emptied.
-    pub blocked: bool,
-    /// Pages of 4 KiB in the write-ahead log.
-    pub log_pages: u64,
-    /// How many of them are in the database file now.
-    pub moved_pages: u64,
+/// The inside of a group commit.
+#[derive(Debug)]
+pub struct Batch<'c> {
+    conn: &'c sql::Connection,
+}
+
+impl Batch<'_> {
+    /// Runs a job in a savepoint of its own.
+    ///
+    /// # Errors
+    /// The batch has failed as a whole; let it end with this error.
+    pub fn run<T, E>(
+        &self,
+        job: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<Outcome<T, E>, StorageError>
+    where
+        E: std::error::Error + 'static,
+    {
+        tx::run(self.conn, job)
+    }
 }
 
 impl Store {
-    /// Opens the database at `path`, creating it if there is no file, and migrates it.
+    /// Opens the database at `path`, creating it if there is no file, and migrates it. If the
+    /// last process did not close it, every page in use is read and checked first.
     ///
     /// # Errors
-    /// `Locked`, `WrongKey`, `NotEncrypted`, `SchemaNewer`, `SqliteTooOld` and `NoCipher` leave
-    /// the file as it was; otherwise see [`StorageError`].
+    /// `Locked`, `WrongKey`, `NotEncrypted`, `Corrupt`, `SchemaNewer`, `SqliteTooOld` and
+    /// `NoCipher` leave the file as it was; otherwise see [`StorageError`].
     pub fn open(path: &Path, options: &Options) -> Result<Store, StorageError> {
         open::open(path, options, open::Missing::Create)
     }
@@ -79,7 +100,19 @@ impl Store {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        self.commit(|conn| jobs.into_iter().map(|job| tx::run(conn, job)).collect())
+        self.batch(|batch| jobs.into_iter().map(|job| batch.run(job)).collect())
+    }
+
+    /// Group commit for a caller that decides on its next job by what became of the last: `body`
+    /// runs its jobs one by one, and all that it returns is durable once this returns.
+    ///
+    /// # Errors
+    /// As [`Store::apply`]; and those of `body`, after which nothing of the batch is stored.
+    pub fn batch<R>(
+        &mut self,
+        body: impl FnOnce(&Batch<'_>) -> Result<R, StorageError>,
+    ) -> Result<R, StorageError> {
+        self.commit(|conn| body(&Batch { conn }))
     }
 
     /// One job in one transaction, by the rules of [`Store::apply`].
@@ -118,22 +151,36 @@ impl Store {
     /// [`StorageError::Io`] when a sync fails; a reader in the way is no error.
     pub fn checkpoint(&mut self) -> Result<Checkpoint, StorageError> {
         self.refuse_after_failure()?;
-        let result = checkpoint(&self.conn);
+        let result = self.log.empty(&self.conn);
         self.note_failure(result)
     }
 
-    /// Gives up to `pages` free pages of 4 KiB at the end of the file back to the file system,
-    /// in one transaction.
+    /// The write-ahead log as it is: how many pages of 4 KiB it has now, and what the last
+    /// checkpoint found. It is cut back to nothing above [`Options::log_pages_max`], so it has at
+    /// most these and those of one batch, unless `blocked`: then it grows as long as the reader
+    /// reads.
+    pub fn log(&self) -> Checkpoint {
+        self.log.state()
+    }
+
+    /// Gives up to `pages` free pages of 4 KiB back to the file system, in one transaction;
+    /// returns how many are left to give back.
     ///
     /// # Errors
     /// As [`Store::apply`].
-    pub fn release_pages(&mut self, pages: u32) -> Result<(), StorageError> {
+    pub fn release_pages(&mut self, pages: u32) -> Result<u32, StorageError> {
+        let free = |conn: &sql::Connection| {
+            conn.query_row("PRAGMA freelist_count", [], |row| row.get::<_, u32>(0))
+        };
+        if free(&self.conn)? == 0 {
+            return Ok(0);
+        }
         // Each step of the statement frees one page, so it must be run to its end.
         self.commit(|conn| {
             let mut statement = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
             let mut rows = statement.query([])?;
             while rows.next()?.is_some() {}
-            Ok(())
+            Ok(free(conn)?)
         })
     }
 
@@ -145,18 +192,24 @@ impl Store {
     pub fn close(mut self) -> Result<(), StorageError> {
         let moved = if self.failed.is_none() { self.checkpoint().map(drop) } else { Ok(()) };
         let closed = self.conn.close().map_err(|(_, error)| StorageError::from_sql(error));
-        moved.and(closed)
+        moved.and(closed)?;
+        if self.failed.is_none() {
+            self.lock.mark_shut();
+        }
+        Ok(())
     }
 
     fn new(mut conn: sql::Connection, opened: open::Opened<'_>) -> Result<Store, StorageError> {
         let may_commit = Arc::new(AtomicBool::new(false));
         connect::guard_commits(&mut conn, &may_commit)?;
+        let log = Log::follow(&mut conn)?;
         Ok(Store {
             conn,
             path: opened.path,
             options: opened.options.clone(),
             may_commit,
             failed: None,
+            log,
             lock: Arc::new(opened.lock),
         })
     }
@@ -167,7 +220,18 @@ impl Store {
     ) -> Result<R, StorageError> {
         self.refuse_after_failure()?;
         let result = self.try_commit(body);
-        self.note_failure(result)
+        let result = self.note_failure(result)?;
+        self.tend_log();
+        Ok(result)
+    }
+
+    /// What was committed is durable, whatever becomes of the log; but a store whose disk fails
+    /// here takes no further batch.
+    fn tend_log(&mut self) {
+        let tended = self.log.tend(&self.conn, &self.options);
+        if let Err(error) = self.note_failure(tended) {
+            tracing::warn!(%error, "the write-ahead log was not moved into the store");
+        }
     }
 
     fn try_commit<R>(
@@ -202,19 +266,4 @@ impl Store {
         }
         result
     }
-}
-
-fn checkpoint(conn: &sql::Connection) -> Result<Checkpoint, StorageError> {
-    // -1 stands for "no log yet".
-    let pages = |row: &sql::Row<'_>, column| {
-        row.get::<_, i64>(column).map(|pages| u64::try_from(pages).unwrap_or(0))
-    };
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-        Ok(Checkpoint {
-            blocked: row.get(0)?,
-            log_pages: pages(row, 1)?,
-            moved_pages: pages(row, 2)?,
-        })
-    })
-    .map_err(StorageError::from_sql)
 }

@@ -1,5 +1,5 @@
 //! What may be named where: no clock, async or randomness in the pure crates, SQL only in stores,
-//! `anyhow` only in programs, `unsafe` nowhere. Reads identifiers and literals, not types.
+//! `anyhow` only in programs, `unsafe` only in faultvfs. Reads identifiers and literals, not types.
 
 use super::Finding;
 use super::source::Source;
@@ -125,5 +125,6 @@ mod tests {
     fn unsafe_is_refused_even_in_tests() {
         assert_eq!(count("crates/auth/tests/a.rs", "fn f() { unsafe { g() } }"), 1);
         assert_eq!(count("crates/auth/src/a.rs", "/// unsafe\nfn f() {}"), 0);
+        assert_eq!(count("crates/faultvfs/src/a.rs", "fn f() { unsafe { g() } }"), 0);
     }
 }

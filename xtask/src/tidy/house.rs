@@ -7,9 +7,10 @@ use crate::tokens::Kind;
 use crate::tree::Text;
 
 /// A crate (without `qpc-`) and the crates of ours that it may use outside tests.
-const TABLE: [(&str, &[&str]); 12] = [
+const TABLE: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("storage", &[]),
+    ("faultvfs", &[]),
     ("credential", &["proto"]),
     ("transport", &["proto"]),
     ("auth", &["proto", "storage", "credential"]),
@@ -23,6 +24,8 @@ const TABLE: [(&str, &[&str]); 12] = [
 ];
 const SIM: [&str; 9] =
     ["proto", "storage", "credential", "transport", "auth", "delivery", "server", "mls", "client"];
+/// The one crate with `unsafe`. It writes its lints out, because `forbid` can't be softened.
+const UNSAFE: &str = "faultvfs";
 /// Crates that get time, async and randomness from their caller.
 const PURE: [&str; 3] = ["auth", "delivery", "mls"];
 
@@ -76,10 +79,7 @@ pub(crate) fn manifest(text: &Text) -> Vec<Finding> {
         Err(error) => return vec![find(format!("does not parse: {error}"))],
     };
     let mut findings = Vec::new();
-    let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
-    if lints.and_then(toml::Value::as_bool) != Some(true) {
-        findings.push(find("wants `[lints] workspace = true`".into()));
-    }
+    findings.extend(lints(house, &manifest).map(&find));
     for (name, is_test) in dependencies(&manifest) {
         let ours = name.strip_prefix("qpc-");
         if ours.is_some_and(|other| !may_use(house, other, is_test)) {
@@ -90,6 +90,20 @@ pub(crate) fn manifest(text: &Text) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn lints(house: &str, manifest: &toml::Table) -> Option<String> {
+    let lint = |path: &[&str]| {
+        let lints = manifest.get("lints");
+        path.iter().fold(lints, |lints, name| lints.and_then(|table| table.get(name)))
+    };
+    if house == UNSAFE {
+        let explained = lint(&["clippy", "undocumented_unsafe_blocks"]);
+        return (explained.and_then(toml::Value::as_str) != Some("deny"))
+            .then(|| "has `unsafe`: wants `undocumented_unsafe_blocks = \"deny\"`".into());
+    }
+    (lint(&["workspace"]).and_then(toml::Value::as_bool) != Some(true))
+        .then(|| "wants `[lints] workspace = true`".into())
 }
 
 /// Package names a manifest depends on, and whether only its tests do.
@@ -193,5 +207,9 @@ mod tests {
     fn a_crate_takes_the_lints_and_stands_in_the_table() {
         assert_eq!(declared("crates/mls/Cargo.toml", "[dependencies]"), 1);
         assert_eq!(declared("crates/unknown/Cargo.toml", LINTS), 1);
+        let explained = "[lints.clippy]\nundocumented_unsafe_blocks = \"deny\"";
+        assert_eq!(declared("crates/faultvfs/Cargo.toml", explained), 0);
+        assert_eq!(declared("crates/faultvfs/Cargo.toml", "[lints.clippy]"), 1);
+        assert_eq!(declared("crates/mls/Cargo.toml", explained), 1);
     }
 }

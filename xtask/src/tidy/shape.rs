@@ -1,5 +1,6 @@
 //! Rules over functions and types: length, parameters, names.
-//! Methods of a trait's implementation are bound by the trait, so only their length counts.
+//! Methods of a trait's implementation are bound by the trait, and functions with the ABI of C by
+//! their caller, so only their length counts.
 
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
@@ -41,7 +42,7 @@ impl Shapes<'_> {
 
     fn parameters(&mut self, signature: &syn::Signature) {
         let count = signature.inputs.len();
-        if count > PARAMETERS {
+        if count > PARAMETERS && signature.abi.is_none() {
             let name = &signature.ident;
             let message = format!("`{name}` has {count} parameters, at most {PARAMETERS}");
             self.find(signature.span().start().line, message);
@@ -129,6 +130,7 @@ mod tests {
         assert_eq!(count("fn f(a: u8, b: u8, c: u8, d: u8, e: u8) {}"), 1);
         assert_eq!(count("impl S { fn f(&self, a: u8, b: u8, c: u8, d: u8) {} }"), 1);
         assert_eq!(count("trait T { fn f(&self, a: u8, b: u8, c: u8, d: u8); }"), 1);
+        assert_eq!(count("extern \"C\" fn f(a: u8, b: u8, c: u8, d: u8, e: u8) {}"), 0);
     }
 
     #[test]

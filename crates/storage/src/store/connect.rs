@@ -14,8 +14,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{OpenFlags, ffi};
 use zeroize::Zeroizing;
 
+use super::check;
 use crate::error::failure_in;
-use crate::{Durability, Key, Options, StorageError, sql};
+use crate::{Durability, Options, StorageError, sql};
 
 /// The oldest SQLite without the bug that corrupts a database when a write and a checkpoint
 /// that resets the log meet.
@@ -43,9 +44,13 @@ fn is_old(version: i32) -> bool {
     version < OLDEST_SQLITE
 }
 
-/// The writer's connection to an existing file.
-pub(super) fn writer(path: &Path, options: &Options) -> Result<sql::Connection, StorageError> {
-    let conn = proven(path, &options.key)?;
+/// The writer's connection to an existing file, which is checked first if `suspect`.
+pub(super) fn writer(
+    path: &Path,
+    options: &Options,
+    suspect: bool,
+) -> Result<sql::Connection, StorageError> {
+    let conn = proven(path, options, suspect)?;
     if conn.is_readonly("main")? {
         let denied = io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only");
         return Err(StorageError::from_io(denied));
@@ -55,14 +60,14 @@ pub(super) fn writer(path: &Path, options: &Options) -> Result<sql::Connection, 
         let unfit = io::Error::new(io::ErrorKind::Unsupported, "no shared memory for the log");
         return Err(StorageError::from_io(unfit));
     }
-    let Options { checkpoint_pages, durability, .. } = options;
+    // No automatic checkpoint: it would keep the failure of a sync to itself. See `log`.
     conn.execute_batch(&format!(
         "PRAGMA synchronous = {};
-         PRAGMA wal_autocheckpoint = {checkpoint_pages};
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = {LOG_BYTES};
          PRAGMA foreign_keys = ON;
          PRAGMA secure_delete = ON;",
-        synchronous(*durability),
+        synchronous(options.durability),
     ))?;
     tune(&conn, options)?;
     Ok(conn)
@@ -71,7 +76,7 @@ pub(super) fn writer(path: &Path, options: &Options) -> Result<sql::Connection, 
 /// A reader's connection. It needs write access to the shared memory of the log, so it is
 /// `query_only` that keeps it from writing rows.
 pub(super) fn reader(path: &Path, options: &Options) -> Result<sql::Connection, StorageError> {
-    let conn = keyed(path, &options.key)?;
+    let conn = keyed(path, options)?;
     checkpoint_on_close(&conn, false)?;
     probe(&conn)?;
     conn.execute_batch("PRAGMA query_only = ON")?;
@@ -81,7 +86,7 @@ pub(super) fn reader(path: &Path, options: &Options) -> Result<sql::Connection, 
 
 /// Writes the first page of a new file: what is fixed when a file is created.
 pub(super) fn initialise(path: &Path, options: &Options) -> Result<(), StorageError> {
-    let conn = keyed(path, &options.key)?;
+    let conn = keyed(path, options)?;
     conn.execute_batch(&format!(
         "PRAGMA synchronous = {}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
         synchronous(options.durability)
@@ -96,7 +101,7 @@ pub(super) fn copy(
     path: &Path,
     options: &Options,
 ) -> Result<(), StorageError> {
-    let mut to = keyed(path, &options.key)?;
+    let mut to = keyed(path, options)?;
     to.execute_batch(&format!("PRAGMA synchronous = {}", synchronous(options.durability)))?;
     // All pages in one step are one snapshot; the writer goes on meanwhile.
     match Backup::new(from, &mut to)?.step(-1)? {
@@ -156,14 +161,16 @@ fn tune(conn: &sql::Connection, options: &Options) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// A connection whose key is proven. A wrong one must leave no trace: until then closing copies
-/// no log, and the shared-memory file that reading a left-over log creates is removed again.
-fn proven(path: &Path, key: &Key) -> Result<sql::Connection, StorageError> {
+/// A connection whose key is proven and, if `suspect`, every page. A refusal must leave no trace:
+/// until then closing copies no log, and the shared-memory file that reading a left-over log
+/// creates is removed again.
+fn proven(path: &Path, options: &Options, suspect: bool) -> Result<sql::Connection, StorageError> {
     let shared_memory = beside(path, "-shm");
     let was_there = shared_memory.try_exists().map_err(StorageError::from_io)?;
-    let conn = keyed(path, key)?;
+    let conn = keyed(path, options)?;
     checkpoint_on_close(&conn, false)?;
-    match probe(&conn) {
+    let checked = probe(&conn).and_then(|()| if suspect { check::quick(&conn) } else { Ok(()) });
+    match checked {
         Ok(()) => checkpoint_on_close(&conn, true).map(|()| conn),
         Err(error) => {
             drop(conn);
@@ -175,11 +182,45 @@ fn proven(path: &Path, key: &Key) -> Result<sql::Connection, StorageError> {
     }
 }
 
+/// A read-only connection to a file that nobody writes: no locks, no log, no file beside it.
+pub(super) fn sealed(path: &Path, options: &Options) -> Result<sql::Connection, StorageError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let conn = unlocked((&immutable(path), flags), options)?;
+    probe(&conn)?;
+    tune(&conn, options)?;
+    Ok(conn)
+}
+
+/// The URI of `path` as a file that does not change.
+fn immutable(path: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte));
+            }
+            _ => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri.into()
+}
+
+fn keyed(path: &Path, options: &Options) -> Result<sql::Connection, StorageError> {
+    unlocked((path, OpenFlags::SQLITE_OPEN_READ_WRITE), options)
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that opens and keys a file")]
-fn keyed(path: &Path, key: &Key) -> Result<sql::Connection, StorageError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = sql::Connection::open_with_flags(path, flags)?;
-    let literal = key.literal();
+fn unlocked(
+    (path, flags): (&Path, OpenFlags),
+    options: &Options,
+) -> Result<sql::Connection, StorageError> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = match options.vfs {
+        None => sql::Connection::open_with_flags(path, flags)?,
+        Some(vfs) => sql::Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+    };
+    let literal = options.key.literal();
     let mut pragma = Zeroizing::new(String::with_capacity(literal.len() + 16));
     pragma.push_str("PRAGMA key = \"");
     pragma.push_str(&literal);

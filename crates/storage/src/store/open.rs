@@ -1,12 +1,13 @@
-//! The order of opening: version gate, lock, creation, key, migrations.
+//! The order of opening: version gate, lock, creation, key, check after a crash, migrations.
 //! Never replaces a file that exists.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::lock::Lock;
 use super::{Store, connect, schema};
-use crate::key::{new_private_file, private, sync_directory_of};
+use crate::key::{new_private_file, sync_directory_of};
 use crate::{Durability, Options, StorageError};
 
 /// First bytes of a database that is not encrypted.
@@ -23,7 +24,7 @@ pub(super) enum Missing {
 pub(super) struct Opened<'o> {
     pub(super) path: PathBuf,
     pub(super) options: &'o Options,
-    pub(super) lock: File,
+    pub(super) lock: Lock,
 }
 
 pub(super) fn open(
@@ -36,7 +37,7 @@ pub(super) fn open(
         return Err(StorageError::NotFound);
     }
     let path = resolve(path).map_err(StorageError::from_io)?;
-    let lock = lock(&path)?;
+    let lock = Lock::take(&path)?;
     if !exists(&path)? {
         if missing == Missing::Refuse {
             return Err(StorageError::NotFound);
@@ -44,17 +45,19 @@ pub(super) fn open(
         create(&path, options.durability, |draft| connect::initialise(draft, options))?;
     }
     refuse_plain(&path)?;
-    let mut conn = connect::writer(&path, options)?;
+    let suspect = is_suspect(&path, &lock)?;
+    let mut conn = connect::writer(&path, options, suspect)?;
+    lock.mark_open();
     schema::migrate(&mut conn, &options.schemas)?;
     Store::new(conn, Opened { path, options, lock })
 }
 
-fn exists(path: &Path) -> Result<bool, StorageError> {
+pub(super) fn exists(path: &Path) -> Result<bool, StorageError> {
     path.try_exists().map_err(StorageError::from_io)
 }
 
 /// One name for one file: two links to it must meet at the same lock.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     if path.try_exists()? {
         return path.canonicalize();
     }
@@ -63,33 +66,32 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Ok(parent.unwrap_or(Path::new(".")).canonicalize()?.join(name))
 }
 
-/// The lock file is never removed: a process that waits for the old one would lock nothing.
-fn lock(path: &Path) -> Result<File, StorageError> {
-    let mut options = OpenOptions::new();
-    let options = private(options.read(true).write(true).create(true).truncate(false));
-    let file = options.open(connect::beside(path, ".lock")).map_err(StorageError::from_io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StorageError::Locked),
-        Err(TryLockError::Error(error)) => Err(StorageError::from_io(error)),
-    }
+/// Whether the last process may have died with the store open.
+pub(super) fn is_suspect(path: &Path, lock: &Lock) -> Result<bool, StorageError> {
+    let log = match fs::metadata(connect::beside(path, "-wal")) {
+        Ok(log) => log.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(StorageError::from_io(error)),
+    };
+    Ok(log > 0 || lock.says_open()?)
 }
 
 /// Creates the file under another name and renames it when it is whole, so that a crash leaves
 /// no file or a good one.
-pub(super) fn create(
+pub(super) fn create<T>(
     path: &Path,
     durability: Durability,
-    fill: impl FnOnce(&Path) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
+    fill: impl FnOnce(&Path) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
     refuse_orphaned_log(path)?;
     let draft = connect::beside(path, ".new");
     for suffix in ["", "-journal", "-wal", "-shm"] {
         remove_if_there(&connect::beside(&draft, suffix)).map_err(StorageError::from_io)?;
     }
     let file = new_private_file(&draft).map_err(StorageError::from_io)?;
-    fill(&draft)?;
-    publish(&file, &draft, path, durability).map_err(StorageError::from_io)
+    let made = fill(&draft)?;
+    publish(&file, &draft, path, durability).map_err(StorageError::from_io)?;
+    Ok(made)
 }
 
 /// SQLite would apply a left-over log to the new file, which it does not belong to.
@@ -120,7 +122,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// A file of ours begins with a random salt; an empty one was never ours.
-fn refuse_plain(path: &Path) -> Result<(), StorageError> {
+pub(super) fn refuse_plain(path: &Path) -> Result<(), StorageError> {
     let mut start = Vec::with_capacity(PLAIN_MAGIC.len());
     let file = File::open(path).map_err(StorageError::from_io)?;
     let limit = PLAIN_MAGIC.len().try_into().unwrap_or(u64::MAX);

@@ -1,11 +1,11 @@
 //! A connection that reads committed data beside the writer.
 //! Never writes to the store: not a row, and not the write-ahead log when it closes.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::lock::Lock;
 use super::{Tx, connect, open};
 use crate::{Options, StorageError, sql};
 
@@ -14,11 +14,11 @@ use crate::{Options, StorageError, sql};
 pub struct Reader {
     conn: sql::Connection,
     options: Options,
-    _lock: Arc<File>,
+    _lock: Arc<Lock>,
 }
 
 impl Reader {
-    pub(super) fn new(conn: sql::Connection, options: Options, lock: Arc<File>) -> Reader {
+    pub(super) fn new(conn: sql::Connection, options: Options, lock: Arc<Lock>) -> Reader {
         Reader { conn, options, _lock: lock }
     }
 

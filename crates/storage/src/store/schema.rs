@@ -23,6 +23,18 @@ pub(super) fn migrate(conn: &mut sql::Connection, schemas: &[Schema]) -> Result<
     Ok(())
 }
 
+/// The version that the file has of each schema, if this program can follow all of them.
+pub(super) fn versions(
+    conn: &sql::Connection,
+    schemas: &[Schema],
+) -> Result<Vec<(&'static str, u32)>, StorageError> {
+    let version = |schema| {
+        is_ahead(conn, schema)?;
+        Ok((schema.name, applied(conn, schema)?))
+    };
+    schemas.iter().map(version).collect()
+}
+
 fn version(schema: &Schema) -> u32 {
     u32::try_from(schema.migrations.len()).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! Group commit, savepoints and what a failing job can and cannot do to its neighbours.
 //! Never looks at SQL beyond the test's own table.
 
-use qpc_storage::{Checkpoint, Job, Outcome, StorageError, Store, Tx, sql};
+use qpc_storage::{Job, Outcome, StorageError, Store, Tx, sql};
 
 use crate::{Place, done, insert, names, stored};
 
@@ -212,25 +212,6 @@ fn case_186_deleted_bytes_are_gone_after_a_checkpoint() {
     assert_eq!(log.len(), 0, "the log keeps no old page");
     let secure = store.transact(|tx| tx.query_row("PRAGMA secure_delete", [], |row| row.get(0)));
     assert_eq!(done::<i64, sql::Error>(secure.unwrap()), 1);
-}
-
-#[test]
-fn case_172_a_long_reader_is_reported_by_the_checkpoint() {
-    let place = Place::new();
-    let mut store = Store::open(
-        &place.path(),
-        &qpc_storage::Options { busy_timeout_ms: 0, ..crate::options() },
-    )
-    .unwrap();
-    let mut reader = store.reader().unwrap();
-    let during = reader.read(|tx| {
-        assert!(names(tx)?.is_empty());
-        store.apply(vec![add("a")]).unwrap();
-        Ok::<_, sql::Error>(store.checkpoint().unwrap())
-    });
-    assert!(during.unwrap().blocked);
-    let after = store.checkpoint().unwrap();
-    assert_eq!(after, Checkpoint { blocked: false, log_pages: 0, moved_pages: 0 });
 }
 
 #[test]

@@ -9,7 +9,11 @@
 )]
 
 mod batch;
+mod copies;
+mod faults;
+mod fork;
 mod key_file;
+mod log;
 mod migration;
 mod opening;
 mod reading;

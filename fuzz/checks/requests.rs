@@ -143,6 +143,10 @@ fn check_limits(request: &Request) {
         Request::Statement(statement) => {
             assert!(statement.statement.len() <= limits::STATEMENT_BYTES_MAX);
         }
+        Request::Publish(publish) => {
+            assert!((1..=limits::PUBLISH_BYTES_MAX).contains(&publish.payload.len()));
+        }
+        Request::FetchWait(wait) => assert!(wait.wait_ms <= limits::WAIT_MS_MAX),
         Request::Subscribe(cursors) | Request::Ack(cursors) => {
             assert!(cursors.len() <= limits::CURSORS_MAX);
         }

@@ -13,7 +13,7 @@ mod store;
 pub use error::AuthError;
 pub use name::normalise;
 pub use service::{
-    AccountSummary, Auth, Call, Config, InviteSummary, PowSecret, Published, Refreshed,
+    AccountSummary, Auth, Call, Config, Grant, InviteSummary, PowSecret, Published, Refreshed,
     SessionSummary, Standing,
 };
 

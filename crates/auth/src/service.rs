@@ -16,7 +16,7 @@ use qpc_proto::{AccountId, DeviceId, Incarnation, PublicKey, Signature};
 use qpc_storage::Tx;
 
 pub use devices::Published;
-pub use session::Refreshed;
+pub use session::{Grant, Refreshed};
 pub use work::PowSecret;
 
 pub use crate::store::accounts::{AccountSummary, Standing};

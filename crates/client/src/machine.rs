@@ -22,6 +22,7 @@ mod claims;
 mod commands;
 mod commits;
 mod contacts;
+mod evidence;
 mod inbox;
 mod intents;
 mod lists;

@@ -1,7 +1,9 @@
 //! Why the Delivery Service refuses. No text holds an id, a key or a payload.
 
 use qpc_credential::CredentialError;
-use qpc_proto::{ChannelId, DeviceId, ErrorBody, ErrorCode, ErrorDetail, Malformed};
+use qpc_proto::{
+    ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, ErrorDetail, ExpiredRange, Malformed,
+};
 use qpc_storage::sql;
 
 /// A refusal or failure, sorted by who must act.
@@ -31,9 +33,12 @@ pub enum DeliveryError {
     /// Another Commit came first: the last one in the log.
     #[error("another Commit came first; read the log and seal anew")]
     StaleCommit(u64),
-    /// The first sequence number still in the log.
+    /// The first sequence number still in the log, and the chain's head before it.
     #[error("earlier entries have expired")]
-    GapExpired(u64),
+    GapExpired(u64, Digest),
+    /// Milliseconds until the device may commit.
+    #[error("too many Commits here at once; wait as told, then send the same again")]
+    Paced(u64),
     /// Devices without a KeyPackage, which are all of the account's.
     #[error("the account has no KeyPackage now; try again later")]
     NoKeyPackage(Vec<DeviceId>),
@@ -55,7 +60,8 @@ impl DeliveryError {
             Self::NotMember(_) => ErrorCode::NotMember,
             Self::ChannelExists(_) => ErrorCode::ChannelExists,
             Self::StaleCommit(_) => ErrorCode::StaleCommit,
-            Self::GapExpired(_) => ErrorCode::GapExpired,
+            Self::GapExpired(..) => ErrorCode::GapExpired,
+            Self::Paced(_) => ErrorCode::RateLimited,
             Self::NoKeyPackage(_) => ErrorCode::NoKeyPackage,
             Self::Store(error) => match error.sqlite_error_code() {
                 Some(sql::ErrorCode::DiskFull) => ErrorCode::StoreFull,
@@ -73,7 +79,12 @@ impl DeliveryError {
             Self::NotMember(seq) => body().with_detail(ErrorDetail::Removal(*seq)),
             Self::ChannelExists(id) => body().with_detail(ErrorDetail::Channel(*id)),
             Self::StaleCommit(seq) => body().with_detail(ErrorDetail::LastCommit(*seq)),
-            Self::GapExpired(seq) => body().with_detail(ErrorDetail::FirstAvailable(*seq)),
+            Self::GapExpired(first_available, boundary_head) => {
+                let (first_available, boundary_head) = (*first_available, *boundary_head);
+                let range = ExpiredRange { first_available, boundary_head };
+                body().with_detail(ErrorDetail::Expired(range))
+            }
+            Self::Paced(wait_ms) => ErrorBody { retry_after_ms: Some(*wait_ms), ..body() },
             Self::NoKeyPackage(devices) => {
                 body().with_detail(ErrorDetail::Devices(devices.clone()))
             }

@@ -9,16 +9,17 @@ mod error;
 mod roster;
 mod service;
 mod store;
+mod turns;
 
 pub use error::DeliveryError;
-pub use service::{Call, Config, Delivery, Written};
+pub use service::{Call, Config, Delivery, Pacing, Posts, Written};
 
 /// The tables of this crate, for [`qpc_storage::Options`].
 pub fn schema() -> qpc_storage::Schema {
     qpc_storage::Schema {
         name: "delivery",
-        // One that knows no revocation would let revoked devices back in.
-        oldest_reader: 2,
+        // Older ones know no log without payloads.
+        oldest_reader: 4,
         migrations: &[
             qpc_storage::Migration {
                 name: "delivery",
@@ -27,6 +28,11 @@ pub fn schema() -> qpc_storage::Schema {
             qpc_storage::Migration {
                 name: "revocation",
                 sql: include_str!("../migrations/0002_revocation.sql"),
+            },
+            qpc_storage::Migration { name: "log", sql: include_str!("../migrations/0003_log.sql") },
+            qpc_storage::Migration {
+                name: "bounds",
+                sql: include_str!("../migrations/0004_bounds.sql"),
             },
         ],
     }

@@ -1,39 +1,27 @@
 //! The entry of the Delivery Service: a module for each group of methods. All SQL is in the store.
 
 mod commit;
+mod config;
 mod erasure;
 mod expiry;
 mod export;
 mod inbox;
 mod key_packages;
+mod pacing;
+mod posts;
+mod quota;
 mod read;
 mod removal;
 mod revocation;
 mod write;
 mod writing;
 
-use qpc_proto::message::DeviceRef;
+use qpc_proto::message::{DeviceRef, Entry};
 use qpc_proto::{ChannelId, Incarnation};
 use qpc_storage::Tx;
 
-/// How long things are kept or served. All times in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// How long entries are kept, and how long a removal waits for another account to build on it.
-    pub retention_ms: u64,
-    /// How long a KeyPackage is served after its upload.
-    pub key_package_ttl_ms: u64,
-    /// How long a last resort is served after its upload.
-    pub last_resort_ttl_ms: u64,
-}
-
-impl Default for Config {
-    /// 7 d, 24 h and 30 d.
-    fn default() -> Self {
-        const DAY: u64 = 24 * 3_600 * 1_000;
-        Self { retention_ms: 7 * DAY, key_package_ttl_ms: DAY, last_resort_ttl_ms: 30 * DAY }
-    }
-}
+pub use config::{Config, Pacing};
+pub use posts::Posts;
 
 /// The Delivery Service of one server database.
 #[derive(Debug, Clone)]
@@ -69,11 +57,19 @@ pub struct Written<T> {
     pub answer: T,
     /// Channels whose logs have grown, inboxes included; none for a duplicate.
     pub wakes: Vec<ChannelId>,
+    /// What the one channel in `wakes` has grown by, as its readers get it. Empty when they must
+    /// look for themselves: something else was written, or somebody's rights have changed.
+    pub posted: Vec<Entry>,
 }
 
 impl<T> Written<T> {
     /// An answer that wakes nobody.
     fn silent(answer: T) -> Self {
-        Self { answer, wakes: Vec::new() }
+        Self::waking(answer, Vec::new())
+    }
+
+    /// An answer whose readers look for themselves.
+    fn waking(answer: T, wakes: Vec<ChannelId>) -> Self {
+        Self { answer, wakes, posted: Vec::new() }
     }
 }

@@ -7,8 +7,15 @@
 use crate::error::Malformed;
 
 /// Appends big-endian fields.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Writer(Vec<u8>);
+
+impl Default for Writer {
+    /// With room for what is hashed for every message, so that it doesn't grow in steps.
+    fn default() -> Self {
+        Self(Vec::with_capacity(256))
+    }
+}
 
 impl Writer {
     /// Starts with a domain-separation label, as one length byte and the label.

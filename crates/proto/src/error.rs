@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::{ChannelId, DeviceId};
+use crate::ids::{ChannelId, DeviceId, Digest};
 use crate::message::ProofOfWork;
 use crate::wire;
 
@@ -133,7 +133,7 @@ codes! {
     AadMismatch = 86, "AAD_MISMATCH", false;
     /// The declared change of the roster is not allowed.
     RosterRefused = 87, "ROSTER_REFUSED", false;
-    /// Entries before the detail's number have expired.
+    /// Entries asked for have expired; the detail says where the log begins now.
     GapExpired = 88, "GAP_EXPIRED", false;
     /// The channel would have too many devices.
     GroupTooLarge = 89, "GROUP_TOO_LARGE", false;
@@ -141,6 +141,8 @@ codes! {
     StatementInvalid = 90, "STATEMENT_INVALID", false;
     /// The channel is closed.
     ChannelClosed = 91, "CHANNEL_CLOSED", false;
+    /// A newer wait of the same device for the same channel took this one's place.
+    Superseded = 92, "SUPERSEDED", false;
 
     /// Too many requests; wait as told.
     RateLimited = 100, "RATE_LIMITED", true;
@@ -163,8 +165,8 @@ pub enum ErrorDetail {
     Versions(u8, u8),
     /// Sequence number of the last Commit in the log.
     LastCommit(u64),
-    /// First sequence number still in the log.
-    FirstAvailable(u64),
+    /// Where the log begins now.
+    Expired(ExpiredRange),
     /// The live direct channel of the pair.
     Channel(ChannelId),
     /// Accepted MLS cipher suites.
@@ -175,6 +177,15 @@ pub enum ErrorDetail {
     Removal(u64),
     /// What a registration must prove now.
     ProofOfWork(ProofOfWork),
+}
+
+/// The front of a log that is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiredRange {
+    /// The first sequence number still in the log.
+    pub first_available: u64,
+    /// The hash chain's head after the last expired entry: a reader continues the chain from it.
+    pub boundary_head: Digest,
 }
 
 /// A refusal as it travels: a code and what to do.
@@ -262,7 +273,10 @@ fn detail_to_wire(detail: &ErrorDetail) -> wire::ErrorDetail {
             Kind::Versions(wire::VersionRange { min: (*min).into(), max: (*max).into() })
         }
         ErrorDetail::LastCommit(seq) => Kind::LastCommitSeq(*seq),
-        ErrorDetail::FirstAvailable(seq) => Kind::FirstAvailableSeq(*seq),
+        ErrorDetail::Expired(range) => Kind::ExpiredRange(wire::ExpiredRange {
+            first_available_seq: range.first_available,
+            boundary_head: Bytes::copy_from_slice(&range.boundary_head.0),
+        }),
         ErrorDetail::Channel(id) => Kind::ChannelId(Bytes::copy_from_slice(&id.0)),
         ErrorDetail::Ciphersuites(suites) => Kind::Ciphersuites(wire::Ciphersuites {
             suites: suites.iter().map(|suite| u32::from(*suite)).collect(),
@@ -282,7 +296,10 @@ fn detail_from_wire(kind: wire::error_detail::Kind) -> Result<ErrorDetail, Malfo
     Ok(match kind {
         Kind::Versions(range) => ErrorDetail::Versions(version(range.min)?, version(range.max)?),
         Kind::LastCommitSeq(seq) => ErrorDetail::LastCommit(seq),
-        Kind::FirstAvailableSeq(seq) => ErrorDetail::FirstAvailable(seq),
+        Kind::ExpiredRange(range) => ErrorDetail::Expired(ExpiredRange {
+            first_available: range.first_available_seq,
+            boundary_head: Digest::try_from(range.boundary_head.as_ref())?,
+        }),
         Kind::ChannelId(id) => ErrorDetail::Channel(ChannelId::try_from(id.as_ref())?),
         Kind::Ciphersuites(list) => {
             ErrorDetail::Ciphersuites(list.suites.into_iter().flat_map(u16::try_from).collect())
@@ -308,7 +325,10 @@ mod tests {
             None,
             Some(ErrorDetail::Versions(1, 2)),
             Some(ErrorDetail::LastCommit(9)),
-            Some(ErrorDetail::FirstAvailable(3)),
+            Some(ErrorDetail::Expired(ExpiredRange {
+                first_available: 3,
+                boundary_head: Digest([6; 32]),
+            })),
             Some(ErrorDetail::Channel(ChannelId([1; 16]))),
             Some(ErrorDetail::Ciphersuites(vec![1, 3])),
             Some(ErrorDetail::Devices(vec![DeviceId([2; 16])])),
@@ -323,6 +343,15 @@ mod tests {
                 assert_eq!(ErrorBody::decode(code.as_u16(), &body.encode()), Ok(body));
             }
         }
+    }
+
+    #[test]
+    fn an_expired_range_without_a_whole_head_is_refused() {
+        let head = |bytes| wire::ExpiredRange { first_available_seq: 3, boundary_head: bytes };
+        let read = |head| detail_from_wire(wire::error_detail::Kind::ExpiredRange(head));
+        assert!(read(head(Bytes::from_static(&[6; 32]))).is_ok());
+        assert!(read(head(Bytes::from_static(&[6; 31]))).is_err());
+        assert!(read(head(Bytes::new())).is_err());
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub mod message;
 pub mod roster;
 mod wire;
 
-pub use error::{ErrorBody, ErrorCode, ErrorDetail, Malformed};
+pub use error::{ErrorBody, ErrorCode, ErrorDetail, ExpiredRange, Malformed};
 pub use ids::{
     AccountId, ChannelId, DeviceId, Digest, Incarnation, MessageId, PublicKey, RequestId,
     Signature, Token,

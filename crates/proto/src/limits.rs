@@ -18,6 +18,10 @@ pub const ENQUEUE_ENTRIES_MAX: usize = 256;
 pub const PAGE_ENTRIES_MAX: usize = 512;
 /// Payload bytes in one `Page`, unless one entry alone is larger.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of what one `Publish` hands to those who follow a channel.
+pub const PUBLISH_BYTES_MAX: usize = 4 * 1024;
+/// Milliseconds that one `FetchWait` waits.
+pub const WAIT_MS_MAX: u64 = 60_000;
 /// KeyPackages in one upload.
 pub const UPLOAD_KEY_PACKAGES_MAX: usize = 100;
 /// Unclaimed KeyPackages the directory keeps for a device.

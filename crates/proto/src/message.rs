@@ -18,7 +18,8 @@ pub use auth::{
 pub use delivery::{
     Accepted, ChannelKind, ChannelState, ClaimKeyPackages, ClaimedKeyPackage, Claims, CommitBundle,
     CommitRequest, CreateChannel, Cursor, Enqueue, EnqueueAnswer, Entry, EntryKind, Fetch,
-    KeyPackageStatus, NewEntry, Page, Statement, UploadKeyPackages, WelcomePointer, inbox_channel,
+    FetchWait, KeyPackageStatus, NewEntry, Page, Publish, Statement, UploadKeyPackages,
+    WelcomePointer, inbox_channel,
 };
 pub use notice::{Notice, NoticeKind};
 pub use request::Request;
@@ -109,8 +110,12 @@ methods! {
     Commit = 0x0107;
     /// Appends a signed statement.
     Statement = 0x0108;
+    /// Hands bytes to whoever follows the channel now; stored nowhere.
+    Publish = 0x0109;
     /// Reads a page of a log.
     Fetch = 0x010a;
+    /// Reads a page of a log, and waits for it if there is nothing yet.
+    FetchWait = 0x010b;
     /// Follows logs.
     Subscribe = 0x010c;
     /// Notes how far this device has read.
@@ -144,7 +149,9 @@ impl Method {
             | Self::ListChannels
             | Self::Enqueue
             | Self::Commit
+            | Self::Publish
             | Self::Fetch
+            | Self::FetchWait
             | Self::Subscribe
             | Self::Ack => false,
         }

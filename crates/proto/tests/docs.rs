@@ -71,6 +71,8 @@ fn the_limits_are_those_of_the_code() {
         ENQUEUE_ENTRIES_MAX,
         PAGE_ENTRIES_MAX,
         PAGE_BYTES_MAX,
+        PUBLISH_BYTES_MAX,
+        WAIT_MS_MAX,
         UPLOAD_KEY_PACKAGES_MAX,
         KEY_PACKAGES_PER_DEVICE_MAX,
         KEY_PACKAGE_BYTES_MAX,

@@ -3,7 +3,7 @@
 //!
 //! Checks nothing itself; the node does, and the session's limiters.
 
-use qpc_proto::limits::FRAME_BYTES_MAX;
+use qpc_proto::limits::{FRAME_BYTES_MAX, PUBLISH_BYTES_MAX};
 use qpc_proto::message::Method;
 
 use crate::limits::Limiter;
@@ -44,7 +44,9 @@ pub fn requirement(method: Method) -> Requirement {
         | Method::Enqueue
         | Method::Commit
         | Method::Statement
+        | Method::Publish
         | Method::Fetch
+        | Method::FetchWait
         | Method::Subscribe
         | Method::Ack => Requirement::Token,
     }
@@ -60,7 +62,7 @@ pub fn limiters(method: Method) -> &'static [Limiter] {
         Method::Recover => &[Limiter::Recover],
         Method::LinkRelay => &[Limiter::Link],
         Method::Lookup | Method::DeviceList => &[Limiter::Lookup],
-        Method::ClaimKeyPackages => &[Limiter::Claim, Limiter::ClaimTarget],
+        Method::ClaimKeyPackages => &[Limiter::Claim, Limiter::ClaimTarget, Limiter::ClaimAny],
         Method::LinkDevice
         | Method::RevokeDevice
         | Method::DeleteAccount
@@ -68,6 +70,7 @@ pub fn limiters(method: Method) -> &'static [Limiter] {
         Method::ExportAccount => &[Limiter::Export],
         Method::UploadKeyPackages => &[Limiter::Upload],
         Method::CreateChannel | Method::Commit => &[Limiter::Commit],
+        Method::Publish => &[Limiter::Publish],
         Method::ServerInfo
         | Method::Logout
         | Method::KeyPackageStatus
@@ -75,6 +78,7 @@ pub fn limiters(method: Method) -> &'static [Limiter] {
         | Method::Enqueue
         | Method::Statement
         | Method::Fetch
+        | Method::FetchWait
         | Method::Subscribe
         | Method::Ack => &[],
     }
@@ -106,7 +110,9 @@ pub fn counts_for_account(method: Method) -> bool {
         | Method::Enqueue
         | Method::Commit
         | Method::Statement
+        | Method::Publish
         | Method::Fetch
+        | Method::FetchWait
         | Method::Subscribe
         | Method::Ack => true,
     }
@@ -119,8 +125,14 @@ pub enum Lane {
     Write,
     /// In a read transaction beside the writer.
     Read,
+    /// As a read, again and again until there is something or its time is over.
+    Wait,
     /// As many read transactions, for as long as the stream lives.
     Follow,
+    /// As a read; once it is granted, what it carries is handed to those who follow the channel.
+    Publish,
+    /// Noted in memory, to be written with others.
+    Note,
 }
 
 /// Where a method runs.
@@ -142,30 +154,35 @@ pub fn lane(method: Method) -> Lane {
         | Method::CreateChannel
         | Method::Enqueue
         | Method::Commit
-        | Method::Statement
-        | Method::Ack => Lane::Write,
+        | Method::Statement => Lane::Write,
         Method::ServerInfo
         | Method::Lookup
         | Method::DeviceList
         | Method::KeyPackageStatus
         | Method::ListChannels
         | Method::Fetch => Lane::Read,
+        Method::FetchWait => Lane::Wait,
         Method::Subscribe => Lane::Follow,
+        Method::Publish => Lane::Publish,
+        Method::Ack => Lane::Note,
     }
 }
 
 /// Bytes of a read's body: more than the largest has, and so little that many may wait.
 const READ_BYTES_MAX: usize = 1_024;
-/// Bytes of a subscription's body: room for all its cursors.
+/// Bytes of a body of cursors: room for all of them.
 const FOLLOW_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes of a publication's body; few of a connection wait at one time.
+const PUBLISH_BODY_BYTES_MAX: usize = PUBLISH_BYTES_MAX + READ_BYTES_MAX;
 
 /// Bytes that a request's body may have. What waits for the writer is counted there; reads wait
 /// uncounted, so they are small.
 pub fn body_bytes_max(lane: Lane) -> usize {
     match lane {
         Lane::Write => FRAME_BYTES_MAX,
-        Lane::Read => READ_BYTES_MAX,
-        Lane::Follow => FOLLOW_BYTES_MAX,
+        Lane::Read | Lane::Wait => READ_BYTES_MAX,
+        Lane::Follow | Lane::Note => FOLLOW_BYTES_MAX,
+        Lane::Publish => PUBLISH_BODY_BYTES_MAX,
     }
 }
 

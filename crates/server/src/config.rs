@@ -60,6 +60,16 @@ struct RawConfig {
     registration: RawRegistration,
     #[serde(deserialize_with = "within::<1, 30, _>")]
     retention_days: u64,
+    #[serde(deserialize_with = "within::<1, 30, _>")]
+    outbox_days: u64,
+    #[serde(deserialize_with = "within::<128, 65_536, _>")]
+    channel_mib: u64,
+    #[serde(deserialize_with = "within::<1, 1_000, _>")]
+    commit_burst: u64,
+    #[serde(deserialize_with = "within::<0, 3_600, _>")]
+    commit_seconds: u64,
+    #[serde(deserialize_with = "within::<0, 60, _>")]
+    commit_channel_seconds: u64,
     #[serde(deserialize_with = "within::<1, 1_440, _>")]
     access_token_minutes: u64,
     #[serde(deserialize_with = "within::<1, 365, _>")]
@@ -118,6 +128,11 @@ impl Default for RawConfig {
             log: "info".to_owned(),
             registration: RawRegistration::Invite,
             retention_days: 7,
+            outbox_days: 7,
+            channel_mib: 256,
+            commit_burst: 3,
+            commit_seconds: 60,
+            commit_channel_seconds: 2,
             access_token_minutes: 15,
             refresh_token_days: 60,
             invite_days: 7,
@@ -151,7 +166,7 @@ impl From<RawConfig> for Config {
         policy.auth.pow_bits = u8::try_from(raw.proof_of_work_bits).unwrap_or(u8::MAX);
         policy.auth.pow_raise_above = raw.proof_of_work_raise_above;
         policy.auth.deletion_grace_ms = days(raw.deletion_grace_days);
-        policy.delivery.retention_ms = days(raw.retention_days);
+        deliver(&raw, &mut policy.delivery);
         let rates = rates(&raw);
         Self {
             listen: raw.listen,
@@ -308,6 +323,18 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     texts.iter().map(|text| AddressLists::parse(text).map_err(D::Error::custom)).collect()
 }
 
+fn deliver(raw: &RawConfig, delivery: &mut qpc_delivery::Config) {
+    let seconds = |seconds| millis(Duration::from_secs(seconds));
+    delivery.retention_ms = days(raw.retention_days);
+    delivery.outbox_age_ms = days(raw.outbox_days);
+    delivery.channel_bytes_max = raw.channel_mib.saturating_mul(1_024 * 1_024);
+    let pacing = &mut delivery.pacing;
+    (pacing.burst, pacing.channel_burst) = (raw.commit_burst, raw.commit_burst);
+    pacing.wait_ms = seconds(raw.commit_seconds);
+    pacing.wait_max_ms = pacing.wait_max_ms.max(pacing.wait_ms);
+    pacing.channel_wait_ms = seconds(raw.commit_channel_seconds);
+}
+
 fn rates(raw: &RawConfig) -> Rates {
     let mut default = Rates::default();
     default.keys_max = size(raw.rate_keys_max);
@@ -355,7 +382,7 @@ mod tests {
         assert_eq!(format!("{commented:?}"), format!("{:?}", Config::default()));
         let settings = uncommented().lines().filter(|line| line.contains(" = ")).count();
         // One line for each field of RawConfig but the table, and one for each of its rates.
-        assert_eq!(settings, 19 + Limiter::ALL.len());
+        assert_eq!(settings, 24 + Limiter::ALL.len());
     }
 
     #[test]

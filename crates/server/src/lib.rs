@@ -5,6 +5,7 @@
 //! are what the commands of `qpc-server` need. Holds no key of any group and links no MLS engine.
 
 pub mod access;
+mod acks;
 pub mod admin;
 pub mod audit;
 mod bound;
@@ -17,6 +18,7 @@ mod metrics;
 pub mod node;
 mod notify;
 mod reader;
+mod redelivery;
 mod refusal;
 mod router;
 pub mod sample;
@@ -24,6 +26,7 @@ pub mod server;
 mod session;
 mod store;
 mod sweep;
+mod tail;
 mod writer;
 
 pub use config::Config;

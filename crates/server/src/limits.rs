@@ -46,12 +46,17 @@ pub enum Limiter {
     /// `ClaimKeyPackages`, by claimer and target together, so that nobody empties the stock of
     /// another alone. Fails closed.
     ClaimTarget,
+    /// `ClaimKeyPackages`, by target alone, so that many claimers together don't empty a stock
+    /// faster than its owner fills it. Fails closed.
+    ClaimAny,
     /// `UploadKeyPackages`. Fails closed: each has many signatures to check, and a line in the
     /// audit log.
     Upload,
     /// `CreateChannel` and `Commit`. Fails open: the account's and the device's own limits still
     /// hold.
     Commit,
+    /// `Publish`. Fails open, for the same reason.
+    Publish,
     /// What changes a whole account. Fails closed: it is rare and heavy. By device, so that a
     /// stolen one can't hold up its own revocation.
     AccountChange,
@@ -70,6 +75,8 @@ pub enum KeyedBy {
     Device,
     /// The account that logged in and the account that it asks about.
     AccountAndTarget,
+    /// The account that is asked about, whoever asks.
+    Target,
 }
 
 /// What a limiter does with a key that it has no room to remember.
@@ -125,7 +132,7 @@ impl Rate {
 
 impl Limiter {
     /// Every limiter, in the order of the declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Address,
         Self::Account,
         Self::Device,
@@ -137,8 +144,10 @@ impl Limiter {
         Self::Lookup,
         Self::Claim,
         Self::ClaimTarget,
+        Self::ClaimAny,
         Self::Upload,
         Self::Commit,
+        Self::Publish,
         Self::AccountChange,
         Self::Export,
     ];
@@ -157,8 +166,10 @@ impl Limiter {
             Self::Lookup => "lookup",
             Self::Claim => "claim",
             Self::ClaimTarget => "claim_target",
+            Self::ClaimAny => "claim_any",
             Self::Upload => "upload",
             Self::Commit => "commit",
+            Self::Publish => "publish",
             Self::AccountChange => "account_change",
             Self::Export => "export",
         }
@@ -175,10 +186,14 @@ impl Limiter {
             | Self::Recover
             | Self::Link => KeyedBy::Address,
             Self::Account | Self::Claim | Self::Export => KeyedBy::Account,
-            Self::Device | Self::Lookup | Self::Upload | Self::Commit | Self::AccountChange => {
-                KeyedBy::Device
-            }
+            Self::Device
+            | Self::Lookup
+            | Self::Upload
+            | Self::Commit
+            | Self::Publish
+            | Self::AccountChange => KeyedBy::Device,
             Self::ClaimTarget => KeyedBy::AccountAndTarget,
+            Self::ClaimAny => KeyedBy::Target,
         }
     }
 
@@ -191,12 +206,14 @@ impl Limiter {
             | Self::Login
             | Self::Refresh
             | Self::Lookup
-            | Self::Commit => Fails::Open,
+            | Self::Commit
+            | Self::Publish => Fails::Open,
             Self::Register
             | Self::Recover
             | Self::Link
             | Self::Claim
             | Self::ClaimTarget
+            | Self::ClaimAny
             | Self::Upload
             | Self::AccountChange
             | Self::Export => Fails::Closed,
@@ -214,8 +231,11 @@ impl Limiter {
             Self::Link => Rate::new(120, Minute, 60),
             Self::Lookup => Rate::new(120, Minute, 120),
             Self::Claim | Self::Commit => Rate::new(300, Minute, 300),
+            Self::Publish => Rate::new(10, Second, 20),
             Self::Upload => Rate::new(20, Minute, 20),
             Self::ClaimTarget => Rate::new(6, Minute, 10),
+            // Half a pool at once.
+            Self::ClaimAny => Rate::new(2, Minute, 50),
             Self::AccountChange => Rate::new(20, Minute, 20),
             Self::Export => Rate::new(3, Hour, 3),
         }
@@ -284,6 +304,7 @@ mod tests {
                     KeyedBy::Account => "by account",
                     KeyedBy::Device => "by device",
                     KeyedBy::AccountAndTarget => "by account and target",
+                    KeyedBy::Target => "by target",
                 };
                 let fails = match limiter.fails() {
                     Fails::Open => "open",

@@ -26,6 +26,11 @@ const OPEN: &str = "qpc_connections_open";
 const KEYS: &str = "qpc_limiter_keys";
 const LOG_LINES: &str = "qpc_log_lines_left_out_total";
 const AUDIT_LINES: &str = "qpc_audit_lines_lost_total";
+const LOG_PAGES: &str = "qpc_wal_pages";
+const LOG_BLOCKED: &str = "qpc_wal_blocked";
+const CLOCK_JUMPS: &str = "qpc_clock_jumps_total";
+const PUBLISHED: &str = "qpc_published_left_out_total";
+const REDELIVERED: &str = "qpc_redelivery_alarms_total";
 
 /// The code of a granted request, and the method of one whose method nobody knows.
 const GRANTED: &str = "OK";
@@ -41,8 +46,13 @@ pub(crate) struct Metrics {
     handshakes: [Counter; HandshakeFailure::ALL.len()],
     keys: [Gauge; Limiter::ALL.len()],
     open: Gauge,
+    wal_pages: Gauge,
+    wal_blocked: Gauge,
+    clock_jumps: Counter,
     log_lines: Counter,
     audit_lines: Counter,
+    published: Counter,
+    redelivered: Counter,
 }
 
 /// Why a handshake failed.
@@ -85,6 +95,10 @@ pub(crate) struct Readings<'a> {
     pub(crate) open: usize,
     /// Keys that each limiter remembers.
     pub(crate) keys: &'a [(Limiter, usize)],
+    /// Pages in the write-ahead log, and whether a reader keeps it from being cut.
+    pub(crate) wal: (u64, bool),
+    /// Steps of the system's clock since the start.
+    pub(crate) clock_jumps: u64,
     /// Log lines left out since the start.
     pub(crate) log_lines: u64,
     /// Lines of the audit log lost since the start.
@@ -109,8 +123,13 @@ impl Metrics {
                 .map(|cause| counter(HANDSHAKES, "cause", cause.as_str())),
             keys: Limiter::ALL.map(|limiter| gauge(KEYS, &[("limiter", limiter.as_str())])),
             open: gauge(OPEN, &[]),
+            wal_pages: gauge(LOG_PAGES, &[]),
+            wal_blocked: gauge(LOG_BLOCKED, &[]),
+            clock_jumps: plain(CLOCK_JUMPS),
             log_lines: plain(LOG_LINES),
             audit_lines: plain(AUDIT_LINES),
+            published: plain(PUBLISHED),
+            redelivered: plain(REDELIVERED),
             recorder,
         }
     }
@@ -142,6 +161,16 @@ impl Metrics {
         count(&self.limited, limiter.index());
     }
 
+    /// Publications were left out because a subscription was slow.
+    pub(crate) fn left_out(&self, count: u64) {
+        self.published.increment(count);
+    }
+
+    /// A device was given the same entry again and again.
+    pub(crate) fn redelivered(&self) {
+        self.redelivered.increment(1);
+    }
+
     /// A client was refused before its handshake.
     pub(crate) fn refused(&self, cause: RefusedFor) {
         count(&self.refused, RefusedFor::ALL.iter().position(|c| *c == cause).unwrap_or(0));
@@ -161,6 +190,10 @@ impl Metrics {
                 gauge.set(float(*keys));
             }
         }
+        let (pages, blocked) = readings.wal;
+        self.wal_pages.set(float(usize::try_from(pages).unwrap_or(usize::MAX)));
+        self.wal_blocked.set(if blocked { 1.0 } else { 0.0 });
+        self.clock_jumps.absolute(readings.clock_jumps);
         self.log_lines.absolute(readings.log_lines);
         self.audit_lines.absolute(readings.audit_lines);
         self.recorder.handle().render()
@@ -207,12 +240,17 @@ fn describe(recorder: &PrometheusRecorder) {
         (REFUSED, "Clients refused before their handshake"),
         (HANDSHAKES, "Handshakes that failed"),
         (LOG_LINES, "Log lines left out because their cause came too often"),
+        (CLOCK_JUMPS, "Steps of the system's clock that the server did not follow at once"),
+        (PUBLISHED, "Publications left out because a subscription was read too slowly"),
+        (REDELIVERED, "Devices that were given the same entry more than five times again"),
         (AUDIT_LINES, "Lines of the audit log that were lost because its queue was full"),
     ] {
         recorder.describe_counter(KeyName::from_const_str(name), None, text.into());
     }
     for (name, text) in [
         (OPEN, "Connections that are open, handshakes included"),
+        (LOG_PAGES, "Pages of 4 KiB in the database's write-ahead log"),
+        (LOG_BLOCKED, "1 while a reader keeps the write-ahead log from being cut"),
         (KEYS, "Addresses, accounts or devices that a limiter remembers"),
     ] {
         recorder.describe_gauge(KeyName::from_const_str(name), None, text.into());

@@ -3,19 +3,22 @@
 //! Checks who calls, repeats the kept answer to a repeated request id, routes the rest. Reads no
 //! clock and makes no randomness: both are arguments, so a whole server runs under a seed.
 
+mod ask;
+mod restore;
+mod run;
+
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use qpc_auth::{Auth, Call as AuthCall, PowSecret};
 use qpc_delivery::Delivery;
 use qpc_proto::binding::ChannelBinding;
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{DeviceRef, Fetch, Method, Page, Request};
+use qpc_proto::message::{DeviceRef, Entry, Method, Request};
 use qpc_proto::{
     ChannelId, DeviceId, ErrorBody, ErrorCode, Incarnation, Token, chain, codec, limits,
 };
-use qpc_storage::{Job, Outcome, Schema, StorageError, Store, Tx, sql};
+use qpc_storage::{Outcome, Schema, StorageError, Store, Tx, sql};
 use rand_core::{CryptoRng, CryptoRngCore, RngCore};
 use zeroize::Zeroizing;
 
@@ -76,6 +79,8 @@ pub struct Outputs {
     pub issued: Option<Token>,
     /// Logs that have grown.
     pub wakes: Vec<ChannelId>,
+    /// What the one log in `wakes` has grown by; empty when its readers must look for themselves.
+    pub posted: Vec<Entry>,
     /// Devices whose connections end, and the code that they end with.
     pub ended: Vec<(DeviceRef, ErrorCode)>,
     /// What the audit log is told.
@@ -92,6 +97,7 @@ impl Outputs {
             peer_change: None,
             issued: None,
             wakes: Vec::new(),
+            posted: Vec::new(),
             ended: Vec::new(),
             audit: Vec::new(),
             address: None,
@@ -196,13 +202,7 @@ impl Node {
     ) -> Result<Outputs, Refused> {
         match self.answer(tx, call, rng) {
             Ok(outputs) => Ok(Outputs { address: call.peer.address, ..outputs }),
-            Err(refusal) => {
-                let failed = auth_failure(call, refusal.code());
-                let mut refused = Refused::new(refusal, rng);
-                refused.outputs.audit.extend(failed);
-                refused.outputs.address = call.peer.address;
-                Err(refused)
-            }
+            Err(refusal) => Err(refused(call, refusal, rng)),
         }
     }
 
@@ -227,25 +227,7 @@ impl Node {
         work: Vec<Work>,
         rng: &mut R,
     ) -> Result<Vec<Outputs>, StorageError> {
-        // The jobs run one after the other; the lock only shows that to the compiler.
-        let shared = Mutex::new(&mut *rng);
-        let job = |work| -> Job<'_, Outputs, Refused> {
-            let shared = &shared;
-            Box::new(move |tx| {
-                let rng = &mut **shared.lock().unwrap_or_else(PoisonError::into_inner);
-                match work {
-                    Work::Call(call) => self.handle(tx, &call, rng),
-                    Work::Task(task) => task(tx, rng),
-                }
-            })
-        };
-        let outcomes = store.apply(work.into_iter().map(job).collect())?;
-        let outputs = outcomes.into_iter().map(|outcome| match outcome {
-            Outcome::Done(outputs) => outputs,
-            Outcome::Refused(refused) => *refused.outputs,
-            Outcome::Panicked => Outputs::refusal(Refusal::internal("a request panicked"), rng),
-        });
-        Ok(outputs.collect())
+        store.batch(|batch| self.batch(batch, work, rng))
     }
 
     /// Makes a one-use invite; only its digest is stored.
@@ -259,17 +241,6 @@ impl Node {
         rng: &mut R,
     ) -> Result<Zeroizing<[u8; limits::INVITE_BYTES]>, qpc_auth::AuthError> {
         self.auth.create_invite(tx, now_ms, rng)
-    }
-
-    /// One page for a subscription, under the token and binding of `call`.
-    pub(crate) fn page(&self, tx: &Tx<'_>, call: &Call, fetch: &Fetch) -> Result<Page, Refusal> {
-        let caller = self.authorize(tx, call)?;
-        router::page(self, &router::delivery_call(tx, caller, call.now_ms), fetch)
-    }
-
-    /// The device whose token `call` carries, if the connection is bound to it.
-    pub(crate) fn authorize(&self, tx: &Tx<'_>, call: &Call) -> Result<DeviceRef, Refusal> {
-        Ok(self.auth.authorize(&auth_call(tx, call), &call.frame.token)?)
     }
 
     fn answer<R: RngCore + CryptoRng>(
@@ -296,6 +267,15 @@ impl Node {
         }
         Ok(outputs)
     }
+}
+
+/// A refusal with what the audit log is told of it.
+pub(crate) fn refused(call: &Call, refusal: Refusal, rng: &mut impl RngCore) -> Refused {
+    let failed = auth_failure(call, refusal.code());
+    let mut refused = Refused::new(refusal, rng);
+    refused.outputs.audit.extend(failed);
+    refused.outputs.address = call.peer.address;
+    refused
 }
 
 /// What the audit log is told of a refusal, if somebody failed to show who they are.

@@ -14,7 +14,8 @@ use rand_core::RngCore;
 /// A refusal on its way to the wire.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    body: ErrorBody,
+    /// Boxed, so that results stay small.
+    body: Box<ErrorBody>,
     /// What the operator needs to know beside the code.
     cause: Option<Cause>,
 }
@@ -26,6 +27,11 @@ impl Refusal {
     /// The stable code.
     pub(crate) fn code(&self) -> ErrorCode {
         self.body.code
+    }
+
+    /// Whether the server itself failed.
+    pub(crate) fn is_own(&self) -> bool {
+        self.cause.is_some()
     }
 
     /// The code, if it says that the caller has no session any more; an expired token's can still
@@ -42,13 +48,15 @@ impl Refusal {
     /// A bug of the server; the cause goes to the log alone.
     pub(crate) fn internal(cause: impl Into<Cause>) -> Self {
         let text = "the server failed; retry, and name the correlation id to its operator";
-        Self { body: ErrorBody::new(ErrorCode::Internal, text), cause: Some(cause.into()) }
+        let body = Box::new(ErrorBody::new(ErrorCode::Internal, text));
+        Self { body, cause: Some(cause.into()) }
     }
 
     /// No room on the disk: the same request may succeed later.
     fn full(cause: Cause) -> Self {
         let text = "the server's disk is full; retry later";
-        Self { body: ErrorBody::new(ErrorCode::StoreFull, text), cause: Some(cause) }
+        let body = Box::new(ErrorBody::new(ErrorCode::StoreFull, text));
+        Self { body, cause: Some(cause) }
     }
 
     /// What every request of a group commit hears when the commit failed.
@@ -72,7 +80,7 @@ impl Refusal {
             }
             None => tracing::debug!(code, %correlation, "request refused"),
         }
-        (self.body, self.cause)
+        (*self.body, self.cause)
     }
 
     /// The body alone.
@@ -88,7 +96,7 @@ impl Refusal {
 
 impl From<ErrorBody> for Refusal {
     fn from(body: ErrorBody) -> Self {
-        Self { body, cause: None }
+        Self { body: Box::new(body), cause: None }
     }
 }
 
@@ -121,6 +129,6 @@ impl Refusal {
     /// A service's refusal; it is a cause only where the fault is the server's own.
     fn service(body: ErrorBody, error: impl Into<Cause>) -> Self {
         let own = matches!(body.code, ErrorCode::Internal | ErrorCode::StoreFull);
-        Self { body, cause: own.then(|| error.into()) }
+        Self { body: Box::new(body), cause: own.then(|| error.into()) }
     }
 }

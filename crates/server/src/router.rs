@@ -5,12 +5,12 @@
 pub(crate) mod account;
 
 use qpc_auth::{AuthError, Refreshed};
-use qpc_delivery::{Call as DeliveryCall, Written};
+use qpc_delivery::{Call as DeliveryCall, DeliveryError, Written};
 use qpc_proto::message::{
-    Accepted, ClaimKeyPackages, DeviceRef, EnqueueAnswer, Fetch, Login, Notice, NoticeKind, Page,
-    Request, Response, ServerInfo,
+    Accepted, ClaimKeyPackages, CommitRequest, DeviceRef, EnqueueAnswer, Fetch, Login, Notice,
+    NoticeKind, Page, Request, Response, ServerInfo,
 };
-use qpc_proto::{DeviceId, ErrorBody, ErrorCode, Token, limits};
+use qpc_proto::{ChannelId, DeviceId, ErrorBody, ErrorCode, Token, limits};
 use qpc_storage::Tx;
 use rand_core::{CryptoRng, RngCore};
 
@@ -90,7 +90,9 @@ pub(crate) fn route<R: RngCore + CryptoRng>(
         | Request::Enqueue(_)
         | Request::Commit(_)
         | Request::Statement(_)
+        | Request::Publish(_)
         | Request::Fetch(_)
+        | Request::FetchWait(_)
         | Request::Subscribe(_)
         | Request::Ack(_) => deliver(node, context, &request, rng),
     }
@@ -117,14 +119,21 @@ fn deliver<R: RngCore>(
         Request::CreateChannel(create) => Ok(accepted(delivery.create_channel(&call, create)?)),
         Request::ListChannels => Ok(reply(&Response::Channels(delivery.list_channels(&call)?))),
         Request::Enqueue(enqueue) => Ok(enqueued(delivery.enqueue(&call, enqueue)?, rng)),
-        Request::Commit(commit) => Ok(accepted(delivery.commit(&call, commit)?)),
+        Request::Commit(request) => commit(node, &call, request, rng),
         Request::Statement(statement) => {
             let id = qpc_proto::MessageId(context.call.frame.request_id.0);
             Ok(accepted(delivery.statement(&call, statement, id)?))
         }
+        // The session hands on what is granted here.
+        Request::Publish(publish) => {
+            delivery.head_of_member(&call, &publish.channel)?;
+            Ok(reply(&Response::Done))
+        }
         Request::Fetch(fetch) => Ok(reply(&Response::Page(page(node, &call, fetch)?))),
+        // A node has no time; the session waits between two reads.
+        Request::FetchWait(wait) => Ok(reply(&Response::Page(page(node, &call, &wait.fetch)?))),
         Request::Ack(cursors) => {
-            delivery.ack(&call, cursors)?;
+            node.acknowledge((call.tx, call.now_ms), call.caller, cursors)?;
             Ok(reply(&Response::Done))
         }
         // A subscription is many reads; the session makes them with `page`.
@@ -191,6 +200,23 @@ fn refresh<R: RngCore + CryptoRng>(
     }
 }
 
+fn commit(
+    node: &Node,
+    call: &DeliveryCall<'_>,
+    request: &CommitRequest,
+    rng: &mut impl RngCore,
+) -> Result<Outputs, Refusal> {
+    match node.delivery.commit(call, request) {
+        // Refused and yet no error: that the next turn is the caller's must be committed.
+        Err(late @ DeliveryError::StaleCommit(_)) => {
+            let wait_ms = node.delivery.reserve_turn(call, &request.channel)?;
+            let body = ErrorBody { retry_after_ms: wait_ms, ..late.to_body() };
+            Ok(Outputs::refusal(body.into(), rng))
+        }
+        written => Ok(accepted(written?)),
+    }
+}
+
 /// The newest identity of an account with a KeyPackage of each of its devices.
 fn claim(
     node: &Node,
@@ -211,6 +237,21 @@ pub(crate) fn page(node: &Node, call: &DeliveryCall<'_>, fetch: &Fetch) -> Resul
     Ok(node.delivery.fetch(call, fetch)?)
 }
 
+/// The head of a log whose follower hears what is published to it: one who has all rights there
+/// at this moment. None for others; the refusal is only of the session.
+pub(crate) fn heard(
+    node: &Node,
+    (tx, call): (&Tx<'_>, &Call),
+    channel: &ChannelId,
+) -> Result<Option<u64>, Refusal> {
+    let caller = node.authorize(tx, call)?;
+    match node.delivery.head_of_member(&delivery_call(tx, caller, call.now_ms), channel) {
+        Ok(head) => Ok(Some(head)),
+        Err(DeliveryError::NotMember(_) | DeliveryError::ChannelNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn reply(response: &Response) -> Outputs {
     Outputs::reply(response.encode())
 }
@@ -224,10 +265,10 @@ fn accepted(written: Written<Accepted>) -> Outputs {
     Outputs { wakes: written.wakes, ..reply(&Response::Accepted(written.answer)) }
 }
 
-fn enqueued(written: Written<EnqueueAnswer>, rng: &mut impl RngCore) -> Outputs {
-    let mut answer = written.answer;
+pub(crate) fn enqueued(written: Written<EnqueueAnswer>, rng: &mut impl RngCore) -> Outputs {
+    let Written { mut answer, wakes, posted } = written;
     answer.refusal = answer.refusal.map(|body| Refusal::from(body).into_body(rng));
-    Outputs { wakes: written.wakes, ..reply(&Response::Enqueued(answer)) }
+    Outputs { wakes, posted, ..reply(&Response::Enqueued(answer)) }
 }
 
 fn info(node: &Node, context: &Context<'_>) -> Result<ServerInfo, Refusal> {

@@ -2,6 +2,8 @@
 //!
 //! Never touches the file system; `data_dir` and the commands do.
 
+mod tend;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::acks::{self, Acks};
 use crate::audit::{self, Audit, AuditEvent};
 use crate::bound::BoundConnections;
 use crate::clock::Clock;
@@ -26,10 +29,11 @@ use crate::metrics::{Metrics, Readings};
 use crate::node::{Node, Outputs, Policy, Refused, Task, Work};
 use crate::notify::Notifier;
 use crate::reader::Readers;
+use crate::redelivery::Redeliveries;
 use crate::refusal::Refusal;
 use crate::sample::Sampler;
-use crate::session;
-use crate::writer::{Health, Thread, Told, Writer};
+use crate::session::{self, Waits};
+use crate::writer::{Disk, Health, Thread, Told, Writer};
 
 /// Time between two sweeps of what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -80,6 +84,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Unix milliseconds.
     pub clock: Clock,
+    /// How often that clock had to follow a step of the system's.
+    pub clock_jumps: Clock,
     /// Where it is told who changed what; ended by [`Server::stop`].
     pub audit: Audit,
     /// Which addresses may connect.
@@ -98,6 +104,7 @@ impl Settings {
             addresses: AddressLists::default(),
             sampler: Sampler::new(Arc::clone(&clock)),
             clock,
+            clock_jumps: Arc::new(|| 0),
         }
     }
 }
@@ -108,6 +115,9 @@ pub(crate) struct Shared {
     pub(crate) writer: Writer,
     pub(crate) readers: Arc<Readers>,
     pub(crate) notifier: Arc<Notifier>,
+    pub(crate) waits: Arc<Waits>,
+    pub(crate) acks: Acks,
+    pub(crate) redeliveries: Redeliveries,
     pub(crate) bound: Arc<BoundConnections>,
     pub(crate) limits: Limits,
     pub(crate) audit: Audit,
@@ -116,6 +126,8 @@ pub(crate) struct Shared {
     connections: Arc<Connections>,
     sampler: Sampler,
     clock: Clock,
+    clock_jumps: Clock,
+    disk: Arc<Disk>,
     stopping: watch::Sender<bool>,
     /// A sweep left work for another.
     sweep_on: Arc<Notify>,
@@ -171,6 +183,9 @@ impl Server {
             writer,
             readers,
             notifier: told.notifier,
+            waits: Arc::default(),
+            acks: Acks::default(),
+            redeliveries: Redeliveries::default(),
             bound: told.bound,
             limits: settings.limits,
             audit,
@@ -186,6 +201,8 @@ impl Server {
             )),
             sampler: settings.sampler,
             clock: settings.clock,
+            clock_jumps: settings.clock_jumps,
+            disk: told.disk,
             stopping: watch::Sender::new(false),
             sweep_on: Arc::default(),
         });
@@ -203,7 +220,8 @@ impl Server {
     pub async fn serve(&self, listener: &Listener, until: impl Future<Output = ()>) {
         let mut sessions = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        tokio::pin!(until);
+        let acks = self.keep_acks();
+        tokio::pin!(until, acks);
         let failed = self.writer_ended();
         tokio::pin!(failed);
         loop {
@@ -218,6 +236,7 @@ impl Server {
                     self.shared.sampler.report();
                     self.sweep();
                 }
+                never = &mut acks => match never {},
                 () = self.shared.sweep_on.notified() => self.sweep(),
                 () = &mut until => break,
                 () = &mut failed => {
@@ -266,6 +285,8 @@ impl Server {
         shared.metrics.render(&Readings {
             open: shared.connections.open(),
             keys: &keys,
+            wal: shared.disk.log(),
+            clock_jumps: (shared.clock_jumps)(),
             log_lines: shared.sampler.left_out(),
             audit_lines: shared.audit.lost(),
         })
@@ -290,6 +311,7 @@ impl Server {
         let audit = self.shared.audit.clone();
         audit.record(AuditEvent::Stopped, None);
         drop(tokio::task::spawn_blocking(move || audit.stop()).await);
+        acks::write_all(&self.shared).await;
         // The files end with a line that the database knows. If it fails, stopping tells why.
         drop(self.shared.writer.run(audit::note(&self.shared.audit)).await);
         self.thread.stop(&self.shared.writer).await
@@ -328,23 +350,6 @@ impl Server {
             }
             drop(place);
         });
-    }
-
-    fn sweep(&self) {
-        let node = Arc::clone(&self.shared.node);
-        let now_ms = self.shared.now_ms();
-        let sweep_on = Arc::clone(&self.shared.sweep_on);
-        self.shared.writer.offer(audit::note(&self.shared.audit));
-        let task: Task = Box::new(move |tx, mut rng| match node.sweep(tx, now_ms) {
-            Ok((outputs, more)) => {
-                if more {
-                    sweep_on.notify_one();
-                }
-                Ok(outputs)
-            }
-            Err(refusal) => Err(Refused::new(refusal, &mut rng)),
-        });
-        self.shared.writer.offer(Work::Task(task));
     }
 
     async fn drain(&self, listener: &Listener, mut sessions: JoinSet<()>) {

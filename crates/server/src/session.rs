@@ -3,9 +3,11 @@
 //!
 //! Answers nothing itself: `stream` does, one task a stream. Never outlives the server's grace.
 
+mod note;
 mod peer;
 mod stream;
 mod subscription;
+mod wait;
 
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::node::Call;
 use crate::server::Shared;
 pub(crate) use peer::PeerState;
+pub(crate) use wait::Waits;
 
 /// Streams of one connection that are open at one time.
 const STREAMS_MAX: usize = 64;
@@ -27,6 +30,12 @@ const STREAMS_BEFORE_LOGIN_MAX: usize = 4;
 
 /// Large requests of one connection that arrive at one time.
 const LARGE_FRAMES_MAX: usize = 4;
+/// `FetchWait`s of one connection that wait at one time.
+const WAITS_MAX: usize = 16;
+/// `Publish`es of one connection that wait for their turn at one time.
+const PUBLISHES_MAX: usize = 64;
+/// KiB of `Ack`s of one connection that wait for their turn at one time.
+const NOTES_KIB_MAX: usize = 1_024;
 /// Answers to reads, pages among them, that one connection holds until its client takes them.
 const PAGES_MAX: usize = 4;
 
@@ -38,8 +47,12 @@ pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
     let session = Arc::new(Session {
         peer: PeerState::new(connection.binding(), connection.remote_address().ip()),
         shared,
+        grant: note::LastGrant::default(),
         large_frames: Semaphore::new(LARGE_FRAMES_MAX),
         pages: Semaphore::new(PAGES_MAX),
+        waits: Semaphore::new(WAITS_MAX),
+        publishes: Semaphore::new(PUBLISHES_MAX),
+        notes: Semaphore::new(NOTES_KIB_MAX),
     });
     let mut streams = JoinSet::new();
     let end = session.accept(&connection, &mut streams).await;
@@ -82,11 +95,16 @@ enum End {
 
 /// What the streams of a connection share.
 pub(crate) struct Session {
+    /// What the token of the last acknowledgement gives.
+    pub(crate) grant: note::LastGrant,
     pub(crate) peer: PeerState,
     pub(crate) shared: Arc<Shared>,
-    /// Never closed, as is `pages`.
+    /// Never closed, as are the others.
     pub(crate) large_frames: Semaphore,
     pub(crate) pages: Semaphore,
+    pub(crate) waits: Semaphore,
+    pub(crate) publishes: Semaphore,
+    pub(crate) notes: Semaphore,
 }
 
 impl Session {
@@ -130,6 +148,15 @@ impl Session {
                 return;
             }
         }
+    }
+
+    /// A call that stands for another read, under the newest token and at this moment.
+    fn again(&self, call: &Call) -> Call {
+        let mut call = call.clone();
+        call.frame.token = self.peer.newest_token(&call.frame.token);
+        call.peer = self.peer.peer();
+        call.now_ms = self.shared.now_ms();
+        call
     }
 
     /// Why the connection's session has ended, if it has.

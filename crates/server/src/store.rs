@@ -107,9 +107,12 @@ pub(crate) fn incarnation(tx: &Tx<'_>) -> sql::Result<Option<Incarnation>> {
 
 /// Begins this life of the database.
 pub(crate) fn set_incarnation(tx: &Tx<'_>, incarnation: &Incarnation) -> sql::Result<()> {
-    tx.prepare_cached("INSERT INTO server_meta (name, value) VALUES ('incarnation', ?1)")?
-        .execute(params![incarnation.as_bytes()])
-        .map(drop)
+    tx.prepare_cached(
+        "INSERT INTO server_meta (name, value) VALUES ('incarnation', ?1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )?
+    .execute(params![incarnation.as_bytes()])
+    .map(drop)
 }
 
 /// The last line of the audit log that was on disk, as far as it was written down.

@@ -4,7 +4,9 @@
 //! nothing is retried on a file that may have lost a write.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_storage::{StorageError, Store};
@@ -21,7 +23,17 @@ use crate::refusal::Refusal;
 /// Requests that may wait for the writer.
 const QUEUE_MAX: usize = 1_024;
 /// Requests in one group commit.
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: usize = 512;
+/// A batch of so many requests waits for more.
+const LINGER_FROM: usize = 32;
+/// One such wait, as long as each brings more, and how many there are at most: a commit is delayed
+/// by a millisecond at most (and what the system's timer adds), under load alone.
+const LINGER: Duration = Duration::from_micros(100);
+const LINGERS_MAX: u32 = 10;
+/// Free pages that go back to the file system in one step: about as many as a busy commit writes.
+const RELEASED_AT_ONCE: u32 = 128;
+/// Steps after one sweep, as long as nothing waits; at least one is done.
+const RELEASES_MAX: u32 = 64;
 /// KiB of request bodies that may wait for the writer, all connections together.
 const QUEUE_KIB_MAX: u32 = 64 * 1_024;
 
@@ -35,6 +47,8 @@ struct Item {
 
 enum Order {
     Do(Box<Item>),
+    /// Give free pages back.
+    Release,
     Stop,
 }
 
@@ -90,13 +104,24 @@ impl Writer {
         sent.map(|()| receiver).map_err(|_| stopping())
     }
 
-    /// Queues work whose answer nobody waits for, if there is room for it now.
+    /// Queues work whose answer nobody waits for, if there is room for it now. A full queue has
+    /// more urgent work; the next offer comes.
     pub(crate) fn offer(&self, work: Work) {
         let (answer, _) = oneshot::channel();
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib(&work)) {
-            // A full queue has more urgent work; the next offer comes.
             drop(self.queue.try_send(Order::Do(Box::new(Item { work, answer, room }))));
         }
+    }
+
+    /// Has free pages given back to the file system, if there is room in the queue.
+    pub(crate) fn release(&self) {
+        // Without room there is more urgent work; the next sweep comes.
+        drop(self.queue.try_send(Order::Release));
+    }
+
+    /// Whether there is room for work now that nobody waits for.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.capacity() > QUEUE_MAX / 2 && self.room.available_permits() > 0
     }
 
     /// Queues work and waits for its answer.
@@ -137,15 +162,77 @@ pub(crate) struct Told {
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) bound: Arc<BoundConnections>,
     pub(crate) audit: Audit,
+    pub(crate) disk: Arc<Disk>,
 }
 
-/// The next order, if one waits. Before it says that none does, it lets threads run that are ready
-/// to: on a busy machine these bring more work for the same commit, on an idle one there are none.
-fn gathered(orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
-    orders.try_recv().ok().or_else(|| {
-        std::thread::yield_now();
-        orders.try_recv().ok()
-    })
+/// How the database's files stood after the last commit, for the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    log_pages: AtomicU64,
+    blocked: AtomicBool,
+}
+
+impl Disk {
+    fn note(&self, store: &Store) {
+        let log = store.log();
+        self.log_pages.store(log.log_pages, Ordering::Relaxed);
+        self.blocked.store(log.blocked, Ordering::Relaxed);
+    }
+
+    /// Pages of 4 KiB in the write-ahead log, and whether a reader keeps it from being cut.
+    pub(crate) fn log(&self) -> (u64, bool) {
+        (self.log_pages.load(Ordering::Relaxed), self.blocked.load(Ordering::Relaxed))
+    }
+}
+
+/// What one group commit takes: all that waits. While many requests come at a time it lingers for
+/// more, because the pages that a commit writes are shared by all in it; a lone request waits for
+/// nothing.
+struct Gathered {
+    batch: Vec<Item>,
+    release: bool,
+}
+
+impl Gathered {
+    fn new(first: Order, orders: &mut mpsc::Receiver<Order>) -> Self {
+        let mut gathered = Self { batch: Vec::new(), release: false };
+        gathered.add(first, orders);
+        let mut lingers = 0;
+        loop {
+            let before = gathered.batch.len();
+            gathered.drain(orders);
+            let grown = gathered.batch.len() > before;
+            if lingers == LINGERS_MAX || gathered.batch.len() < LINGER_FROM || !grown {
+                return gathered;
+            }
+            lingers += 1;
+            std::thread::sleep(LINGER);
+        }
+    }
+
+    /// Takes what waits. Before it says that nothing does, it lets threads run that are ready to:
+    /// on a busy machine these bring more work for the same commit, on an idle one there are none.
+    fn drain(&mut self, orders: &mut mpsc::Receiver<Order>) {
+        while self.batch.len() < BATCH_MAX {
+            let next = orders.try_recv().ok().or_else(|| {
+                std::thread::yield_now();
+                orders.try_recv().ok()
+            });
+            match next {
+                Some(order) => self.add(order, orders),
+                None => return,
+            }
+        }
+    }
+
+    fn add(&mut self, order: Order, orders: &mut mpsc::Receiver<Order>) {
+        match order {
+            Order::Do(item) => self.batch.push(*item),
+            Order::Release => self.release = true,
+            // Nothing new comes in, and what waits is still done.
+            Order::Stop => orders.close(),
+        }
+    }
 }
 
 struct Shop {
@@ -157,19 +244,33 @@ struct Shop {
 impl Shop {
     fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), StorageError> {
         while let Some(first) = orders.blocking_recv() {
-            let mut batch = Vec::new();
-            let mut next = Some(first);
-            while let Some(order) = next {
-                match order {
-                    Order::Do(item) => batch.push(*item),
-                    // Nothing new comes in, and what waits is still done.
-                    Order::Stop => orders.close(),
-                }
-                next = (batch.len() < BATCH_MAX).then(|| gathered(&mut orders)).flatten();
-            }
+            let Gathered { batch, release } = Gathered::new(first, &mut orders);
             self.commit(batch)?;
+            if release {
+                self.release(&orders)?;
+            }
+            self.told.disk.note(&self.store);
         }
         self.store.close()
+    }
+
+    /// Gives free pages back in small steps, until work waits.
+    fn release(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), StorageError> {
+        for _ in 0..RELEASES_MAX {
+            match self.store.release_pages(RELEASED_AT_ONCE) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "free pages were not given back");
+                    break;
+                }
+            }
+            if !orders.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Commits a batch and answers it; fails only when storage has failed for good.
@@ -180,7 +281,7 @@ impl Shop {
             work.push(item.work);
             answers.push((item.answer, item.room));
         }
-        let outputs = match self.node.commit(&mut self.store, work, &mut OsRng) {
+        let mut outputs = match self.node.commit(&mut self.store, work, &mut OsRng) {
             Ok(outputs) => outputs,
             Err(error) => {
                 for (answer, _room) in answers {
@@ -191,16 +292,24 @@ impl Shop {
                 return if error.is_fatal() { Err(error) } else { Ok(()) };
             }
         };
-        for ((answer, _room), mut outputs) in answers.into_iter().zip(outputs) {
+        let mut ended = Vec::new();
+        for outputs in &mut outputs {
             for event in outputs.audit.drain(..) {
                 self.told.audit.record(event, outputs.address);
             }
-            self.told.notifier.wake(&outputs.wakes);
-            // The answer first: it may be to one of those that are cut off.
-            let ended = outputs.ended.clone();
-            drop(answer.send(outputs));
-            self.told.bound.cut_off(&ended);
+            ended.extend_from_slice(&outputs.ended);
         }
+        let grown = outputs.iter_mut().map(|outputs| {
+            let posted = std::mem::take(&mut outputs.posted);
+            (outputs.wakes.as_slice(), posted)
+        });
+        self.told.notifier.grown(grown);
+        // The last first: a stream waits for its first answer, and then finds all of them.
+        for ((answer, _room), outputs) in answers.into_iter().zip(outputs).rev() {
+            drop(answer.send(outputs));
+        }
+        // The answers come first: one may be to one of those that are cut off.
+        self.told.bound.cut_off(&ended);
         Ok(())
     }
 }

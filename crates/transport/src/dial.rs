@@ -26,9 +26,43 @@ use crate::tls;
 /// [`TransportError::Timeout`], [`TransportError::Socket`], [`TransportError::Closed`] and
 /// [`TransportError::Handshake`] of the way to it.
 pub async fn connect(url: &ServerUrl, limits: &ClientLimits) -> Result<Connection, TransportError> {
+    dial(url, limits, None).await
+}
+
+/// One UDP socket from which many connections start. Dropping it ends none of them.
+#[derive(Debug)]
+pub struct Dialer(quinn::Endpoint);
+
+impl Dialer {
+    /// A socket at `local`; it reaches servers of that address family.
+    ///
+    /// # Errors
+    /// [`TransportError::Socket`].
+    pub fn bind(local: SocketAddr) -> Result<Self, TransportError> {
+        quinn::Endpoint::client(local).map(Self).map_err(TransportError::Socket)
+    }
+
+    /// As [`connect`], from this socket.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub async fn connect(
+        &self,
+        url: &ServerUrl,
+        limits: &ClientLimits,
+    ) -> Result<Connection, TransportError> {
+        dial(url, limits, Some(&self.0)).await
+    }
+}
+
+async fn dial(
+    url: &ServerUrl,
+    limits: &ClientLimits,
+    shared: Option<&quinn::Endpoint>,
+) -> Result<Connection, TransportError> {
     let mut last = TransportError::Resolve { host: url.host.clone(), source: None };
     for address in resolve(url, limits).await? {
-        match attempt(address, url.fingerprint, limits).await {
+        match attempt((address, url.fingerprint), limits, shared).await {
             Ok(connection) => return Ok(connection),
             Err(error) if is_of_the_network(&error) => {
                 debug!(%address, %error, "no connection");
@@ -55,9 +89,9 @@ async fn resolve(
 }
 
 async fn attempt(
-    address: SocketAddr,
-    fingerprint: [u8; 32],
+    (address, fingerprint): (SocketAddr, [u8; 32]),
     limits: &ClientLimits,
+    shared: Option<&quinn::Endpoint>,
 ) -> Result<Connection, TransportError> {
     let verifier = Arc::new(PinnedKey::new(fingerprint, tls::provider()));
     let config = tls::client(Arc::clone(&verifier), limits)?;
@@ -65,7 +99,13 @@ async fn attempt(
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
-    let endpoint = quinn::Endpoint::client(any).map_err(TransportError::Socket)?;
+    let (endpoint, own) = match shared {
+        Some(endpoint) => (endpoint.clone(), None),
+        None => {
+            let own = quinn::Endpoint::client(any).map_err(TransportError::Socket)?;
+            (own.clone(), Some(own))
+        }
+    };
     let connecting = endpoint
         .connect_with(config, address, tls::UNUSED_NAME)
         .map_err(|error| TransportError::Socket(io::Error::other(error)))?;
@@ -76,7 +116,7 @@ async fn attempt(
             let refusal = verifier.refusal();
             refusal.unwrap_or_else(|| connection::handshake_error(error))
         })?;
-    Connection::quic(established, Some(endpoint), fingerprint)
+    Connection::quic(established, own, fingerprint)
 }
 
 fn is_of_the_network(error: &TransportError) -> bool {

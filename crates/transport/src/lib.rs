@@ -22,7 +22,7 @@ mod tls;
 pub use address::{LinkUrl, ServerUrl, UrlFault};
 pub use backoff::{Backoff, BackoffPolicy};
 pub use connection::{CloseReason, Connection};
-pub use dial::connect;
+pub use dial::{Dialer, connect};
 pub use error::TransportError;
 pub use identity::{CERTIFICATE_FILE, KEY_FILE, ServerIdentity, VALIDITY_DAYS};
 pub use limits::{ClientLimits, Limits};

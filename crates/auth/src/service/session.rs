@@ -44,6 +44,25 @@ pub enum Refreshed {
     Reused(DeviceRef),
 }
 
+/// What an access token gives, as long as nothing else is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The device that it stands for.
+    pub device: DeviceRef,
+    /// When it ends, Unix milliseconds.
+    pub expires_at_ms: u64,
+}
+
+impl Grant {
+    /// Whether it still holds at `now_ms`.
+    ///
+    /// # Errors
+    /// [`AuthError::TokenExpired`].
+    pub fn check(&self, now_ms: u64) -> Result<(), AuthError> {
+        (now_ms < self.expires_at_ms).then_some(()).ok_or(AuthError::TokenExpired)
+    }
+}
+
 impl Auth {
     /// Binds a connection to a device and begins a session.
     ///
@@ -114,12 +133,18 @@ impl Auth {
     /// [`AuthError::DeviceRevoked`]; [`AuthError::AccountSuspended`]; [`AuthError::TokenExpired`];
     /// [`AuthError::Store`].
     pub fn authorize(&self, call: &Call<'_>, token: &Token) -> Result<DeviceRef, AuthError> {
+        self.grant(call, token).map(|grant| grant.device)
+    }
+
+    /// As [`Self::authorize`], with the time at which it ends.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub fn grant(&self, call: &Call<'_>, token: &Token) -> Result<Grant, AuthError> {
         let hash = sha256(token.as_bytes());
         let row = of_bound_device(call, (Kind::Access, &hash))?;
-        if row.expires_at_ms <= call.now_ms {
-            return Err(AuthError::TokenExpired);
-        }
-        Ok(row.device)
+        let grant = Grant { device: row.device, expires_at_ms: row.expires_at_ms };
+        grant.check(call.now_ms).map(|()| grant)
     }
 
     fn expiry(&self, now_ms: u64) -> Expiry {

@@ -310,7 +310,9 @@ fn is_ordered(method: Method) -> bool {
         | Method::KeyPackageStatus
         | Method::ListChannels
         | Method::Statement
+        | Method::Publish
         | Method::Fetch
+        | Method::FetchWait
         | Method::Subscribe
         | Method::Ack => false,
     }

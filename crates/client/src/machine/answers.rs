@@ -121,7 +121,7 @@ impl Machine {
         step: &mut Step<'_>,
         channels: &[ChannelState],
     ) -> Result<(), ClientError> {
-        self.compared = true;
+        let first = !std::mem::replace(&mut self.compared, true);
         let asked = std::mem::take(&mut self.listing);
         for mut row in step.db.channels()? {
             // A channel may have the id of an inbox: whoever makes it chooses.
@@ -150,20 +150,9 @@ impl Machine {
                 let text = "this home was restored from an older copy: nothing is sent from it";
                 self.alarm(step, Some((row.channel, state.acked_seq)), text.to_owned())?;
             }
+            self.compare_length(step, &mut row, (first, state))?;
             self.acked.insert(row.channel, state.acked_seq);
             step.db.put_channel(&row)?;
-        }
-        Ok(())
-    }
-
-    /// Stops every channel for one reason.
-    pub(super) fn hold_all(&self, step: &Step<'_>, reason: &str) -> Result<(), ClientError> {
-        for mut row in step.db.channels()? {
-            if row.status.reads() {
-                row.status = Status::NeedsRepair;
-                row.reason = Some(reason.to_owned());
-                step.db.put_channel(&row)?;
-            }
         }
         Ok(())
     }
@@ -207,6 +196,7 @@ impl Machine {
             self.accepted_commits.insert(sent);
         }
         if let Some(mut row) = step.db.channel(channel)? {
+            self.contradicts(step, &mut row, (accepted.seq, &accepted.head))?;
             row.known_head = row.known_head.max(accepted.seq);
             step.db.put_channel(&row)?;
         }
@@ -215,12 +205,13 @@ impl Machine {
 
     fn stated(
         &self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         (intent, accepted): (u64, &Accepted),
     ) -> Result<(), ClientError> {
         step.db.set_intent(intent, (IntentState::Done, None))?;
         let Some(intent) = step.db.intent(intent)? else { return Ok(()) };
         if let Some(mut row) = step.db.channel(&intent.channel)? {
+            self.contradicts(step, &mut row, (accepted.seq, &accepted.head))?;
             row.known_head = row.known_head.max(accepted.seq);
             step.db.put_channel(&row)?;
         }
@@ -304,15 +295,15 @@ impl Machine {
         body: &ErrorBody,
     ) -> Result<(), ClientError> {
         let Some(mut row) = step.db.channel(channel)? else { return Ok(()) };
-        let first = match body.detail {
-            Some(ErrorDetail::FirstAvailable(first)) => first,
-            _ => 0,
+        let (first, boundary) = match body.detail {
+            Some(ErrorDetail::Expired(range)) => (range.first_available, range.boundary_head),
+            _ => (0, Digest::ZERO),
         };
         if body.code == ErrorCode::GapExpired && first > row.cursor {
             let count = first.saturating_sub(row.cursor).saturating_sub(1);
             if row.kind == ChannelKind::Inbox {
                 // Nothing in it builds on what is lost: it is read on where it begins now.
-                (row.cursor, row.head) = (first.saturating_sub(1), Digest::ZERO);
+                (row.cursor, row.head) = (first.saturating_sub(1), boundary);
                 step.db.put_channel(&row)?;
                 let text = format!("{count} invitations expired before this device read them");
                 return self.alarm(step, Some((row.channel, first)), text);

@@ -8,6 +8,7 @@ use qpc_mls::engine::{CommitEntry, GroupView, MemberLeaf};
 use qpc_mls::{Applied, MlsError, Unjudged, Verdict};
 use qpc_proto::message::{ChannelKind, Entry};
 
+use super::evidence::{OPENED, UNOPENED};
 use super::inbox::Progress;
 use super::store::{ChannelRow, IntentState, SealedCommitRow, Status};
 use super::{Machine, Step};
@@ -36,12 +37,6 @@ impl Machine {
         row: &mut ChannelRow,
         entry: &Entry,
     ) -> Result<Progress, ClientError> {
-        if entry.after_commit != row.last_commit {
-            let text = "the log holds a Commit that does not follow the one before it";
-            self.alarm(step, Some((row.channel, entry.seq)), text.to_owned())?;
-            row.status = Status::Alarm;
-            return Ok(Progress::Hold(text.to_owned()));
-        }
         let sealed = step.db.sealed_commit(&row.channel)?;
         let own = sealed.filter(|sealed| {
             sealed.bundle.message_id == entry.message_id && sealed.bundle.payload == entry.payload
@@ -98,22 +93,25 @@ impl Machine {
             return self.skip(step, row, (entry, "a Commit that does not parse"));
         };
         if aad.base_commit != row.base_commit {
+            self.compare_view(step, row, (entry, &aad, UNOPENED))?;
             return self.skip(step, row, (entry, ELSEWHERE));
         }
         match self.engine.judge(step.db.0, &row.group, &of(entry))? {
             Verdict::Applied(applied) => {
                 self.rebase(step, row)?;
                 row.base_commit = entry.seq;
-                self.compare_view(step, row, (entry, &aad))?;
+                self.compare_view(step, row, (entry, &aad, OPENED))?;
                 self.confirm_join(row, &applied.committer.account);
                 self.in_force(step, row, (entry, &applied))?;
                 Ok(Progress::Advance)
             }
             Verdict::Void(reason) => {
+                self.compare_view(step, row, (entry, &aad, UNOPENED))?;
                 let text = format!("a void Commit ({}): skipped by everyone", reason.as_str());
                 self.skip(step, row, (entry, &text))
             }
             Verdict::Unjudged(Unjudged::Path) => {
+                self.compare_view(step, row, (entry, &aad, UNOPENED))?;
                 row.quiet_until_ms = step.now_ms.saturating_add(QUIET_MS);
                 self.skip(step, row, (entry, NOT_FOR_US))
             }

@@ -6,12 +6,11 @@
 
 use qpc_credential::{MlsContent, MlsHeader, Posted, StatementBody, mls_header};
 use qpc_mls::MlsError;
-use qpc_proto::aad::Aad;
-use qpc_proto::chain::{Link, Log};
 use qpc_proto::content::{Body, Content};
 use qpc_proto::message::{ChannelKind, DeviceRef, Entry, EntryKind, Page, inbox_channel};
-use qpc_proto::{AccountId, DeviceId, Digest};
+use qpc_proto::{AccountId, DeviceId};
 
+use super::evidence::{OPENED, UNOPENED};
 use super::store::{ChannelRow, KeptEntry, MessageRow, State, Status};
 use super::{Machine, Step, Work};
 use crate::error::ClientError;
@@ -42,8 +41,11 @@ impl Machine {
         let before = (row.status, row.cursor);
         row.known_head = row.known_head.max(page.head_seq);
         for entry in &page.entries {
-            // A duplicate of what was read is passed over; a gap is fetched.
+            // A duplicate of what was read is passed over if it is one; a gap is fetched.
             if entry.seq <= row.cursor {
+                if self.contradicts(step, &mut row, (entry.seq, &entry.head))? {
+                    break;
+                }
                 continue;
             }
             let next = entry.seq == row.cursor.saturating_add(1);
@@ -70,13 +72,7 @@ impl Machine {
         entry: &Entry,
     ) -> Result<bool, ClientError> {
         let Some(incarnation) = self.profile.incarnation else { return Ok(false) };
-        let log = Log { incarnation, channel: row.channel };
-        // Where an inbox lost its front, the first entry that is left is taken as it is.
-        let resumed = row.cursor > 0 && row.head == Digest::ZERO;
-        if !resumed && log.next(&row.head, &Link::of(entry)) != entry.head {
-            row.status = Status::Alarm;
-            row.reason = Some(format!("the server's log breaks its own chain at {}", entry.seq));
-            self.alarm(step, Some((row.channel, entry.seq)), "the log breaks its chain".into())?;
+        if !self.continues(step, row, (&incarnation, entry))? {
             return Ok(false);
         }
         if row.status == Status::Held {
@@ -207,20 +203,22 @@ impl Machine {
             self.keep(step, row, (entry, "not an application message"))?;
             return Ok(Progress::Advance);
         };
-        if aad.base_commit != row.base_commit {
-            self.keep(step, row, (entry, "sent on another branch of the group"))?;
-            return Ok(Progress::Advance);
-        }
-        let opened = match self.engine.open(step.db.0, &row.group, &entry.payload) {
+        let opened = if aad.base_commit == row.base_commit {
+            self.engine.open(step.db.0, &row.group, &entry.payload)
+        } else {
+            Err(MlsError::Refused("sent on another branch of the group"))
+        };
+        let opened = match opened {
             Ok(opened) => opened,
             Err(MlsError::Refused(reason)) => {
+                self.compare_view(step, row, (entry, &aad, UNOPENED))?;
                 self.keep(step, row, (entry, reason))?;
                 return Ok(Progress::Advance);
             }
             Err(error) => return Err(error.into()),
         };
         let sender = opened.sender.device();
-        self.compare_view(step, row, (entry, &aad))?;
+        self.compare_view(step, row, (entry, &aad, OPENED))?;
         self.confirm_join(row, &sender.account);
         let Ok(content) = Content::decode(&opened.plaintext) else {
             self.keep(step, row, (entry, "its content is malformed"))?;
@@ -272,23 +270,6 @@ impl Machine {
             let title = step.db.channel(&message.channel)?.map(|row| row.title);
             let view = self.message_view(step, (&message, &title.unwrap_or_default()))?;
             step.events.push(Event::Outbox(view));
-        }
-        Ok(())
-    }
-
-    /// Compares the log that a member was shown with this device's, by the member's authenticated
-    /// digest. Tells; does not stop, for a hostile member could claim anything.
-    pub(super) fn compare_view(
-        &self,
-        step: &mut Step<'_>,
-        row: &ChannelRow,
-        (entry, aad): (&Entry, &Aad),
-    ) -> Result<(), ClientError> {
-        let shown = step.db.head_at(&row.channel, aad.head_seq)?;
-        let differs = shown.is_some_and(|head| head.short() != aad.head);
-        if differs || aad.head_seq >= entry.seq {
-            let text = "a member was shown another log than this device: the server may be lying";
-            self.alarm(step, Some((row.channel, aad.head_seq)), text.to_owned())?;
         }
         Ok(())
     }

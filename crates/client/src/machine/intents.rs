@@ -7,8 +7,9 @@ use qpc_mls::MlsError;
 use qpc_mls::context::{ChannelContext, POLICY_VERSION};
 use qpc_mls::engine::{CommitPlan, Place};
 use qpc_proto::message::{ChannelKind, CommitBundle, DeviceRef};
-use qpc_proto::{AccountId, ChannelId, MessageId, RequestId};
+use qpc_proto::{AccountId, ChannelId, RequestId};
 
+use super::outbox::new_message_id;
 use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
@@ -160,7 +161,7 @@ impl Machine {
         let sealed = SealedCommitRow {
             intent: intent.id,
             bundle: CommitBundle {
-                message_id: MessageId(step.random()),
+                message_id: new_message_id(step, row),
                 after_commit: row.last_commit,
                 payload: sealed.payload.into(),
                 roster_change: sealed.change.encode().into(),

@@ -15,6 +15,14 @@ const BATCH_MAX: u64 = 64;
 /// Bytes sent at once: a frame must hold them with their envelopes.
 const BATCH_BYTES_MAX: usize = limits::PAYLOAD_BYTES_MAX;
 
+/// The id of an entry that is sealed now: the cursor (u64, big-endian), then 8 random bytes. Ids
+/// that grow with their log lie side by side at the server. The cursor is in the authenticated
+/// data, too.
+pub(super) fn new_message_id(step: &mut Step<'_>, row: &ChannelRow) -> MessageId {
+    let random = u64::from_be_bytes(step.random());
+    MessageId(((u128::from(row.cursor) << 64) | u128::from(random)).to_be_bytes())
+}
+
 impl Machine {
     /// The next batch of a channel: what is sealed already, else what can be sealed now.
     pub(super) fn next_batch(
@@ -80,7 +88,7 @@ impl Machine {
             };
             let plaintext = zeroize::Zeroizing::new(content.encode());
             let payload = self.engine.seal(step.db.0, &row.group, (&place, &plaintext))?;
-            let message_id = MessageId(step.random());
+            let message_id = new_message_id(step, row);
             step.db.seal(message.id, (&message_id, row.last_commit, &payload))?;
             message.sealed = Some((message_id, row.last_commit, payload));
             sealed.push(message);
@@ -111,7 +119,9 @@ impl Machine {
                 // Accepted in an earlier membership, whose end this device has not read.
                 step.db.settle(*id, place)?;
             } else {
-                // The place holds something else: the answer was not for this message.
+                // Something else is there: the answer was not for this message, or the server has
+                // another log now.
+                self.contradicts(step, &mut row, (accepted.seq, &accepted.head))?;
                 self.pause(step, (Work::Outbox(*channel), None));
                 continue;
             }

@@ -217,13 +217,20 @@ impl Machine {
         };
         let Some(sealed) = sealed else { return Ok(false) };
         let message_id = sealed.bundle.message_id;
-        let answered = self.accepted_commits.contains(&message_id);
-        if !answered && self.is_due(&work, step.now_ms) {
+        if self.accepted_commits.contains(&message_id) {
+            return Ok(true);
+        }
+        if self.is_due(&work, step.now_ms) {
             let outgoing = self.bundle_request(step, row, sealed)?;
             self.committing.insert(row.channel, message_id);
             self.send(out, outgoing);
+            return Ok(true);
         }
-        Ok(true)
+        // Refused for now: what needs not wait for what it changes goes on without it.
+        let kind = step.db.intent(sealed.intent)?.map(|intent| intent.kind);
+        let first =
+            matches!(kind, Some(IntentKind::Create | IntentKind::Remove | IntentKind::Revoke));
+        Ok(first || !self.paused(&work, step.now_ms))
     }
 
     fn next_intent(
@@ -253,7 +260,7 @@ impl Machine {
         let (channel, bundle) = (row.channel, sealed.bundle);
         let (request_id, request) = match intent {
             Some(intent) if intent.kind == IntentKind::Create => {
-                let create = CreateChannel { channel, kind: row.kind, bundle };
+                let create = CreateChannel { channel, kind: row.kind, bundle, retention_ms: 0 };
                 (intent.request_id, Request::CreateChannel(create))
             }
             Some(_) | None => (RequestId::ZERO, Request::Commit(CommitRequest { channel, bundle })),

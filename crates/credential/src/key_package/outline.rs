@@ -3,6 +3,7 @@
 //! Accepts nothing that OpenMLS would read otherwise; the cheap refusals fall here, before any
 //! signature is checked. Verifies none itself.
 
+use openmls::grease::is_grease_value;
 use qpc_proto::Malformed;
 use qpc_proto::codec::Reader;
 
@@ -44,8 +45,8 @@ impl<'a> Outline<'a> {
             return Err(CredentialError::UnsupportedCiphersuite);
         }
         let identity = vector(&mut r).map_err(invalid)?;
-        check_capabilities(&mut r, suite).map_err(invalid)?;
-        let (lifetime, last_resort) = read_rest(r).map_err(invalid)?;
+        let listed = check_capabilities(&mut r, suite).map_err(invalid)?;
+        let (lifetime, last_resort) = read_rest(r, &listed).map_err(invalid)?;
         Ok(Self { signature_key, identity, lifetime, last_resort })
     }
 }
@@ -58,37 +59,40 @@ fn allowed_suite(r: &mut Reader<'_>) -> Result<u16, CredentialError> {
         .ok_or(CredentialError::UnsupportedCiphersuite)
 }
 
-/// A leaf must list what it uses (RFC 9420 section 7.3); nobody could add it otherwise.
-fn check_capabilities(r: &mut Reader<'_>, suite: u16) -> Result<(), Malformed> {
+/// A leaf must list what it uses (RFC 9420 section 7.3); nobody could add it otherwise. Returns the
+/// extensions that it lists; what else it lists is ignored, GREASE above all.
+fn check_capabilities(r: &mut Reader<'_>, suite: u16) -> Result<Vec<u16>, Malformed> {
     let versions = u16_vector(r)?;
     let suites = u16_vector(r)?;
-    let _extensions = u16_vector(r)?;
+    let extensions = u16_vector(r)?;
     let _proposals = u16_vector(r)?;
     let credentials = u16_vector(r)?;
     (versions.contains(&MLS10) && suites.contains(&suite) && credentials.contains(&BASIC))
-        .then_some(())
+        .then_some(extensions)
         .ok_or(Malformed("capabilities without what the leaf uses"))
 }
 
 /// From the leaf's source to the end: Lifetime, and whether it is a last resort.
-fn read_rest(mut r: Reader<'_>) -> Result<((u64, u64), bool), Malformed> {
+fn read_rest(mut r: Reader<'_>, listed: &[u16]) -> Result<((u64, u64), bool), Malformed> {
     if r.u8()? != KEY_PACKAGE {
         return Err(Malformed("leaf of another source"));
     }
     let lifetime = (r.u64()?, r.u64()?);
-    if read_extensions(&mut r)?.contains(&LAST_RESORT) {
+    if read_extensions(&mut r, listed)?.contains(&LAST_RESORT) {
         return Err(Malformed("last_resort in a leaf"));
     }
     let _leaf_signature = vector(&mut r)?;
-    let last_resort = read_extensions(&mut r)?.contains(&LAST_RESORT);
+    let last_resort = read_extensions(&mut r, listed)?.contains(&LAST_RESORT);
     let _signature = vector(&mut r)?;
     r.finish()?;
     Ok((lifetime, last_resort))
 }
 
 /// The types of an extension list. Those of RFC 9420 itself (1 to 5) are refused: no client of ours
-/// sets one here, and an application id would be a mark to follow. Unknown types stay opaque.
-fn read_extensions(r: &mut Reader<'_>) -> Result<Vec<u16>, Malformed> {
+/// sets one here, and an application id would be a mark to follow. Unknown types stay opaque, if
+/// the leaf lists them. GREASE stands in that list alone: of an extension OpenMLS takes it for
+/// unlisted, so that no member could add the leaf.
+fn read_extensions(r: &mut Reader<'_>, listed: &[u16]) -> Result<Vec<u16>, Malformed> {
     let mut list = Reader::new(vector(r)?);
     let mut types = Vec::new();
     while list.remaining() > 0 {
@@ -96,8 +100,8 @@ fn read_extensions(r: &mut Reader<'_>) -> Result<Vec<u16>, Malformed> {
         let data = vector(&mut list)?;
         let refused = match extension {
             1..=5 => true,
-            LAST_RESORT => !data.is_empty(),
-            _ => false,
+            LAST_RESORT => !data.is_empty() || !listed.contains(&extension),
+            _ => is_grease_value(extension) || !listed.contains(&extension),
         };
         if refused || types.contains(&extension) {
             return Err(Malformed("extension that has no place here"));

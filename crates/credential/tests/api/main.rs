@@ -6,6 +6,8 @@ mod corpora;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod grease;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod key_packages;

@@ -13,13 +13,15 @@ use qpc_proto::message::{Accepted, ChannelKind, CommitBundle, CommitRequest, Cre
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, Malformed};
 
+use super::pacing::Turn;
 use super::writing::{Draft, Writing, mismatch};
 use super::{Call, Delivery, Written, inbox, removal};
 use crate::DeliveryError;
 use crate::roster::{Right, Roster, refused};
+use crate::store::channels::{self, NewChannel};
 use crate::store::commits::{self, NewCommit};
 use crate::store::members::{self, Member, Removal};
-use crate::store::{channels, key_packages, revoked};
+use crate::store::{key_packages, revoked};
 
 /// Room that a Commit's declared change and statements have beside a payload of any size, so that
 /// the entry always fits into one frame on its way out.
@@ -29,6 +31,7 @@ const BUNDLE_BYTES_MAX: usize = 60 * 1024;
 struct Proposed<'a> {
     bundle: &'a CommitBundle,
     header: MlsHeader,
+    turn: Turn,
     welcome_hash: Digest,
     change: RosterChange,
     /// The roster at its base.
@@ -62,12 +65,20 @@ impl Delivery {
                 Err(other) => Err(other),
             };
         }
-        let channel = channels::insert(call.tx, &create.channel, create.kind, call.now_ms)?;
+        let new = NewChannel {
+            id: create.channel,
+            kind: create.kind,
+            retention_ms: self.own_retention(create.retention_ms)?,
+            due_under_ms: self.config.retention_ms,
+        };
+        let channel = channels::insert(call.tx, &new)?;
         let mut writing = Writing::new(self, call, channel, Member::founding(call.caller));
         writing.check_current(create.bundle.after_commit)?;
         let header = writing.check_header(&draft)?;
+        writing.note_base(header.aad.base_commit, 0);
         let before = Roster::founding(call.caller);
-        let proposed = writing.propose(&create.bundle, header, before)?;
+        let turn = Turn::default();
+        let proposed = writing.propose(&create.bundle, (header, turn), before)?;
         if create.kind == ChannelKind::Direct {
             writing.take_pair(&proposed.after)?;
         }
@@ -78,8 +89,9 @@ impl Delivery {
     ///
     /// # Errors
     /// In order: [`DeliveryError::ChannelNotFound`], `MESSAGE_ID_CONFLICT`,
-    /// [`DeliveryError::NotMember`], [`DeliveryError::StaleCommit`], `INVALID_MLS_TYPE`,
-    /// `AAD_MISMATCH`, `STATEMENT_INVALID`, `ROSTER_REFUSED`, `GROUP_TOO_LARGE`; and
+    /// [`DeliveryError::NotMember`], [`DeliveryError::StaleCommit`] (then the caller may have
+    /// [`Self::reserve_turn`]), `QUOTA`, `INVALID_MLS_TYPE`, `AAD_MISMATCH`,
+    /// [`DeliveryError::Paced`], `STATEMENT_INVALID`, `ROSTER_REFUSED`, `GROUP_TOO_LARGE`; and
     /// [`DeliveryError::Malformed`], [`DeliveryError::Store`].
     pub fn commit(
         &self,
@@ -94,11 +106,14 @@ impl Delivery {
         }
         writing.check_rights()?;
         writing.check_current(draft.after_commit)?;
+        writing.check_room(&draft)?;
         let header = writing.check_header(&draft)?;
+        writing.note_base(header.aad.base_commit, 0);
         let (tx, no) = (call.tx, writing.channel.no);
         let before = commits::roster(tx, no, header.aad.base_commit)?;
         let current = commits::roster(tx, no, writing.channel.last_commit)?;
-        let proposed = writing.propose(&commit.bundle, header, before)?;
+        let turn = writing.check_turn(&before, &current)?;
+        let proposed = writing.propose(&commit.bundle, (header, turn), before)?;
         writing.confirm_removals()?;
         writing.put_commit(&draft, &proposed, &current)
     }
@@ -109,7 +124,7 @@ impl<'a> Writing<'a> {
     fn propose(
         &self,
         bundle: &'a CommitBundle,
-        header: MlsHeader,
+        (header, turn): (MlsHeader, Turn),
         before: Roster,
     ) -> Result<Proposed<'a>, DeliveryError> {
         check_size(bundle)?;
@@ -132,7 +147,8 @@ impl<'a> Writing<'a> {
         right.check(&change)?;
         let after = before.apply(&change, self.channel.kind, self.next_seq()?)?;
         self.check_welcome(bundle, &change)?;
-        Ok(Proposed { bundle, header, welcome_hash: welcome_hash(bundle), change, before, after })
+        let welcome_hash = welcome_hash(bundle);
+        Ok(Proposed { bundle, header, turn, welcome_hash, change, before, after })
     }
 
     /// Which of the devices that come or go are known to be revoked.
@@ -193,7 +209,7 @@ impl<'a> Writing<'a> {
         current: &Roster,
     ) -> Result<Written<Accepted>, DeliveryError> {
         let (tx, no) = (self.call.tx, self.channel.no);
-        let accepted = self.append(draft)?;
+        let accepted = self.append_new(draft)?;
         let seq = accepted.seq;
         // The roster of the base is stored already, unless there is no base.
         let unchanged = proposed.change.is_empty() && proposed.header.aad.base_commit != 0;
@@ -207,7 +223,10 @@ impl<'a> Writing<'a> {
             welcome_hash: proposed.welcome_hash,
         };
         commits::insert(tx, no, &row)?;
+        self.channel.devices = u64::try_from(proposed.after.devices().count()).unwrap_or(u64::MAX);
+        self.take_turn(proposed.turn, seq);
         self.put_members(proposed, current, &accepted)?;
+        self.save_turns()?;
         let mut wakes = match &proposed.bundle.welcome {
             Some(welcome) => {
                 let row = commits::insert_welcome(tx, no, seq, welcome)?;
@@ -217,7 +236,7 @@ impl<'a> Writing<'a> {
             None => Vec::new(),
         };
         wakes.push(self.finish()?);
-        Ok(Written { answer: accepted, wakes })
+        Ok(Written::waking(accepted, wakes))
     }
 
     /// Moves the members' rows from the roster of the last Commit to that of this one. Its base may

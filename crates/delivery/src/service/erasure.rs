@@ -63,12 +63,18 @@ fn erase_place(tx: &Tx<'_>, place: &Place, left: &mut u32) -> Result<(), Deliver
         if end < behind {
             return Ok(());
         }
+        // What is left of the log are ids: nobody is there to retry.
+        let forgotten = expiry::forget(tx, (channel.no, behind), u64::MAX >> 1, (*left).into())?;
+        take(left, forgotten);
+        if *left == 0 {
+            return Ok(());
+        }
         account::delete_place(tx, place)?;
         account::delete_channel(tx, channel.no)?;
     } else {
         account::delete_place(tx, place)?;
         let roster = commits::roster(tx, channel.no, channel.last_commit)?;
-        revocation::first_needed(tx, channel, &roster)?;
+        revocation::forget_unneeded(tx, channel, &roster)?;
     }
     take(left, 1);
     Ok(())

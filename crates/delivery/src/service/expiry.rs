@@ -1,14 +1,16 @@
-//! What ends with time. A log loses its front, never its middle: it stays gapless, and a reader who
-//! is behind is told so. Standing statements and unread Welcomes stay longer than the rest.
+//! What ends with time, or once all have read it. A log loses its front, never its middle: it stays
+//! gapless, and a reader who is behind is told so. Standing statements and unread Welcomes stay
+//! longer than the rest; message ids outlive their entries.
 
 use qpc_credential::lifetime;
 use qpc_proto::message::ChannelKind;
+use qpc_proto::{ChannelId, Malformed};
 use qpc_storage::Tx;
 
 use super::{Delivery, revocation};
 use crate::DeliveryError;
-use crate::store::channels::{self, Channel};
-use crate::store::{commits, expiry, key_packages, revoked};
+use crate::store::channels::{self, Channel, NEVER};
+use crate::store::{commits, expiry, key_packages, members, revoked};
 
 /// How long a Welcome waits for its device.
 const UNREAD_KEPT_MS: u64 = lifetime::RETENTION_MAX * 1_000;
@@ -16,11 +18,13 @@ const UNREAD_KEPT_MS: u64 = lifetime::RETENTION_MAX * 1_000;
 const TOMBSTONES_KEPT_MS: u64 = (lifetime::BACK + lifetime::AHEAD) * 1_000;
 /// When to look again at a channel whose oldest entry had to stay.
 const LOOK_AGAIN_MS: u64 = 3_600 * 1_000;
+/// The shortest retention of a channel.
+const RETENTION_MIN_MS: u64 = 60_000;
 
 impl Delivery {
-    /// Deletes what has expired: entries older than the retention with their message ids, read or
-    /// outlived Welcomes, tombstones of KeyPackages. About `limit` rows of each kind go at most;
-    /// returns how many entries and KeyPackages went.
+    /// Deletes what has expired: entries older than their channel's retention, later their message
+    /// ids, read or outlived Welcomes, tombstones of KeyPackages. About `limit` rows of each kind
+    /// go at most; returns how many entries, ids and KeyPackages went.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -31,53 +35,175 @@ impl Delivery {
         limit: u32,
     ) -> Result<usize, DeliveryError> {
         let dead_ms = now_ms.saturating_sub(TOMBSTONES_KEPT_MS);
-        let mut swept = key_packages::sweep(tx, dead_ms, limit)?;
-        let until_ms = now_ms.saturating_sub(self.config.retention_ms);
-        let mut times = Times { now_ms, until_ms, left: u64::from(limit) };
-        for channel in expiry::due(tx, until_ms, limit)? {
-            let gone = trim(tx, &channel, &times)?;
-            swept = swept.saturating_add(usize::try_from(gone).unwrap_or(usize::MAX));
-            times.left = times.left.saturating_sub(gone);
-            if times.left == 0 {
+        let swept = key_packages::sweep(tx, dead_ms, limit)?;
+        let mut sweep = Sweep { delivery: self, tx, now_ms, left: u64::from(limit), gone: 0 };
+        for channel in expiry::due(tx, (now_ms, self.config.retention_ms), limit)? {
+            let end = sweep.expired_end(&channel)?.max(sweep.acked_end(&channel)?);
+            if end > channel.first_seq {
+                let roster = commits::roster(tx, channel.no, channel.last_commit)?;
+                revocation::forget_unneeded(tx, &channel, &roster)?;
+            }
+            sweep.cut(channel, end)?;
+            if sweep.left == 0 {
                 break;
             }
         }
-        Ok(swept)
+        Ok(swept.saturating_add(sweep.gone))
+    }
+
+    /// Deletes the entries of some channels that every device has acknowledged which may read them
+    /// (`now_ms` is Unix milliseconds), inboxes included, and never a standing statement. About
+    /// `limit` entries go at most, the rest by [`Self::sweep_expired`]; returns how many went. An
+    /// unknown channel has none.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Store`].
+    pub fn trim_acked(
+        &self,
+        (tx, now_ms): (&Tx<'_>, u64),
+        ids: &[ChannelId],
+        limit: u32,
+    ) -> Result<usize, DeliveryError> {
+        let mut sweep = Sweep { delivery: self, tx, now_ms, left: u64::from(limit), gone: 0 };
+        for (id, inbox) in ids.iter().flat_map(|id| [(id, false), (id, true)]) {
+            let Some(channel) = channels::find(tx, id, inbox)? else { continue };
+            let end = sweep.acked_end(&channel)?;
+            if end > channel.first_seq {
+                sweep.cut(channel, end)?;
+            }
+        }
+        Ok(sweep.gone)
+    }
+
+    /// The first sequence number of a log that is served at `now_ms`: what has expired is not, even
+    /// if no sweep has come by.
+    pub(super) fn first_served(
+        &self,
+        (tx, now_ms): (&Tx<'_>, u64),
+        channel: &Channel,
+    ) -> Result<u64, DeliveryError> {
+        Sweep { delivery: self, tx, now_ms, left: 0, gone: 0 }.expired_end(channel)
+    }
+
+    /// How long entries of a channel are kept, in milliseconds.
+    pub(super) fn retention_ms(&self, channel: &Channel) -> u64 {
+        let servers = self.config.retention_ms;
+        channel.retention_ms.map_or(servers, |own| own.min(servers))
+    }
+
+    /// The retention that a new channel asks for; 0 is the server's.
+    pub(super) fn own_retention(&self, asked_ms: u64) -> Result<Option<u64>, DeliveryError> {
+        if asked_ms == 0 {
+            return Ok(None);
+        }
+        if (RETENTION_MIN_MS..=self.config.retention_ms).contains(&asked_ms) {
+            return Ok(Some(asked_ms));
+        }
+        let why = "a channel's retention is 60,000 ms at least, and at most the server's";
+        Err(Malformed(why).into())
     }
 }
 
-/// What one sweep goes by.
-struct Times {
+/// One sweep at work.
+struct Sweep<'a> {
+    delivery: &'a Delivery,
+    tx: &'a Tx<'a>,
     now_ms: u64,
-    /// Entries accepted up to then have expired.
-    until_ms: u64,
-    /// How many entries may still go.
+    /// How many rows may still go.
     left: u64,
+    /// How many went.
+    gone: usize,
 }
 
-/// Takes the expired front off a log; returns how many entries went.
-fn trim(tx: &Tx<'_>, channel: &Channel, times: &Times) -> Result<u64, DeliveryError> {
-    let first = channel.first_seq;
-    let behind = channel.head_seq.saturating_add(1);
-    let end = first.saturating_add(times.left).min(behind);
-    let expired = expiry::first_after(tx, channel.no, (first, end), times.until_ms)?;
-    let end = match channel.kind {
-        ChannelKind::Direct | ChannelKind::Group => expired.min(needed_from(tx, channel)?),
-        ChannelKind::Inbox => unread_from(tx, channel, expired, times.now_ms)?,
-    };
-    if end > first {
-        expiry::trim(tx, channel, end)?;
+impl Sweep<'_> {
+    /// Where a log begins without what has expired.
+    fn expired_end(&self, channel: &Channel) -> Result<u64, DeliveryError> {
+        let until_ms = self.now_ms.saturating_sub(self.delivery.retention_ms(channel));
+        let (first, behind) = (channel.first_seq, channel.head_seq.saturating_add(1));
+        let expired = expiry::first_after(self.tx, channel.no, (first, behind), until_ms)?;
+        if expired == first {
+            return Ok(first);
+        }
+        Ok(match channel.kind {
+            ChannelKind::Direct | ChannelKind::Group => {
+                expired.min(needed_from(self.tx, channel)?).max(first)
+            }
+            ChannelKind::Inbox => self.unread_from(channel, expired)?,
+        })
     }
-    let oldest_ms = if end == behind {
-        times.now_ms
-    } else if end < expired {
-        // Expired, but it stays: other channels come first for a while.
-        times.until_ms.saturating_add(LOOK_AGAIN_MS)
-    } else {
-        0
-    };
-    expiry::note_oldest(tx, channel, end, oldest_ms)?;
-    Ok(end.saturating_sub(first))
+
+    /// Where an inbox must stay: at what its device has not read, for as long as a Welcome waits.
+    fn unread_from(&self, channel: &Channel, expired: u64) -> Result<u64, DeliveryError> {
+        let unread = expiry::inbox_acked(self.tx, channel.no)?.saturating_add(1);
+        let outlived_ms = self.now_ms.saturating_sub(UNREAD_KEPT_MS);
+        let range = (channel.first_seq, expired);
+        let outlived = expiry::first_after(self.tx, channel.no, range, outlived_ms)?;
+        Ok(expired.min(unread).max(outlived))
+    }
+
+    /// Where a log begins without what everybody has read.
+    fn acked_end(&self, channel: &Channel) -> Result<u64, DeliveryError> {
+        let ended_ms = self.now_ms.saturating_sub(self.delivery.config.retention_ms);
+        let range = (channel.first_seq, ended_ms);
+        let unread = members::unread_from(self.tx, channel.no, range)?;
+        let end = unread.unwrap_or(u64::MAX).min(channel.head_seq.saturating_add(1));
+        if end <= channel.first_seq || channel.kind == ChannelKind::Inbox {
+            return Ok(end.max(channel.first_seq));
+        }
+        Ok(end.min(needed_from(self.tx, channel)?).max(channel.first_seq))
+    }
+
+    /// Takes the front off a log as far as `end`, forgets what was remembered long enough, and
+    /// notes when to come again.
+    fn cut(&mut self, mut channel: Channel, end: u64) -> Result<(), DeliveryError> {
+        let (tx, no, first) = (self.tx, channel.no, channel.first_seq);
+        let cut = end.min(first.saturating_add(self.left));
+        if cut > first {
+            expiry::trim(tx, &channel, cut)?;
+            channel.first_seq = cut;
+            self.count(cut.saturating_sub(first));
+        }
+        let place = (no, channel.first_seq);
+        let kept_ms = self.remembered_ms();
+        let until_ms = self.now_ms.saturating_sub(kept_ms);
+        let forgotten = expiry::forget(tx, place, until_ms, self.left)?;
+        self.count(u64::try_from(forgotten).unwrap_or(u64::MAX));
+        let remembered = expiry::oldest_remembered(tx, place)?;
+        let forget_at = remembered.map_or(NEVER, |at_ms| at_ms.saturating_add(kept_ms));
+        let next_cut = if cut < end { self.now_ms } else { self.next_cut(&channel)? };
+        let due_at = next_cut.min(forget_at);
+        Ok(expiry::note_due(tx, no, (due_at, self.delivery.config.retention_ms))?)
+    }
+
+    /// How long a message id is remembered.
+    fn remembered_ms(&self) -> u64 {
+        let config = &self.delivery.config;
+        config.retention_ms.saturating_add(config.outbox_age_ms)
+    }
+
+    fn count(&mut self, rows: u64) {
+        self.left = self.left.saturating_sub(rows);
+        self.gone = self.gone.saturating_add(usize::try_from(rows).unwrap_or(usize::MAX));
+    }
+
+    /// When the entry at a log's front can go, if not once all have read it. What expired and had
+    /// to stay is looked at again after a while.
+    fn next_cut(&self, channel: &Channel) -> Result<u64, DeliveryError> {
+        let Some(at_ms) = expiry::accepted_at(self.tx, channel.no, channel.first_seq)? else {
+            return Ok(NEVER);
+        };
+        let kept_ms = match channel.kind {
+            ChannelKind::Inbox if expiry::inbox_acked(self.tx, channel.no)? < channel.first_seq => {
+                UNREAD_KEPT_MS.max(self.delivery.retention_ms(channel))
+            }
+            ChannelKind::Direct | ChannelKind::Group | ChannelKind::Inbox => {
+                self.delivery.retention_ms(channel)
+            }
+        };
+        let due_at = at_ms.saturating_add(kept_ms);
+        let stuck = due_at <= self.now_ms;
+        Ok(if stuck { self.now_ms.saturating_add(LOOK_AGAIN_MS) } else { due_at })
+    }
 }
 
 /// The first standing statement of a log: an account said that it leaves, or a list took a device
@@ -91,18 +217,4 @@ fn needed_from(tx: &Tx<'_>, channel: &Channel) -> Result<u64, DeliveryError> {
     let standing = leaves.iter().filter(|(account, seq)| roster.leaves(account, *seq));
     let list = revocation::first_needed(tx, channel, &roster)?;
     Ok(standing.map(|(_, seq)| *seq).chain(list).min().unwrap_or(u64::MAX))
-}
-
-/// Where an inbox must stay: at what its device has not read, for as long as a Welcome waits.
-fn unread_from(
-    tx: &Tx<'_>,
-    channel: &Channel,
-    expired: u64,
-    now_ms: u64,
-) -> Result<u64, DeliveryError> {
-    let unread = expiry::inbox_acked(tx, channel.no)?.saturating_add(1);
-    let outlived_ms = now_ms.saturating_sub(UNREAD_KEPT_MS);
-    let range = (channel.first_seq, expired);
-    let outlived = expiry::first_after(tx, channel.no, range, outlived_ms)?;
-    Ok(expired.min(unread).max(outlived))
 }

@@ -10,9 +10,10 @@ use qpc_proto::{ChannelId, Digest, MessageId};
 use qpc_storage::Tx;
 
 use super::Delivery;
-use super::writing::{Draft, Writing, append};
+use super::writing::{Draft, Place, Writing, append};
 use crate::DeliveryError;
-use crate::store::channels::{self, Channel};
+use crate::store::channels::{self, Channel, NewChannel};
+use crate::store::entries::Inserts;
 use crate::store::{members, revoked};
 
 impl Delivery {
@@ -67,20 +68,22 @@ fn post(
     (tx, now_ms): (&Tx<'_>, u64),
     (device, draft): (&DeviceRef, &Draft<'_>),
 ) -> Result<ChannelId, DeliveryError> {
-    let mut inbox = open((tx, now_ms), device)?;
-    let seq = inbox.head_seq.saturating_add(1);
-    append(delivery, (tx, now_ms), &mut inbox, (seq, draft))?;
+    let mut inbox = open(delivery, tx, device)?;
+    let place = Place { seq: inbox.head_seq.saturating_add(1), sender: None };
+    append(delivery, (&mut Inserts::new(tx)?, now_ms), &mut inbox, (place, draft))?;
     channels::save(tx, &inbox)?;
     Ok(inbox.id)
 }
 
 /// A device's inbox, made when it is first needed.
-fn open((tx, now_ms): (&Tx<'_>, u64), device: &DeviceRef) -> Result<Channel, DeliveryError> {
+fn open(delivery: &Delivery, tx: &Tx<'_>, device: &DeviceRef) -> Result<Channel, DeliveryError> {
     let id = inbox_channel(&device.device);
     if let Some(inbox) = channels::find(tx, &id, true)? {
         return Ok(inbox);
     }
-    let inbox = channels::insert(tx, &id, ChannelKind::Inbox, now_ms)?;
+    let due_under_ms = delivery.config.retention_ms;
+    let new = NewChannel { id, kind: ChannelKind::Inbox, retention_ms: None, due_under_ms };
+    let inbox = channels::insert(tx, &new)?;
     members::put(tx, inbox.no, device, 1)?;
     Ok(inbox)
 }

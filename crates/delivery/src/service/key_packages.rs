@@ -7,6 +7,7 @@ use qpc_proto::message::{
     ClaimedKeyPackage, Claims, DeviceRef, Identity, KeyPackageStatus, UploadKeyPackages,
 };
 use qpc_proto::{DeviceId, ErrorCode};
+use qpc_storage::Tx;
 
 use super::{Call, Delivery};
 use crate::DeliveryError;
@@ -70,6 +71,15 @@ impl Delivery {
             true => Err(DeliveryError::NoKeyPackage(claims.missing)),
             false => Ok(claims),
         }
+    }
+
+    /// Serves no KeyPackage any more that is here now: in a database that was restored from a
+    /// backup there are some that were given away since. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Store`].
+    pub fn void_key_packages(&self, tx: &Tx<'_>) -> Result<usize, DeliveryError> {
+        Ok(key_packages::bury_every(tx)?)
     }
 
     /// How the calling device's KeyPackages stand. Reads only.

@@ -9,6 +9,7 @@ use super::{Call, Delivery, removal};
 use crate::DeliveryError;
 use crate::store::channels::{self, Channel};
 use crate::store::entries::{self, Range};
+use crate::store::expiry;
 use crate::store::members::{self, Member};
 
 impl Delivery {
@@ -19,7 +20,12 @@ impl Delivery {
     /// # Errors
     /// [`DeliveryError::ChannelNotFound`], [`DeliveryError::GapExpired`], [`DeliveryError::Store`].
     pub fn fetch(&self, call: &Call<'_>, fetch: &Fetch) -> Result<Page, DeliveryError> {
-        let mut page = Page { channel: fetch.channel, entries: Vec::new(), head_seq: 0 };
+        let mut page = Page {
+            channel: fetch.channel,
+            entries: Vec::new(),
+            head_seq: 0,
+            published: Vec::new(),
+        };
         let Some((channel, member)) = find(call, &fetch.channel)? else {
             return match fetch.channel == inbox_channel(&call.caller.device) {
                 true => Ok(page),
@@ -30,7 +36,7 @@ impl Delivery {
         let after = fetch.after_seq.max(member.read_from.saturating_sub(1));
         let first = after.saturating_add(1);
         if first < channel.first_seq {
-            return Err(DeliveryError::GapExpired(channel.first_seq));
+            return Err(self.gap(call, &channel, self.first_served(call.at(), &channel)?)?);
         }
         if first <= page.head_seq {
             let range = Range {
@@ -41,7 +47,49 @@ impl Delivery {
             };
             page.entries = entries::read(call.tx, &range)?;
         }
+        let kept_from_ms = call.now_ms.saturating_sub(self.retention_ms(&channel));
+        if page.entries.first().is_some_and(|entry| entry.accepted_at_ms <= kept_from_ms) {
+            let served = self.first_served(call.at(), &channel)?;
+            if first < served {
+                return Err(self.gap(call, &channel, served)?);
+            }
+        }
         Ok(page)
+    }
+
+    /// Says that a log begins at `first`, and with which head of the hash chain.
+    fn gap(
+        &self,
+        call: &Call<'_>,
+        channel: &Channel,
+        first: u64,
+    ) -> Result<DeliveryError, DeliveryError> {
+        let before = expiry::head(call.tx, channel.no, first.saturating_sub(1))?;
+        let head = match first == channel.first_seq {
+            true => channel.boundary_head,
+            false => before.unwrap_or(channel.boundary_head),
+        };
+        Ok(DeliveryError::GapExpired(first, head))
+    }
+
+    /// The head of a channel that the calling device is in with all rights: it may publish to it,
+    /// and hears what is published. Nobody publishes to an inbox.
+    ///
+    /// # Errors
+    /// [`DeliveryError::ChannelNotFound`], [`DeliveryError::NotMember`], [`DeliveryError::Store`].
+    pub fn head_of_member(
+        &self,
+        call: &Call<'_>,
+        channel: &ChannelId,
+    ) -> Result<u64, DeliveryError> {
+        let channel = channels::find(call.tx, channel, false)?;
+        let channel = channel.ok_or(DeliveryError::ChannelNotFound)?;
+        let member = members::find(call.tx, channel.no, &call.caller)?;
+        let member = member.ok_or(DeliveryError::ChannelNotFound)?;
+        match removal::effective(self, call.now_ms, &member) {
+            Some(removal) => Err(DeliveryError::NotMember(removal.seq)),
+            None => Ok(channel.head_seq),
+        }
     }
 
     /// The channels that the calling device may read, its inbox always among them.
@@ -62,6 +110,7 @@ impl Delivery {
                 acked_seq: 0,
                 removal_seq: None,
                 last_message_id: None,
+                retention_ms: self.config.retention_ms,
             });
         }
         Ok(states)
@@ -78,7 +127,10 @@ impl Delivery {
             match find(call, &cursor.channel)? {
                 Some((channel, member)) => {
                     let seq = cursor.seq.min(self.readable_head(call, &channel, &member));
-                    members::ack(call.tx, channel.no, &call.caller, seq)?;
+                    let moved = members::ack(call.tx, channel.no, &call.caller, seq)?;
+                    if moved && channel.kind == ChannelKind::Inbox {
+                        channels::save_due(call.tx, (channel.no, call.now_ms))?;
+                    }
                 }
                 None if cursor.channel == inbox_channel(&call.caller.device) => {}
                 None => return Err(DeliveryError::ChannelNotFound),
@@ -102,6 +154,7 @@ impl Delivery {
             acked_seq: member.acked_seq,
             removal_seq: member.removal.map(|removal| removal.seq),
             last_message_id: member.last_message_id,
+            retention_ms: self.retention_ms(channel),
         }
     }
 }

@@ -32,16 +32,18 @@ impl Writing<'_> {
     /// Confirms the removals that the caller's newly accepted base builds on. An account other
     /// than the committer's, with devices before and after the removing Commit, confirms. A base
     /// after a removal is without the device: a Commit that had it again would have undone that.
-    pub(super) fn confirm_removals(&self) -> Result<(), DeliveryError> {
+    /// Returns whether it confirmed any.
+    pub(super) fn confirm_removals(&self) -> Result<bool, DeliveryError> {
         let (tx, no, base) = (self.call.tx, self.channel.no, self.member.last_base);
         let leaving = members::leaving(tx, no, base)?;
         if leaving.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let roster = commits::roster(tx, no, base)?;
         if !roster.has(&self.call.caller) {
-            return Ok(());
+            return Ok(false);
         }
+        let mut confirmed = false;
         let mut verdicts = BTreeMap::new();
         for (device, seq) in leaving {
             let may = match verdicts.get(&seq) {
@@ -54,9 +56,10 @@ impl Writing<'_> {
             };
             if may {
                 members::confirm_removal(tx, no, &device)?;
+                confirmed = true;
             }
         }
-        Ok(())
+        Ok(confirmed)
     }
 
     fn may_confirm(&self, seq: u64) -> Result<bool, DeliveryError> {

@@ -9,12 +9,12 @@ use qpc_proto::message::{ChannelKind, DeviceRef, EntryKind};
 use qpc_proto::{AccountId, ChannelId, MessageId};
 use qpc_storage::Tx;
 
-use super::writing::{Draft, append};
+use super::writing::{Draft, Place, append};
 use super::{Delivery, removal};
 use crate::DeliveryError;
 use crate::roster::Roster;
 use crate::store::channels::{self, Channel};
-use crate::store::entries::SEQ_MAX;
+use crate::store::entries::{Inserts, SEQ_MAX};
 use crate::store::{expiry, key_packages, members, revoked};
 
 impl Delivery {
@@ -74,15 +74,15 @@ impl Delivery {
             return Ok(false);
         }
         let draft = Draft::plain(EntryKind::Statement, id, statement);
-        append(self, (tx, now_ms), channel, (seq, &draft))?;
+        let at = (&mut Inserts::new(tx)?, now_ms);
+        append(self, at, channel, (Place { seq, sender: None }, &draft))?;
         channels::save(tx, channel)?;
         revoked::put_posted(tx, channel.no, account, (seq, id))?;
         Ok(true)
     }
 }
 
-/// The first list in a log that members still need: a device that it revoked is in the roster, and
-/// somebody is there to remove it. Forgets those of erased accounts that nobody needs.
+/// The first list in a log that members still need. Only reads.
 pub(super) fn first_needed(
     tx: &Tx<'_>,
     channel: &Channel,
@@ -90,16 +90,39 @@ pub(super) fn first_needed(
 ) -> Result<Option<u64>, DeliveryError> {
     let mut first = None;
     for (account, seq) in revoked::lists(tx, channel.no)? {
-        let known = members::has_account(tx, channel.no, &account)?;
-        // A direct channel keeps its two accounts: of one that has ended nothing can be removed.
-        let over = channel.kind == ChannelKind::Direct && !known;
-        if !over && is_due(tx, roster, &account)? {
+        if is_needed(tx, (channel, roster), &account)? {
             first = Some(first.map_or(seq, |least: u64| least.min(seq)));
-        } else if !known {
-            revoked::drop_posted(tx, channel.no, &account)?;
         }
     }
     Ok(first)
+}
+
+/// Forgets the lists of erased accounts in a log that nobody needs.
+pub(super) fn forget_unneeded(
+    tx: &Tx<'_>,
+    channel: &Channel,
+    roster: &Roster,
+) -> Result<(), DeliveryError> {
+    for (account, _) in revoked::lists(tx, channel.no)? {
+        let known = members::has_account(tx, channel.no, &account)?;
+        if !known && !is_needed(tx, (channel, roster), &account)? {
+            revoked::drop_posted(tx, channel.no, &account)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether members need an account's list: a device that it revoked is in the roster, and somebody
+/// is there to remove it.
+fn is_needed(
+    tx: &Tx<'_>,
+    (channel, roster): (&Channel, &Roster),
+    account: &AccountId,
+) -> Result<bool, DeliveryError> {
+    // A direct channel keeps its two accounts: of one that has ended nothing can be removed.
+    let over =
+        channel.kind == ChannelKind::Direct && !members::has_account(tx, channel.no, account)?;
+    Ok(!over && is_due(tx, roster, account)?)
 }
 
 fn is_due(tx: &Tx<'_>, roster: &Roster, account: &AccountId) -> Result<bool, DeliveryError> {

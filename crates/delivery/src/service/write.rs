@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use qpc_credential::{CredentialError, Posted, Statement as SignedStatement, StatementBody};
-use qpc_proto::message::{Accepted, Enqueue, EnqueueAnswer, EntryKind, NewEntry, Statement};
+use qpc_proto::message::{Accepted, Enqueue, EnqueueAnswer, EntryKind, Statement};
 use qpc_proto::{AccountId, MessageId};
 
 use super::writing::{Draft, Writing};
@@ -23,25 +23,10 @@ impl Delivery {
         call: &Call<'_>,
         enqueue: &Enqueue,
     ) -> Result<Written<EnqueueAnswer>, DeliveryError> {
-        let mut writing = Writing::open(self, call, &enqueue.channel)?;
-        let mut answer =
-            EnqueueAnswer { accepted: Vec::with_capacity(enqueue.entries.len()), refusal: None };
-        for entry in &enqueue.entries {
-            match writing.accept(entry) {
-                Ok(accepted) => answer.accepted.push(accepted),
-                Err(DeliveryError::Store(error)) => return Err(error.into()),
-                Err(refused) => {
-                    answer.refusal = Some(refused.to_body());
-                    break;
-                }
-            }
-        }
-        if answer.accepted.iter().all(|accepted| accepted.duplicate) {
-            return Ok(Written::silent(answer));
-        }
-        writing.confirm_removals()?;
-        let wakes = vec![writing.finish()?];
-        Ok(Written { answer, wakes })
+        let mut posts = self.posts(call.tx);
+        let written = posts.enqueue(call, enqueue)?;
+        posts.finish()?;
+        Ok(written)
     }
 
     /// Appends a signed statement of the calling device, or the device list of an account that has
@@ -51,7 +36,7 @@ impl Delivery {
     ///
     /// # Errors
     /// [`DeliveryError::ChannelNotFound`], `MESSAGE_ID_CONFLICT`, [`DeliveryError::NotMember`],
-    /// `STATEMENT_INVALID`, [`DeliveryError::Store`].
+    /// `QUOTA`, `STATEMENT_INVALID`, [`DeliveryError::Store`].
     pub fn statement(
         &self,
         call: &Call<'_>,
@@ -64,9 +49,10 @@ impl Delivery {
             return Ok(Written::silent(first));
         }
         writing.check_rights()?;
+        writing.check_room(&draft)?;
         let posted = Posted::verify(&statement.statement, &statement.channel)?;
         writing.check_statement(&posted)?;
-        let accepted = writing.append(&draft)?;
+        let accepted = writing.append_new(&draft)?;
         match posted {
             Posted::Said(SignedStatement { body: StatementBody::Leave, .. }) => {
                 let account = &call.caller.account;
@@ -74,24 +60,11 @@ impl Delivery {
             }
             Posted::Devices(_) => {}
         }
-        Ok(Written { answer: accepted, wakes: vec![writing.finish()?] })
+        Ok(Written::waking(accepted, vec![writing.finish()?]))
     }
 }
 
 impl Writing<'_> {
-    /// All checks come before the first write, so that a refused entry leaves nothing behind.
-    fn accept(&mut self, entry: &NewEntry) -> Result<Accepted, DeliveryError> {
-        let draft = Draft::application(entry);
-        if let Some(first) = self.replay(&draft)? {
-            return Ok(first);
-        }
-        self.check_rights()?;
-        self.check_current(draft.after_commit)?;
-        self.next_seq()?;
-        self.check_header(&draft)?;
-        self.append(&draft)
-    }
-
     /// A device speaks for itself; a list is of use while a device is here that it doesn't hold.
     fn check_statement(&self, posted: &Posted) -> Result<(), DeliveryError> {
         let refusal = match posted {

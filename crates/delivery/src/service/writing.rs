@@ -5,24 +5,27 @@ use qpc_credential::{MlsContent, MlsHeader, mls_header};
 use qpc_proto::chain::{Link, Log, bundle_digest, sha256};
 use qpc_proto::codec::Writer;
 use qpc_proto::message::{Accepted, CommitBundle, EntryKind, NewEntry};
-use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
-use qpc_storage::Tx;
+use qpc_proto::{ChannelId, DeviceId, Digest, ErrorCode, MessageId};
+use qpc_storage::sql;
 
+use super::quota::{self, long};
 use super::{Call, Delivery, removal};
 use crate::DeliveryError;
 use crate::store::channels::{self, Channel};
 use crate::store::commits;
-use crate::store::entries::{self, NewId, NewRow, SEQ_MAX};
+use crate::store::entries::{self, Inserts, NewRow, SEQ_MAX};
 use crate::store::members::{self, Member};
 
 /// An entry before it has a place.
 pub(super) struct Draft<'a> {
-    kind: EntryKind,
+    pub(super) kind: EntryKind,
     pub(super) after_commit: u64,
     pub(super) message_id: MessageId,
     payload: &'a [u8],
     payload_digest: Digest,
     bundle: Digest,
+    /// Bytes that count towards the quota: the payload, and what a Commit declares and carries.
+    pub(super) bytes: u64,
     /// In an inbox: the Welcome's row.
     welcome: Option<i64>,
 }
@@ -37,6 +40,7 @@ impl<'a> Draft<'a> {
             payload,
             payload_digest: sha256(payload),
             bundle: Digest::ZERO,
+            bytes: long(payload.len()),
             welcome: None,
         }
     }
@@ -54,14 +58,18 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn commit(bundle: &'a CommitBundle, welcome_hash: &Digest) -> Self {
+        let beside = bundle.statements.iter().map(quota::carried_bytes).sum::<u64>();
+        let beside = beside.saturating_add(long(bundle.roster_change.len()));
+        let plain = Self::plain(EntryKind::Commit, bundle.message_id, &bundle.payload);
         Self {
             after_commit: bundle.after_commit,
             bundle: bundle_digest(&bundle.roster_change, &bundle.statements, welcome_hash),
-            ..Self::plain(EntryKind::Commit, bundle.message_id, &bundle.payload)
+            bytes: plain.bytes.saturating_add(beside),
+            ..plain
         }
     }
 
-    /// What a message id stands for: a retry must be of the same bytes.
+    /// What a message id stands for: a retry must be of the same bytes. Digests are on disk.
     fn digest(&self) -> [u8; 16] {
         let bytes = Writer::default()
             .u8(self.kind.code())
@@ -80,7 +88,7 @@ pub(super) struct Writing<'a> {
     pub(super) channel: Channel,
     pub(super) member: Member,
     /// The base that was found in the log last: a batch mostly names one.
-    known_base: u64,
+    pub(super) known_base: u64,
 }
 
 impl<'a> Writing<'a> {
@@ -142,7 +150,7 @@ impl<'a> Writing<'a> {
     }
 
     /// Last check: the MLS header fits the entry, and its base is a Commit of this log, no older
-    /// than the one that this device last named or joined at. Notes the base.
+    /// than the one that this device last named or joined at.
     pub(super) fn check_header(&mut self, draft: &Draft<'_>) -> Result<MlsHeader, DeliveryError> {
         let header = mls_header(draft.payload)?;
         let fits = match header.content {
@@ -157,8 +165,15 @@ impl<'a> Writing<'a> {
             return Err(mismatch("sealed for another channel"));
         }
         self.check_base(header.aad.base_commit)?;
-        self.member.last_base = header.aad.base_commit;
         Ok(header)
+    }
+
+    /// Notes an entry's base; `messages` is how many accepted messages name it, if it is a new one.
+    pub(super) fn note_base(&mut self, base: u64, messages: u64) {
+        if base != self.member.last_base {
+            self.member.last_base = base;
+            self.member.base_entries = messages;
+        }
     }
 
     fn check_base(&mut self, base: u64) -> Result<(), DeliveryError> {
@@ -187,19 +202,39 @@ impl<'a> Writing<'a> {
         next.filter(|seq| *seq <= SEQ_MAX).ok_or(full)
     }
 
-    /// Appends an entry that has passed all checks, and remembers its id.
-    pub(super) fn append(&mut self, draft: &Draft<'_>) -> Result<Accepted, DeliveryError> {
-        let seq = self.next_seq()?;
-        let accepted = append(self.delivery, self.call.at(), &mut self.channel, (seq, draft))?;
+    /// Appends an entry that has passed all checks and whose id is new, and remembers the id.
+    pub(super) fn append_new(&mut self, draft: &Draft<'_>) -> Result<Accepted, DeliveryError> {
+        let mut inserts = Inserts::new(self.call.tx)?;
+        self.append(&mut inserts, draft)?.ok_or_else(known_but_unknown)
+    }
+
+    /// Appends an entry that has passed all checks, and remembers its id; none, and nothing is
+    /// written, if the id was accepted before.
+    pub(super) fn append(
+        &mut self,
+        inserts: &mut Inserts<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<Option<Accepted>, DeliveryError> {
+        let place = Place { seq: self.next_seq()?, sender: Some(self.call.caller.device) };
+        let at = (inserts, self.call.now_ms);
+        let appended = append(self.delivery, at, &mut self.channel, (place, draft))?;
+        let Some(accepted) = appended else { return Ok(None) };
         if draft.kind == EntryKind::Commit {
-            self.channel.last_commit = seq;
-            self.known_base = seq;
+            self.channel.last_commit = accepted.seq;
+            self.known_base = accepted.seq;
         }
-        self.member.last_message_id = Some(draft.message_id);
-        let new = NewId { message_id: draft.message_id, seq, digest: draft.digest() };
-        let scope = (self.channel.no, &self.call.caller);
-        entries::remember(self.call.tx, scope, &new)?;
-        Ok(accepted)
+        let member = &mut self.member;
+        quota::count(&mut member.held, draft);
+        member.last_message_id = Some(draft.message_id);
+        match draft.kind {
+            EntryKind::Application => {
+                member.last_seq = accepted.seq;
+                member.base_entries = member.base_entries.saturating_add(1);
+            }
+            EntryKind::Commit => member.last_seq = accepted.seq,
+            EntryKind::Statement | EntryKind::Welcome | EntryKind::Notice => {}
+        }
+        Ok(Some(accepted))
     }
 
     /// Stores how far the channel and the member have moved.
@@ -210,14 +245,22 @@ impl<'a> Writing<'a> {
     }
 }
 
+/// Where an entry goes, and who posted it; the server's own have no sender.
+pub(super) struct Place {
+    pub(super) seq: u64,
+    pub(super) sender: Option<DeviceId>,
+}
+
 /// Gives a draft its place in the log and in the hash chain. Accept times never run backwards in a
-/// channel. The channel's row is the caller's to save.
+/// channel. The channel's row is the caller's to save. None, and nothing is written, if the sender
+/// has an entry of that message id.
 pub(super) fn append(
     delivery: &Delivery,
-    (tx, now_ms): (&Tx<'_>, u64),
+    (inserts, now_ms): (&mut Inserts<'_>, u64),
     channel: &mut Channel,
-    (seq, draft): (u64, &Draft<'_>),
-) -> Result<Accepted, DeliveryError> {
+    (place, draft): (Place, &Draft<'_>),
+) -> Result<Option<Accepted>, DeliveryError> {
+    let seq = place.seq;
     let log = Log { incarnation: delivery.incarnation, channel: channel.id };
     let link = Link {
         seq,
@@ -239,14 +282,25 @@ pub(super) fn append(
         after_commit: draft.after_commit,
         accepted,
         message_id: draft.message_id,
+        sender: place.sender.map(|sender| (sender, draft.digest())),
         welcome: draft.welcome,
         payload: draft.payload,
     };
-    entries::insert(tx, channel.no, &row)?;
+    if !inserts.put(channel.no, &row)? {
+        return Ok(None);
+    }
     channel.head_seq = seq;
     channel.head = accepted.head;
     channel.head_at_ms = accepted.accepted_at_ms;
-    Ok(accepted)
+    quota::count(&mut channel.held, draft);
+    let kept_ms = delivery.retention_ms(channel);
+    channel.is_due(accepted.accepted_at_ms.saturating_add(kept_ms));
+    Ok(Some(accepted))
+}
+
+/// The log's index has a message id that its rows don't have: the database is damaged.
+pub(super) fn known_but_unknown() -> DeliveryError {
+    DeliveryError::Store(sql::Error::QueryReturnedNoRows)
 }
 
 /// `AAD_MISMATCH` with what contradicts.

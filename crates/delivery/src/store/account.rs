@@ -23,7 +23,7 @@ pub(crate) fn places(tx: &Tx<'_>, account: &AccountId, limit: u32) -> sql::Resul
          WHERE m.account_id = ?1 ORDER BY m.no, m.device_id LIMIT ?2"
     ))?
     .query_map((account.as_bytes(), limit), |row| {
-        let device = DeviceRef { account: *account, device: DeviceId(row.get(8)?) };
+        let device = DeviceRef { account: *account, device: DeviceId(row.get(channels::COLUMNS)?) };
         Ok(Place { channel: channels::channel(row)?, device })
     })?
     .collect()
@@ -31,7 +31,7 @@ pub(crate) fn places(tx: &Tx<'_>, account: &AccountId, limit: u32) -> sql::Resul
 
 /// Sequence numbers of the entries that a device has posted, as far as their ids are remembered.
 pub(crate) fn posted_by(tx: &Tx<'_>, no: i64, device: &DeviceId) -> sql::Result<Vec<u64>> {
-    tx.prepare_cached("SELECT seq FROM message_ids WHERE no = ?1 AND device_id = ?2 ORDER BY seq")?
+    tx.prepare_cached("SELECT seq FROM log WHERE no = ?1 AND sender = ?2 ORDER BY seq")?
         .query_map((no, device.as_bytes()), |row| Ok(row.get::<_, Number>(0)?.0))?
         .collect()
 }
@@ -59,10 +59,10 @@ pub(crate) struct Delivered {
 /// What is in an inbox.
 pub(crate) fn inbox(tx: &Tx<'_>, no: i64) -> sql::Result<Vec<Delivered>> {
     tx.prepare_cached(
-        "SELECT id & 4294967295, kind, accepted_at_ms, payload FROM entries
-         WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+        "SELECT l.seq, l.kind, l.accepted_at_ms, p.payload
+         FROM log l JOIN payloads p ON p.id = l.id WHERE l.no = ?1 ORDER BY l.seq",
     )?
-    .query_map((entry_id(no, 0), entry_id(no, u64::MAX)), |row| {
+    .query_map([no], |row| {
         let kind = EntryKind::from_code(row.get(1)?);
         Ok(Delivered {
             seq: row.get::<_, Number>(0)?.0,
@@ -128,11 +128,11 @@ pub(crate) fn delete_packages(tx: &Tx<'_>, account: &AccountId, limit: u32) -> s
     .execute((account.as_bytes(), limit))
 }
 
-/// Deletes at most `limit` message ids of a device in a channel; returns how many.
+/// Forgets of at most `limit` entries in a channel that a device posted them; returns of how many.
 pub(crate) fn delete_ids(tx: &Tx<'_>, place: &Place, limit: u32) -> sql::Result<usize> {
     tx.prepare_cached(
-        "DELETE FROM message_ids WHERE no = ?1 AND device_id = ?2 AND message_id IN
-             (SELECT message_id FROM message_ids WHERE no = ?1 AND device_id = ?2 LIMIT ?3)",
+        "UPDATE log SET sender = NULL, digest = NULL WHERE no = ?1 AND seq IN
+             (SELECT seq FROM log WHERE no = ?1 AND sender = ?2 LIMIT ?3)",
     )?
     .execute((place.channel.no, place.device.device.as_bytes(), limit))
 }

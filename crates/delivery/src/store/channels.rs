@@ -1,9 +1,23 @@
 //! Rows of channels, of direct pairs and of Leave statements.
 
 use qpc_proto::message::ChannelKind;
-use qpc_proto::{AccountId, ChannelId, Digest};
+use qpc_proto::{AccountId, ChannelId, DeviceId, Digest};
 use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
+
+use super::column::number;
+use crate::turns::Turns;
+
+/// When nothing can go: the last time that a column has room for.
+pub(crate) const NEVER: u64 = u64::MAX >> 1;
+
+/// Bytes of entries, by kind. What the server posts counts as statements.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) application: u64,
+    pub(crate) commits: u64,
+    pub(crate) statements: u64,
+}
 
 /// A channel as it stands.
 #[derive(Debug, Clone)]
@@ -16,18 +30,58 @@ pub(crate) struct Channel {
     pub(crate) head: Digest,
     pub(crate) head_at_ms: u64,
     pub(crate) last_commit: u64,
+    /// The chain's head after the last expired entry; zeros while none has.
+    pub(crate) boundary_head: Digest,
+    /// Its own retention, milliseconds.
+    pub(crate) retention_ms: Option<u64>,
+    /// Devices in the roster after the last Commit.
+    pub(crate) devices: u64,
+    pub(crate) held: Held,
+    /// Turns of Commits.
+    pub(crate) turns: Turns,
+    /// Whose the next turn is, until when.
+    pub(crate) reserved: Option<(DeviceId, u64)>,
+    /// Nothing in it can go before, Unix milliseconds.
+    pub(crate) due_at_ms: u64,
+    /// The row says a later time than `due_at_ms`.
+    pub(crate) due_moved: bool,
 }
+
+impl Held {
+    pub(crate) fn total(&self) -> u64 {
+        self.application.saturating_add(self.commits).saturating_add(self.statements)
+    }
+}
+
+impl Channel {
+    /// Notes that something can go at `at_ms`.
+    pub(crate) fn is_due(&mut self, at_ms: u64) {
+        if at_ms < self.due_at_ms {
+            self.due_at_ms = at_ms;
+            self.due_moved = true;
+        }
+    }
+}
+
+/// How many columns [`channel_columns`] are.
+pub(super) const COLUMNS: usize = 19;
 
 /// The columns of [`channel`], of a table alias `c`. A macro: each statement is one literal.
 macro_rules! channel_columns {
     () => {
-        "c.no, c.channel_id, c.kind, c.first_seq, c.head_seq, c.head, c.head_at_ms, c.last_commit"
+        "c.no, c.channel_id, c.kind, c.first_seq, c.head_seq, c.head, c.head_at_ms, c.last_commit,
+         c.boundary_head, c.retention_ms, c.devices, c.app_bytes, c.commit_bytes,
+         c.statement_bytes, c.turns_taken, c.turns_since_ms, c.reserved_for, c.reserved_until_ms,
+         c.due_at_ms"
     };
 }
 pub(super) use channel_columns;
 
-/// Reads a channel from the row's first eight columns.
+/// Reads a channel from the row's first [`COLUMNS`].
 pub(super) fn channel(row: &sql::Row<'_>) -> sql::Result<Channel> {
+    let plain = |index| row.get::<_, Number>(index).map(|number| number.0);
+    let reserved_until_ms = plain(17)?;
+    let reserved = row.get::<_, Option<[u8; 16]>>(16)?;
     Ok(Channel {
         no: row.get(0)?,
         id: ChannelId(row.get(1)?),
@@ -41,6 +95,14 @@ pub(super) fn channel(row: &sql::Row<'_>) -> sql::Result<Channel> {
         head: Digest(row.get(5)?),
         head_at_ms: row.get::<_, Number>(6)?.0,
         last_commit: row.get::<_, Number>(7)?.0,
+        boundary_head: Digest(row.get(8)?),
+        retention_ms: number(row, 9)?,
+        devices: plain(10)?,
+        held: Held { application: plain(11)?, commits: plain(12)?, statements: plain(13)? },
+        turns: Turns { taken: plain(14)?, since_ms: plain(15)? },
+        reserved: reserved.map(|device| (DeviceId(device), reserved_until_ms)),
+        due_at_ms: plain(18)?,
+        due_moved: false,
     })
 }
 
@@ -55,41 +117,63 @@ pub(crate) fn find(tx: &Tx<'_>, id: &ChannelId, inbox: bool) -> sql::Result<Opti
     .optional()
 }
 
+/// A channel to be.
+pub(crate) struct NewChannel {
+    pub(crate) id: ChannelId,
+    pub(crate) kind: ChannelKind,
+    /// Its own retention, milliseconds.
+    pub(crate) retention_ms: Option<u64>,
+    /// The server's retention now, milliseconds.
+    pub(crate) due_under_ms: u64,
+}
+
 /// A new, empty channel.
-pub(crate) fn insert(
-    tx: &Tx<'_>,
-    id: &ChannelId,
-    kind: ChannelKind,
-    now_ms: u64,
-) -> sql::Result<Channel> {
-    let code = match kind {
+pub(crate) fn insert(tx: &Tx<'_>, new: &NewChannel) -> sql::Result<Channel> {
+    let code = match new.kind {
         ChannelKind::Direct => 1,
         ChannelKind::Group => 2,
         ChannelKind::Inbox => 3,
     };
-    let inbox = kind == ChannelKind::Inbox;
     let no = tx
         .prepare_cached(
             "INSERT INTO channels (channel_id, inbox, kind, first_seq, head_seq, head, head_at_ms,
-                 last_commit, oldest_at_ms) VALUES (?1, ?2, ?3, 1, 0, ?4, 0, 0, ?5)",
+                 last_commit, retention_ms, due_at_ms, due_under_ms)
+             VALUES (?1, ?2, ?3, 1, 0, ?4, 0, 0, ?5, ?6, ?7)",
         )?
-        .insert((id.as_bytes(), inbox, code, Digest::ZERO.as_bytes(), Number(now_ms)))?;
+        .insert((
+            new.id.as_bytes(),
+            new.kind == ChannelKind::Inbox,
+            code,
+            Digest::ZERO.as_bytes(),
+            new.retention_ms.map(Number),
+            Number(NEVER),
+            Number(new.due_under_ms),
+        ))?;
     Ok(Channel {
         no,
-        id: *id,
-        kind,
+        id: new.id,
+        kind: new.kind,
         first_seq: 1,
         head_seq: 0,
         head: Digest::ZERO,
         head_at_ms: 0,
         last_commit: 0,
+        boundary_head: Digest::ZERO,
+        retention_ms: new.retention_ms,
+        devices: 0,
+        held: Held::default(),
+        turns: Turns::default(),
+        reserved: None,
+        due_at_ms: NEVER,
+        due_moved: false,
     })
 }
 
 /// Writes how far the log has grown.
 pub(crate) fn save(tx: &Tx<'_>, channel: &Channel) -> sql::Result<()> {
     tx.prepare_cached(
-        "UPDATE channels SET head_seq = ?2, head = ?3, head_at_ms = ?4, last_commit = ?5
+        "UPDATE channels SET head_seq = ?2, head = ?3, head_at_ms = ?4, last_commit = ?5,
+             devices = ?6, app_bytes = ?7, commit_bytes = ?8, statement_bytes = ?9
          WHERE no = ?1",
     )?
     .execute((
@@ -98,6 +182,35 @@ pub(crate) fn save(tx: &Tx<'_>, channel: &Channel) -> sql::Result<()> {
         channel.head.as_bytes(),
         Number(channel.head_at_ms),
         Number(channel.last_commit),
+        Number(channel.devices),
+        Number(channel.held.application),
+        Number(channel.held.commits),
+        Number(channel.held.statements),
+    ))?;
+    // An index holds it: it is left alone as long as it is true.
+    if channel.due_moved { save_due(tx, (channel.no, channel.due_at_ms)) } else { Ok(()) }
+}
+
+/// Writes when the next thing in a channel can go, if that is sooner than known.
+pub(crate) fn save_due(tx: &Tx<'_>, (no, due_at_ms): (i64, u64)) -> sql::Result<()> {
+    tx.prepare_cached("UPDATE channels SET due_at_ms = ?2 WHERE no = ?1 AND due_at_ms > ?2")?
+        .execute((no, Number(due_at_ms)))
+        .map(drop)
+}
+
+/// Writes the turns of a channel's Commits.
+pub(crate) fn save_turns(tx: &Tx<'_>, channel: &Channel) -> sql::Result<()> {
+    let reserved = channel.reserved.as_ref();
+    tx.prepare_cached(
+        "UPDATE channels SET turns_taken = ?2, turns_since_ms = ?3, reserved_for = ?4,
+             reserved_until_ms = ?5 WHERE no = ?1",
+    )?
+    .execute((
+        channel.no,
+        Number(channel.turns.taken),
+        Number(channel.turns.since_ms),
+        reserved.map(|(device, _)| device.as_bytes()),
+        Number(reserved.map_or(0, |(_, until_ms)| *until_ms)),
     ))
     .map(drop)
 }

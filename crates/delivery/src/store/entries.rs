@@ -1,8 +1,10 @@
-//! Rows of log entries, of the message ids that were accepted, and pages read from them.
+//! Rows of log entries with the message ids that were accepted, and pages read from them.
+
+use std::fmt;
 
 use bytes::Bytes;
 use qpc_proto::message::{Accepted, DeviceRef, Entry, EntryKind};
-use qpc_proto::{Digest, Malformed, MessageId};
+use qpc_proto::{DeviceId, Digest, Malformed, MessageId};
 use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
@@ -12,7 +14,8 @@ use super::commits;
 /// The last sequence number that [`entry_id`] has room for.
 pub(crate) const SEQ_MAX: u64 = u32::MAX as u64;
 
-/// The row id of a sequence number, which is at most [`SEQ_MAX`]; higher ones name no row.
+/// The row id of a Commit, a roster or a Welcome by its sequence number, which is at most
+/// [`SEQ_MAX`]; higher ones name no row.
 pub(crate) fn entry_id(no: i64, seq: u64) -> i64 {
     let seq = i64::try_from(seq.min(SEQ_MAX)).unwrap_or(i64::MAX);
     (no << 32) | seq
@@ -24,26 +27,57 @@ pub(crate) struct NewRow<'a> {
     pub(crate) after_commit: u64,
     pub(crate) accepted: Accepted,
     pub(crate) message_id: MessageId,
+    /// Who posted it, and the digest of what the message id stands for; none for the server's own.
+    pub(crate) sender: Option<(DeviceId, [u8; 16])>,
     pub(crate) welcome: Option<i64>,
     pub(crate) payload: &'a [u8],
 }
 
-pub(crate) fn insert(tx: &Tx<'_>, no: i64, new: &NewRow<'_>) -> sql::Result<()> {
-    tx.prepare_cached(
-        "INSERT INTO entries (id, kind, after_commit, accepted_at_ms, message_id, head, welcome,
-             payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute((
-        entry_id(no, new.accepted.seq),
-        new.kind.code(),
-        Number(new.after_commit),
-        Number(new.accepted.accepted_at_ms),
-        new.message_id.as_bytes(),
-        new.accepted.head.as_bytes(),
-        new.welcome,
-        new.payload,
-    ))
-    .map(drop)
+/// The statements that put entries in: kept ready by who puts in many.
+pub(crate) struct Inserts<'a> {
+    row: sql::CachedStatement<'a>,
+    payload: sql::CachedStatement<'a>,
+}
+
+impl fmt::Debug for Inserts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inserts")
+    }
+}
+
+impl<'a> Inserts<'a> {
+    pub(crate) fn new(tx: &'a Tx<'a>) -> sql::Result<Self> {
+        Ok(Self {
+            row: tx.prepare_cached(
+                "INSERT INTO log (no, seq, kind, after_commit, accepted_at_ms, message_id, head,
+                     sender, digest, welcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT (no, sender, message_id) WHERE sender IS NOT NULL DO NOTHING",
+            )?,
+            payload: tx.prepare_cached(
+                "INSERT INTO payloads (id, payload) VALUES (last_insert_rowid(), ?1)",
+            )?,
+        })
+    }
+
+    /// Puts an entry in; false, and nothing is written, if its sender has one of that message id.
+    pub(crate) fn put(&mut self, no: i64, new: &NewRow<'_>) -> sql::Result<bool> {
+        let inserted = self.row.execute((
+            no,
+            Number(new.accepted.seq),
+            new.kind.code(),
+            Number(new.after_commit),
+            Number(new.accepted.accepted_at_ms),
+            new.message_id.as_bytes(),
+            new.accepted.head.as_bytes(),
+            new.sender.as_ref().map(|(sender, _)| sender.as_bytes()),
+            new.sender.map(|(_, digest)| digest),
+            new.welcome,
+        ))?;
+        if inserted == 0 {
+            return Ok(false);
+        }
+        self.payload.execute([new.payload]).map(|_| true)
+    }
 }
 
 /// A message id that was accepted: of which bytes, and the answer that it got.
@@ -58,9 +92,8 @@ pub(crate) fn remembered(
     message_id: &MessageId,
 ) -> sql::Result<Option<Remembered>> {
     tx.prepare_cached(
-        "SELECT m.digest, m.seq, e.head, e.accepted_at_ms
-         FROM message_ids m JOIN entries e ON e.id = (m.no << 32) | m.seq
-         WHERE m.no = ?1 AND m.device_id = ?2 AND m.message_id = ?3",
+        "SELECT digest, seq, head, accepted_at_ms FROM log
+         WHERE no = ?1 AND sender = ?2 AND message_id = ?3",
     )?
     .query_row((no, device.device.as_bytes(), message_id.as_bytes()), |row| {
         Ok(Remembered {
@@ -76,26 +109,6 @@ pub(crate) fn remembered(
     .optional()
 }
 
-/// A message id with the place and the digest of what it was accepted for.
-pub(crate) struct NewId {
-    pub(crate) message_id: MessageId,
-    pub(crate) seq: u64,
-    pub(crate) digest: [u8; 16],
-}
-
-pub(crate) fn remember(
-    tx: &Tx<'_>,
-    (no, device): (i64, &DeviceRef),
-    new: &NewId,
-) -> sql::Result<()> {
-    tx.prepare_cached(
-        "INSERT INTO message_ids (no, device_id, message_id, seq, digest)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute((no, device.device.as_bytes(), new.message_id.as_bytes(), Number(new.seq), new.digest))
-    .map(drop)
-}
-
 /// What part of a log to read.
 pub(crate) struct Range {
     pub(crate) no: i64,
@@ -109,19 +122,18 @@ pub(crate) struct Range {
 /// Entries in order from the range's start, cut on an entry's border.
 pub(crate) fn read(tx: &Tx<'_>, range: &Range) -> sql::Result<Vec<Entry>> {
     let mut statement = tx.prepare_cached(
-        "SELECT e.id, e.kind, e.after_commit, e.accepted_at_ms, e.message_id, e.head, e.payload,
+        "SELECT l.seq, l.kind, l.after_commit, l.accepted_at_ms, l.message_id, l.head, p.payload,
                 w.welcome
-         FROM entries e LEFT JOIN welcomes w ON w.id = e.welcome
-         WHERE e.id BETWEEN ?1 AND ?2 ORDER BY e.id LIMIT ?3",
+         FROM log l JOIN payloads p ON p.id = l.id LEFT JOIN welcomes w ON w.id = l.welcome
+         WHERE l.no = ?1 AND l.seq BETWEEN ?2 AND ?3 ORDER BY l.seq LIMIT ?4",
     )?;
     let (first, last) = range.seqs;
     let limit = u32::try_from(range.entries_max).unwrap_or(u32::MAX);
-    let ids = (entry_id(range.no, first), entry_id(range.no, last));
-    let mut rows = statement.query((ids.0, ids.1, limit))?;
+    let mut rows = statement.query((range.no, Number(first), Number(last.min(SEQ_MAX)), limit))?;
     let mut entries = Vec::new();
     let mut left = range.bytes_max;
     while let Some(row) = rows.next()? {
-        let entry = entry(tx, row)?;
+        let entry = entry(tx, (range.no, row))?;
         match left.checked_sub(size(&entry)) {
             Some(rest) => left = rest,
             None if entries.is_empty() => left = 0,
@@ -132,11 +144,10 @@ pub(crate) fn read(tx: &Tx<'_>, range: &Range) -> sql::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn entry(tx: &Tx<'_>, row: &sql::Row<'_>) -> sql::Result<Entry> {
-    let id: i64 = row.get(0)?;
+fn entry(tx: &Tx<'_>, (no, row): (i64, &sql::Row<'_>)) -> sql::Result<Entry> {
     let kind = EntryKind::from_code(row.get(1)?).ok_or(Malformed("kind of an entry"));
     let mut entry = Entry {
-        seq: u64::try_from(id & i64::from(u32::MAX)).unwrap_or_default(),
+        seq: row.get::<_, Number>(0)?.0,
         kind: decoded(1, kind)?,
         after_commit: row.get::<_, Number>(2)?.0,
         accepted_at_ms: row.get::<_, Number>(3)?.0,
@@ -149,7 +160,7 @@ fn entry(tx: &Tx<'_>, row: &sql::Row<'_>) -> sql::Result<Entry> {
         welcome: row.get::<_, Option<Vec<u8>>>(7)?.map(Bytes::from),
     };
     if entry.kind == EntryKind::Commit {
-        let bundle = commits::bundle(tx, id)?;
+        let bundle = commits::bundle(tx, entry_id(no, entry.seq))?;
         entry.roster_change = bundle.roster_change;
         entry.statements = bundle.statements;
         entry.welcome_hash = bundle.welcome_hash;

@@ -130,3 +130,9 @@ pub(crate) fn bury_all(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<()> {
 pub(crate) fn mark_used(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
     tx.prepare_cached("UPDATE key_packages SET used = 1 WHERE no = ?1")?.execute([no]).map(drop)
 }
+
+/// Makes tombstones of all packages of all devices; returns of how many.
+pub(crate) fn bury_every(tx: &Tx<'_>) -> sql::Result<usize> {
+    tx.prepare_cached("UPDATE key_packages SET key_package = NULL WHERE key_package IS NOT NULL")?
+        .execute([])
+}

@@ -5,8 +5,9 @@ use qpc_proto::{AccountId, DeviceId, MessageId};
 use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
-use super::channels::{self, Channel};
+use super::channels::{self, Channel, Held};
 use super::column::number;
+use crate::turns::Turns;
 
 /// How a device was taken out of a channel.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,26 @@ pub(crate) struct Member {
     pub(crate) last_base: u64,
     pub(crate) last_message_id: Option<MessageId>,
     pub(crate) removal: Option<Removal>,
+    /// Of its own entries.
+    pub(crate) held: Held,
+    /// Its last entry that named a base.
+    pub(crate) last_seq: u64,
+    /// Messages on the base that it named last.
+    pub(crate) base_entries: u64,
+    /// Its last Commit, and when it may commit again.
+    pub(crate) pace: Pace,
+}
+
+/// A device's Commits in a channel.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pace {
+    /// The last one.
+    pub(crate) seq: u64,
+    pub(crate) turns: Turns,
+    /// How long each turn lasts, milliseconds; 0: as long as usual.
+    pub(crate) wait_ms: u64,
+    /// When one was reserved for it last, Unix milliseconds.
+    pub(crate) reserved_at_ms: u64,
 }
 
 impl Member {
@@ -42,6 +63,10 @@ impl Member {
             last_base: 0,
             last_message_id: None,
             removal: None,
+            held: Held::default(),
+            last_seq: 0,
+            base_entries: 0,
+            pace: Pace::default(),
         }
     }
 }
@@ -50,12 +75,15 @@ impl Member {
 macro_rules! member_columns {
     () => {
         "m.account_id, m.device_id, m.join_seq, m.read_from, m.acked_seq, m.last_base,
-         m.last_message_id, m.removal_seq, m.removed_at_ms, m.removal_confirmed"
+         m.last_message_id, m.removal_seq, m.removed_at_ms, m.removal_confirmed, m.app_bytes,
+         m.commit_bytes, m.statement_bytes, m.last_seq, m.base_entries, m.commit_seq,
+         m.turns_taken, m.turns_since_ms, m.turn_wait_ms, m.reserved_at_ms"
     };
 }
 
-/// Reads a member from the ten columns that begin at `at`.
+/// Reads a member from the columns that begin at `at`.
 fn member(row: &sql::Row<'_>, at: usize) -> sql::Result<Member> {
+    let plain = |index| row.get::<_, Number>(at + index).map(|number| number.0);
     let removal = match number(row, at + 7)? {
         Some(seq) => Some(Removal {
             seq,
@@ -66,12 +94,21 @@ fn member(row: &sql::Row<'_>, at: usize) -> sql::Result<Member> {
     };
     Ok(Member {
         device: DeviceRef { account: AccountId(row.get(at)?), device: DeviceId(row.get(at + 1)?) },
-        join_seq: row.get::<_, Number>(at + 2)?.0,
-        read_from: row.get::<_, Number>(at + 3)?.0,
-        acked_seq: row.get::<_, Number>(at + 4)?.0,
-        last_base: row.get::<_, Number>(at + 5)?.0,
+        join_seq: plain(2)?,
+        read_from: plain(3)?,
+        acked_seq: plain(4)?,
+        last_base: plain(5)?,
         last_message_id: row.get::<_, Option<_>>(at + 6)?.map(MessageId),
         removal,
+        held: Held { application: plain(10)?, commits: plain(11)?, statements: plain(12)? },
+        last_seq: plain(13)?,
+        base_entries: plain(14)?,
+        pace: Pace {
+            seq: plain(15)?,
+            turns: Turns { taken: plain(16)?, since_ms: plain(17)? },
+            wait_ms: plain(18)?,
+            reserved_at_ms: plain(19)?,
+        },
     })
 }
 
@@ -96,9 +133,27 @@ pub(crate) fn of_device(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<Vec<(Cha
          WHERE m.device_id = ?1 AND m.account_id = ?2 ORDER BY m.no"
     ))?
     .query_map((device.device.as_bytes(), device.account.as_bytes()), |row| {
-        Ok((channels::channel(row)?, member(row, 8)?))
+        Ok((channels::channel(row)?, member(row, channels::COLUMNS)?))
     })?
     .collect()
+}
+
+/// The first sequence number of a log from `first_seq` on that some device may read and has not
+/// acknowledged; none if there is no such device. A removal that nobody has built on takes effect
+/// if it is of `ended_ms` or before; then the device reads up to it, unless it was revoked.
+pub(crate) fn unread_from(
+    tx: &Tx<'_>,
+    no: i64,
+    (first_seq, ended_ms): (u64, u64),
+) -> sql::Result<Option<u64>> {
+    tx.prepare_cached(
+        "SELECT min(max(m.acked_seq + 1, m.read_from)) FROM members m
+         WHERE m.no = ?1 AND (m.removal_seq IS NULL
+             OR (m.removal_confirmed = 0 AND m.removed_at_ms > ?3)
+             OR (m.removal_seq >= max(m.acked_seq + 1, m.read_from, ?2) AND NOT EXISTS
+                 (SELECT 1 FROM revoked r WHERE r.device_id = m.device_id)))",
+    )?
+    .query_row((no, Number(first_seq), Number(ended_ms)), |row| number(row, 0))
 }
 
 /// Puts a device in by the Commit at `join_seq`, whatever it was before. Who returns before having
@@ -154,6 +209,14 @@ pub(crate) fn leaving(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Vec<(Device
     .collect()
 }
 
+/// Whether there is a removal that nobody has built on yet.
+pub(crate) fn has_leaving(tx: &Tx<'_>, no: i64) -> sql::Result<bool> {
+    tx.prepare_cached(
+        "SELECT 1 FROM members WHERE no = ?1 AND removal_seq IS NOT NULL AND removal_confirmed = 0",
+    )?
+    .exists([no])
+}
+
 pub(crate) fn confirm_removal(tx: &Tx<'_>, no: i64, device: &DeviceRef) -> sql::Result<()> {
     tx.prepare_cached("UPDATE members SET removal_confirmed = 1 WHERE no = ?1 AND device_id = ?2")?
         .execute((no, device.device.as_bytes()))
@@ -169,21 +232,58 @@ pub(crate) fn has_account(tx: &Tx<'_>, no: i64, account: &AccountId) -> sql::Res
 /// Writes what a device's own entries have moved.
 pub(crate) fn save(tx: &Tx<'_>, no: i64, member: &Member) -> sql::Result<()> {
     tx.prepare_cached(
-        "UPDATE members SET last_base = ?3, last_message_id = ?4 WHERE no = ?1 AND device_id = ?2",
+        "UPDATE members SET last_base = ?3, last_message_id = ?4, app_bytes = ?5,
+             commit_bytes = ?6, statement_bytes = ?7, last_seq = ?8, base_entries = ?9
+         WHERE no = ?1 AND device_id = ?2",
     )?
     .execute((
         no,
         member.device.device.as_bytes(),
         Number(member.last_base),
         member.last_message_id.as_ref().map(MessageId::as_bytes),
+        Number(member.held.application),
+        Number(member.held.commits),
+        Number(member.held.statements),
+        Number(member.last_seq),
+        Number(member.base_entries),
     ))
     .map(drop)
 }
 
-pub(crate) fn ack(tx: &Tx<'_>, no: i64, device: &DeviceRef, seq: u64) -> sql::Result<()> {
+/// Writes a device's turns at Commits.
+pub(crate) fn save_pace(tx: &Tx<'_>, no: i64, member: &Member) -> sql::Result<()> {
+    let pace = &member.pace;
+    tx.prepare_cached(
+        "UPDATE members SET commit_seq = ?3, turns_taken = ?4, turns_since_ms = ?5,
+             turn_wait_ms = ?6, reserved_at_ms = ?7 WHERE no = ?1 AND device_id = ?2",
+    )?
+    .execute((
+        no,
+        member.device.device.as_bytes(),
+        Number(pace.seq),
+        Number(pace.turns.taken),
+        Number(pace.turns.since_ms),
+        Number(pace.wait_ms),
+        Number(pace.reserved_at_ms),
+    ))
+    .map(drop)
+}
+
+/// Whether a member of another account has posted after the Commit at `seq` on an older base: it
+/// had read that Commit, and has not applied it.
+pub(crate) fn doubts(tx: &Tx<'_>, (no, account): (i64, &AccountId), seq: u64) -> sql::Result<bool> {
+    tx.prepare_cached(
+        "SELECT 1 FROM members WHERE no = ?1 AND account_id != ?2 AND removal_seq IS NULL
+         AND last_seq > ?3 AND last_base < ?3",
+    )?
+    .exists((no, account.as_bytes(), Number(seq)))
+}
+
+/// Moves a cursor forward; whether it moved.
+pub(crate) fn ack(tx: &Tx<'_>, no: i64, device: &DeviceRef, seq: u64) -> sql::Result<bool> {
     tx.prepare_cached(
         "UPDATE members SET acked_seq = ?3 WHERE no = ?1 AND device_id = ?2 AND acked_seq < ?3",
     )?
     .execute((no, device.device.as_bytes(), Number(seq)))
-    .map(drop)
+    .map(|moved| moved > 0)
 }

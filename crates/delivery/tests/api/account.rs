@@ -16,13 +16,14 @@ const ALONE: ChannelId = ChannelId([0xaa; 16]);
 /// why some stay when it is erased.
 const TABLES: &[(&str, Option<&str>, Option<&str>)] = &[
     ("channels", Some("channels"), None),
-    // Entries have no sender; ciphertext is the members', signed statements expire with the log.
-    ("entries", Some("inboxes"), Some("what members read, until the retention ends")),
+    // Who posted an entry is forgotten with the account.
+    ("log", Some("channels"), None),
+    // Ciphertext is the members', signed statements expire with the log.
+    ("payloads", Some("inboxes"), Some("what members read, until the retention ends")),
     ("commits", Some("channels"), Some("declared changes, until the retention ends")),
     ("rosters", None, Some("what the next Commits are judged by; ids alone")),
     // Sealed, and stored once for all who are added.
     ("welcomes", None, None),
-    ("message_ids", Some("channels"), None),
     ("members", Some("channels"), None),
     ("leaves", Some("channels"), None),
     ("direct_pairs", Some("direct_channels"), None),

@@ -13,20 +13,40 @@ mod enqueue;
 #[cfg(test)]
 mod expiry;
 #[cfg(test)]
+mod gaps;
+#[cfg(test)]
 mod healing;
 #[cfg(test)]
 mod key_packages;
+#[cfg(test)]
+mod large;
 #[cfg(test)]
 mod mls;
 #[cfg(test)]
 mod notice;
 #[cfg(test)]
+mod pacing;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod quota;
+#[cfg(test)]
 mod read;
 #[cfg(test)]
 mod removal;
 #[cfg(test)]
+mod retry;
+#[cfg(test)]
 mod revocation;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod stale;
 #[cfg(test)]
 mod statement;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod upgrade;

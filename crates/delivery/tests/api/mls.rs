@@ -12,40 +12,41 @@ use qpc_proto::{ChannelId, DeviceId, Digest, PublicKey, Signature};
 /// A device whose keys follow from its account's number and its own.
 #[derive(Clone)]
 pub(crate) struct Device {
-    account: u8,
-    number: u8,
+    account: u16,
+    number: u16,
 }
 
 impl Device {
     pub(crate) fn new(account: u8, number: u8) -> Self {
-        Self { account, number }
+        Self { account: account.into(), number: number.into() }
+    }
+
+    /// The only device of an account; more of them than [`Device::new`] can tell apart.
+    pub(crate) fn lone(number: u16) -> Self {
+        Self { account: number, number }
     }
 
     fn root(&self) -> SigningKey {
-        SigningKey::from_bytes(&[self.account; 32])
+        SigningKey::from_bytes(&seed(self.account, 0))
     }
 
     fn account_key(&self) -> SigningKey {
-        SigningKey::from_bytes(&[self.account ^ 0x80; 32])
+        SigningKey::from_bytes(&seed(self.account, 0x80))
     }
 
     fn key(&self) -> SigningKey {
-        SigningKey::from_bytes(&[self.number ^ 0xc0; 32])
+        SigningKey::from_bytes(&seed(self.number, 0xc0))
     }
 
     pub(crate) fn id(&self) -> DeviceRef {
         DeviceRef {
             account: qpc_credential::account_id(&public(&self.root())),
-            device: DeviceId([self.number; 16]),
+            device: DeviceId(seed(self.number, 0)),
         }
     }
 
     fn entry(&self) -> DeviceEntry {
-        DeviceEntry {
-            device: DeviceId([self.number; 16]),
-            key: public(&self.key()),
-            not_after_ms: u64::MAX,
-        }
+        DeviceEntry { device: self.id().device, key: public(&self.key()), not_after_ms: u64::MAX }
     }
 
     fn account_key_statement(&self) -> Bytes {
@@ -140,6 +141,14 @@ impl Device {
     }
 }
 
+/// Bytes that follow from a number and what they are for.
+fn seed<const N: usize>(number: u16, purpose: u8) -> [u8; N] {
+    let [high, low] = number.to_be_bytes();
+    let mut bytes = [low ^ purpose; N];
+    bytes[0] ^= high;
+    bytes
+}
+
 fn public(key: &SigningKey) -> PublicKey {
     PublicKey(key.verifying_key().to_bytes())
 }
@@ -186,7 +195,12 @@ pub(crate) fn welcome(key_packages: &[Bytes]) -> Bytes {
 }
 
 pub(crate) fn welcome_for(references: &[Digest]) -> Bytes {
+    welcome_of(references, 100)
+}
+
+/// The same with so many bytes of encrypted GroupInfo.
+pub(crate) fn welcome_of(references: &[Digest], group_info: usize) -> Bytes {
     let secret = |digest: &Digest| [v(&digest.0), v(&[1; 32]), v(&[2; 48])].concat();
     let secrets: Vec<u8> = references.iter().flat_map(secret).collect();
-    [vec![0, 1, 0, 3, 0, 1], v(&secrets), v(&[3; 100])].concat().into()
+    [vec![0, 1, 0, 3, 0, 1], v(&secrets), v(&vec![3; group_info])].concat().into()
 }

@@ -3,8 +3,8 @@
 use qpc_proto::message::{ChannelKind, Cursor, Fetch, Page, inbox_channel};
 use qpc_proto::{ChannelId, ErrorCode, MessageId};
 
-use crate::mls::{self, Device};
-use crate::support::{CHANNEL, World, aad, message};
+use crate::mls::Device;
+use crate::support::{CHANNEL, World, message, sized};
 
 fn devices() -> (Device, Device, Device) {
     (Device::new(1, 1), Device::new(2, 2), Device::new(3, 3))
@@ -17,16 +17,6 @@ fn page(world: &mut World, device: &Device, after_seq: u64, bytes_max: u64) -> P
 
 fn seqs(page: &Page) -> Vec<u64> {
     page.entries.iter().map(|entry| entry.seq).collect()
-}
-
-/// A message with a payload of exactly `bytes`.
-fn sized(id: u8, bytes: usize) -> qpc_proto::message::NewEntry {
-    let seal = |n| mls::private_message(mls::APPLICATION, &aad(CHANNEL, 1), &vec![0; n]);
-    let around = seal(bytes).len() - bytes;
-    let mut entry = message(id, 1);
-    entry.payload = seal(bytes - around);
-    assert_eq!(entry.payload.len(), bytes);
-    entry
 }
 
 #[test]

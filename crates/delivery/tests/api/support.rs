@@ -1,7 +1,9 @@
 //! A service with its database in a temporary folder, and short words for what a client does.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use qpc_delivery::{Call, Config, Delivery, DeliveryError, Written};
+use qpc_delivery::{Call, Config, Delivery, DeliveryError, Pacing, Written};
 use qpc_proto::aad::{Aad, CommitBinding};
 use qpc_proto::chain::{Link, Log, statements_digest};
 use qpc_proto::message::{
@@ -10,7 +12,8 @@ use qpc_proto::message::{
 };
 use qpc_proto::roster::{Role, RosterChange};
 use qpc_proto::{ChannelId, Digest, ErrorCode, Incarnation, MessageId};
-use qpc_storage::{Durability, Key, Options, Outcome, Store, Tx};
+use qpc_storage::{Durability, Key, Options, Outcome, Schema, Store, Tx};
+use tempfile::TempDir;
 
 use crate::mls::{self, Device};
 
@@ -23,18 +26,29 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     seed: u8,
     store: Store,
-    _dir: tempfile::TempDir,
+    _dir: TempDir,
+}
+
+/// The database in a folder, with the tables of `schema`.
+pub(crate) fn store(dir: &TempDir, schema: Schema) -> Store {
+    let options = Options::new(Key::from_bytes([3; 32]), vec![schema]);
+    let options = options.with_durability(Durability::Process);
+    Store::open(&dir.path().join("delivery.db"), &options).unwrap()
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let key = Key::from_bytes([3; 32]);
-        let options = Options::new(key, vec![qpc_delivery::schema()]);
-        let options = options.with_durability(Durability::Process);
-        let store = Store::open(&dir.path().join("delivery.db"), &options).unwrap();
+        Self::over(store(&dir, qpc_delivery::schema()), dir)
+    }
+
+    /// A service with this database.
+    pub(crate) fn over(store: Store, dir: TempDir) -> Self {
         Self {
-            delivery: Delivery { incarnation: Incarnation([4; 16]), config: Config::default() },
+            delivery: Delivery {
+                incarnation: Incarnation([4; 16]),
+                config: Config { pacing: Pacing::NONE, ..Config::default() },
+            },
             now_ms: NOW,
             seed: 0,
             store,
@@ -89,12 +103,64 @@ impl World {
         self.serve(|d, at| d.revoke_devices(at, &devices, statement).unwrap())
     }
 
+    /// One call of a device whose transaction is rolled back: refused at its end, or panicking.
+    pub(crate) fn undo<T>(
+        &mut self,
+        device: &Device,
+        panics: bool,
+        run: impl FnOnce(&Delivery, &Call<'_>) -> Result<T, DeliveryError>,
+    ) {
+        let (delivery, caller, now_ms) = (&self.delivery, device.id(), self.now_ms);
+        let job = |tx: &Tx<'_>| -> Result<(), DeliveryError> {
+            run(delivery, &Call { tx, caller, now_ms })?;
+            assert!(!panics, "on purpose");
+            Err(DeliveryError::Refused(ErrorCode::Internal, "on purpose"))
+        };
+        match (self.store.transact(job).unwrap(), panics) {
+            (Outcome::Refused(DeliveryError::Refused(..)), false) | (Outcome::Panicked, true) => {}
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    /// Two reads of one snapshot, and a sweep of what has expired between them.
+    pub(crate) fn read_around_a_sweep(
+        &mut self,
+        device: &Device,
+        (first, second): (&Fetch, &Fetch),
+    ) -> (Page, Page) {
+        let (delivery, caller, now_ms) = (&self.delivery, device.id(), self.now_ms);
+        let (mut reader, store) = (self.store.reader().unwrap(), &mut self.store);
+        let read = reader.read(|tx| {
+            let call = Call { tx, caller, now_ms };
+            let before = delivery.fetch(&call, first)?;
+            let swept = store.transact(|tx| delivery.sweep_expired(tx, now_ms, 1_000)).unwrap();
+            assert!(matches!(swept, Outcome::Done(gone) if gone > 0));
+            Ok::<_, DeliveryError>((before, delivery.fetch(&call, second)?))
+        });
+        read.unwrap()
+    }
+
+    /// How many rows each table has, whatever tables there are.
+    pub(crate) fn rows(&mut self) -> BTreeMap<String, u64> {
+        self.serve(|_, (tx, _)| {
+            let names = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+            let mut names = tx.prepare(names).unwrap();
+            let names = names.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            let count = |name: String| {
+                let count = format!("SELECT count(*) FROM \"{name}\"");
+                let count = tx.query_row(&count, [], |row| row.get::<_, u32>(0)).unwrap();
+                (name, count.into())
+            };
+            names.map(|name| count(name.unwrap())).collect()
+        })
+    }
+
     /// Uploads a fresh KeyPackage of each device.
     pub(crate) fn packages(&mut self, devices: &[&Device]) -> Vec<Bytes> {
         devices
             .iter()
             .map(|device| {
-                self.seed += 1;
+                self.seed = self.seed.wrapping_add(1);
                 let key_package = device.key_package(self.seed, false, self.now_ms);
                 let upload = UploadKeyPackages {
                     key_packages: vec![key_package.clone()],
@@ -121,7 +187,8 @@ impl World {
         kind: ChannelKind,
         plan: &Plan,
     ) -> Result<Written<Accepted>, DeliveryError> {
-        let create = CreateChannel { channel: plan.channel, kind, bundle: plan.bundle() };
+        let create =
+            CreateChannel { channel: plan.channel, kind, bundle: plan.bundle(), retention_ms: 0 };
         self.call(founder, |d, call| d.create_channel(call, &create))
     }
 
@@ -320,6 +387,16 @@ pub(crate) fn message_on(id: u8, after: u64, base: u64) -> NewEntry {
         after_commit: after,
         payload: mls::private_message(mls::APPLICATION, &aad(CHANNEL, base), &[id; 40]),
     }
+}
+
+/// A message with a payload of exactly `bytes`.
+pub(crate) fn sized(id: u8, bytes: usize) -> NewEntry {
+    let seal = |n| mls::private_message(mls::APPLICATION, &aad(CHANNEL, 1), &vec![0; n]);
+    let around = seal(bytes).len() - bytes;
+    let mut entry = message(id, 1);
+    entry.payload = seal(bytes - around);
+    assert_eq!(entry.payload.len(), bytes);
+    entry
 }
 
 pub(crate) fn ids(devices: &[&Device]) -> Vec<DeviceRef> {

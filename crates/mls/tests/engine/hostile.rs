@@ -16,7 +16,7 @@ use qpc_proto::aad::Aad;
 use qpc_storage::Tx;
 use tls_codec::SecretVLBytes;
 
-use super::support::{GROUP, Party, crypto};
+use super::support::{Party, crypto};
 
 /// What the attacker's cryptography does otherwise.
 #[derive(Debug, Clone, Default)]
@@ -111,11 +111,11 @@ impl Party {
         lie: Lie,
         work: impl FnOnce(&mut MlsGroup, &Hostile<'_>, &Engine) -> T + Send,
     ) -> T {
+        let id = GroupId::from_slice(&self.group);
         self.run(|engine, tx: &Tx<'_>| {
             let real = crypto();
             let crypto = Crooked { real: crypto(), lie };
             let hostile = Hostile { crypto, real: Provider::new(&real, tx) };
-            let id = GroupId::from_slice(&GROUP);
             let mut group = MlsGroup::load(hostile.storage(), &id).unwrap().unwrap();
             Ok::<T, MlsError>(work(&mut group, &hostile, engine))
         })

@@ -79,6 +79,8 @@ impl Entry {
 pub(crate) struct Party {
     pub(crate) engine: Engine,
     pub(crate) certificate: Certificate,
+    /// The group that everything below is about.
+    pub(crate) group: MlsGroupId,
     key: SigningKey,
     store: Option<Store>,
     dir: TempDir,
@@ -179,7 +181,7 @@ impl Party {
         let key = key(device_key);
         let bytes = certificate.as_bytes().to_vec();
         let engine = Engine::new(Device::new(certificate.device(), bytes, key.clone()));
-        Self { engine, certificate, key, store: Some(open(&dir)), dir }
+        Self { engine, certificate, group: GROUP, key, store: Some(open(&dir)), dir }
     }
 
     pub(crate) fn id(&self) -> DeviceRef {
@@ -210,7 +212,8 @@ impl Party {
     }
 
     pub(crate) fn create(&mut self, context: &ChannelContext) {
-        self.run(|engine, tx| engine.create(tx, &GROUP, (context, now_ms()))).unwrap();
+        let group = self.group;
+        self.run(|engine, tx| engine.create(tx, &group, (context, now_ms()))).unwrap();
     }
 
     pub(crate) fn key_package(&mut self) -> NewKeyPackage {
@@ -218,8 +221,9 @@ impl Party {
     }
 
     pub(crate) fn try_commit(&mut self, base: u64, plan: &CommitPlan) -> Result<Entry, MlsError> {
+        let group = self.group;
         let sealed: SealedCommit =
-            self.run(|engine, tx| engine.commit(tx, &GROUP, (&place(base), plan)))?;
+            self.run(|engine, tx| engine.commit(tx, &group, (&place(base), plan)))?;
         Ok(Entry {
             payload: sealed.payload,
             change: sealed.change.encode(),
@@ -234,28 +238,34 @@ impl Party {
     }
 
     pub(crate) fn judge(&mut self, entry: &Entry) -> Verdict {
-        self.run(|engine, tx| engine.judge(tx, &GROUP, &entry.read())).unwrap()
+        let group = self.group;
+        self.run(|engine, tx| engine.judge(tx, &group, &entry.read())).unwrap()
     }
 
     pub(crate) fn judge_pending(&mut self, entry: &Entry) -> Verdict {
-        self.run(|engine, tx| engine.judge_pending(tx, &GROUP, &entry.read())).unwrap()
+        let group = self.group;
+        self.run(|engine, tx| engine.judge_pending(tx, &group, &entry.read())).unwrap()
     }
 
     /// The log reached the own Commit.
     pub(crate) fn merge(&mut self, entry: &Entry) -> Applied {
+        let group = self.group;
         let Verdict::Applied(applied) = self.judge_pending(entry) else {
             panic!("the own Commit is not in force")
         };
-        self.run(|engine, tx| engine.merge_pending(tx, &GROUP)).unwrap();
+        self.run(|engine, tx| engine.merge_pending(tx, &group)).unwrap();
         applied
     }
 
     pub(crate) fn clear(&mut self) {
-        self.run(|engine, tx| engine.clear_pending(tx, &GROUP)).unwrap();
+        let group = self.group;
+        self.run(|engine, tx| engine.clear_pending(tx, &group)).unwrap();
     }
 
     pub(crate) fn try_join(&mut self, pointer: &WelcomePointer, welcome: &[u8]) -> JoinResult {
-        self.run(|engine, tx| engine.join(tx, pointer, welcome))
+        let joined = self.run(|engine, tx| engine.join(tx, pointer, welcome))?;
+        self.group = joined.group;
+        Ok(joined)
     }
 
     pub(crate) fn join(&mut self, entry: &Entry) -> Joined {
@@ -264,11 +274,13 @@ impl Party {
     }
 
     pub(crate) fn seal(&mut self, base: u64, text: &[u8]) -> Vec<u8> {
-        self.run(|engine, tx| engine.seal(tx, &GROUP, (&place(base), text))).unwrap()
+        let group = self.group;
+        self.run(|engine, tx| engine.seal(tx, &group, (&place(base), text))).unwrap()
     }
 
     pub(crate) fn open(&mut self, payload: &[u8]) -> Result<Opened, MlsError> {
-        self.run(|engine, tx| engine.open(tx, &GROUP, payload))
+        let group = self.group;
+        self.run(|engine, tx| engine.open(tx, &group, payload))
     }
 
     pub(crate) fn reads(&mut self, payload: &[u8], text: &[u8]) {
@@ -276,7 +288,8 @@ impl Party {
     }
 
     pub(crate) fn view(&mut self) -> GroupView {
-        self.run(|engine, tx| engine.view(tx, &GROUP)).unwrap()
+        let group = self.group;
+        self.run(|engine, tx| engine.view(tx, &group)).unwrap()
     }
 
     /// Everything that the engine keeps, byte for byte.

@@ -50,7 +50,9 @@ pub(super) fn encode(request: &Request) -> Vec<u8> {
         | Request::Enqueue(_)
         | Request::Commit(_)
         | Request::Statement(_)
+        | Request::Publish(_)
         | Request::Fetch(_)
+        | Request::FetchWait(_)
         | Request::Subscribe(_)
         | Request::Ack(_) => Vec::new(),
     }
@@ -96,7 +98,9 @@ pub(super) fn decode(method: Method, body: Bytes) -> Result<Request, Malformed> 
         | Method::Enqueue
         | Method::Commit
         | Method::Statement
+        | Method::Publish
         | Method::Fetch
+        | Method::FetchWait
         | Method::Subscribe
         | Method::Ack => Err(Malformed("a method of another service")),
     }

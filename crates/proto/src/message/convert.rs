@@ -183,6 +183,7 @@ impl ChannelState {
             acked_seq: self.acked_seq,
             removal_seq: self.removal_seq.unwrap_or(0),
             last_message_id: self.last_message_id.map(raw).unwrap_or_default(),
+            retention_ms: self.retention_ms,
         }
     }
 
@@ -196,6 +197,7 @@ impl ChannelState {
             acked_seq: wire.acked_seq,
             removal_seq: (wire.removal_seq != 0).then_some(wire.removal_seq),
             last_message_id: if id.is_empty() { None } else { Some(message_id(id)?) },
+            retention_ms: wire.retention_ms,
         })
     }
 }
@@ -241,6 +243,7 @@ impl Page {
             channel_id: raw(self.channel),
             entries: self.entries.iter().map(Entry::to_wire).collect(),
             head_seq: self.head_seq,
+            published: self.published.clone(),
         }
     }
 
@@ -249,6 +252,7 @@ impl Page {
             channel: channel_id(&wire.channel_id)?,
             entries: wire.entries.into_iter().map(Entry::from_wire).collect::<Result<_, _>>()?,
             head_seq: wire.head_seq,
+            published: wire.published,
         })
     }
 }

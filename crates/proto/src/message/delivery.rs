@@ -147,6 +147,8 @@ pub struct CreateChannel {
     pub kind: ChannelKind,
     /// Entry 1.
     pub bundle: CommitBundle,
+    /// How long entries are kept, milliseconds; 0: as long as the server keeps them.
+    pub retention_ms: u64,
 }
 
 /// A Commit for a channel.
@@ -175,6 +177,8 @@ pub struct ChannelState {
     pub removal_seq: Option<u64>,
     /// The message id last accepted from it.
     pub last_message_id: Option<MessageId>,
+    /// How long entries are kept now, milliseconds.
+    pub retention_ms: u64,
 }
 
 /// A new application entry.
@@ -253,6 +257,24 @@ pub struct Fetch {
     pub bytes_max: u64,
 }
 
+/// Reads a page, and waits for its first entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchWait {
+    /// What is read.
+    pub fetch: Fetch,
+    /// Milliseconds, at most [`crate::limits::WAIT_MS_MAX`]; 0: does not wait.
+    pub wait_ms: u64,
+}
+
+/// Bytes for whoever follows a channel now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Opaque, 1 to [`crate::limits::PUBLISH_BYTES_MAX`] bytes.
+    pub payload: Bytes,
+}
+
 /// A page of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -262,6 +284,8 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// The last sequence number that the device may read now.
     pub head_seq: u64,
+    /// Subscriptions: what was published to those who follow the channel, oldest first.
+    pub published: Vec<Bytes>,
 }
 
 /// A place in a channel's log.

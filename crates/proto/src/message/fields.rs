@@ -119,7 +119,8 @@ mod tests {
             welcome: Some(filled),
         };
         let entries = vec![entry; limits::PAGE_ENTRIES_MAX];
-        let page = Response::Page(Page { channel, entries, head_seq: 1 });
+        let published = Vec::new();
+        let page = Response::Page(Page { channel, entries, head_seq: 1, published });
         assert!(Response::decode(Method::Fetch, page.encode()).is_ok());
     }
 }

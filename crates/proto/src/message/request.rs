@@ -6,8 +6,8 @@ use prost::Message as _;
 use super::convert::{account_id, channel_id, device_id, raw, required};
 use super::{
     ChannelKind, ClaimKeyPackages, CommitBundle, CommitRequest, CreateChannel, Cursor, Enqueue,
-    Fetch, LinkDevice, LinkRelay, Login, Method, NewEntry, Recover, Register, Statement,
-    UploadKeyPackages, account, fields,
+    Fetch, FetchWait, LinkDevice, LinkRelay, Login, Method, NewEntry, Publish, Recover, Register,
+    Statement, UploadKeyPackages, account, fields,
 };
 use crate::error::Malformed;
 use crate::ids::{AccountId, Token};
@@ -60,8 +60,12 @@ pub enum Request {
     Commit(CommitRequest),
     /// Appends a signed statement.
     Statement(Statement),
+    /// Hands bytes to whoever follows a channel now.
+    Publish(Publish),
     /// Reads a page.
     Fetch(Fetch),
+    /// Reads a page, and waits for it if there is nothing yet.
+    FetchWait(FetchWait),
     /// Follows logs.
     Subscribe(Vec<Cursor>),
     /// Notes how far this device has read.
@@ -94,7 +98,9 @@ impl Request {
             Self::Enqueue(_) => Method::Enqueue,
             Self::Commit(_) => Method::Commit,
             Self::Statement(_) => Method::Statement,
+            Self::Publish(_) => Method::Publish,
             Self::Fetch(_) => Method::Fetch,
+            Self::FetchWait(_) => Method::FetchWait,
             Self::Subscribe(_) => Method::Subscribe,
             Self::Ack(_) => Method::Ack,
         }
@@ -133,7 +139,9 @@ impl Request {
             | Self::Enqueue(_)
             | Self::Commit(_)
             | Self::Statement(_)
+            | Self::Publish(_)
             | Self::Fetch(_)
+            | Self::FetchWait(_)
             | Self::Subscribe(_)
             | Self::Ack(_) => self.encode_log(),
         }
@@ -147,6 +155,7 @@ impl Request {
                 channel_id: raw(create.channel),
                 kind: create.kind.to_wire(),
                 bundle: Some(create.bundle.to_wire()),
+                retention_ms: (create.retention_ms != 0).then_some(create.retention_ms),
             }
             .encode_to_vec(),
             Self::Enqueue(enqueue) => wire::EnqueueRequest {
@@ -164,10 +173,22 @@ impl Request {
                 statement: statement.statement.clone(),
             }
             .encode_to_vec(),
+            Self::Publish(publish) => wire::PublishRequest {
+                channel_id: raw(publish.channel),
+                payload: publish.payload.clone(),
+            }
+            .encode_to_vec(),
             Self::Fetch(fetch) => wire::FetchRequest {
                 channel_id: raw(fetch.channel),
                 after_seq: fetch.after_seq,
                 bytes_max: fetch.bytes_max,
+            }
+            .encode_to_vec(),
+            Self::FetchWait(wait) => wire::FetchWaitRequest {
+                channel_id: raw(wait.fetch.channel),
+                after_seq: wait.fetch.after_seq,
+                bytes_max: wait.fetch.bytes_max,
+                wait_ms: wait.wait_ms,
             }
             .encode_to_vec(),
             Self::Subscribe(cursors) => {
@@ -228,7 +249,9 @@ impl Request {
             Method::Enqueue => enqueue(parse(body)?).map(Self::Enqueue),
             Method::Commit => commit(parse(body)?).map(Self::Commit),
             Method::Statement => statement(parse(body)?).map(Self::Statement),
+            Method::Publish => publish(parse(body)?).map(Self::Publish),
             Method::Fetch => fetch(&parse(body)?).map(Self::Fetch),
+            Method::FetchWait => fetch_wait(&parse(body)?).map(Self::FetchWait),
             Method::Subscribe => {
                 from_cursors(parse::<wire::SubscribeRequest>(body)?.cursors).map(Self::Subscribe)
             }
@@ -276,6 +299,7 @@ fn create_channel(wire: wire::CreateChannelRequest) -> Result<CreateChannel, Mal
         channel: channel_id(&wire.channel_id)?,
         kind: ChannelKind::from_wire(wire.kind)?,
         bundle: CommitBundle::from_wire(required(wire.bundle)?)?,
+        retention_ms: wire.retention_ms.unwrap_or_default(),
     })
 }
 
@@ -301,6 +325,22 @@ fn statement(wire: wire::StatementRequest) -> Result<Statement, Malformed> {
         return Err(Malformed("the statement is too long"));
     }
     Ok(Statement { channel: channel_id(&wire.channel_id)?, statement: wire.statement })
+}
+
+fn publish(wire: wire::PublishRequest) -> Result<Publish, Malformed> {
+    if !(1..=limits::PUBLISH_BYTES_MAX).contains(&wire.payload.len()) {
+        return Err(Malformed("a Publish has 1 to 4,096 bytes"));
+    }
+    Ok(Publish { channel: channel_id(&wire.channel_id)?, payload: wire.payload })
+}
+
+fn fetch_wait(wire: &wire::FetchWaitRequest) -> Result<FetchWait, Malformed> {
+    if wire.wait_ms > limits::WAIT_MS_MAX {
+        return Err(Malformed("a FetchWait waits at most 60,000 ms"));
+    }
+    let (after_seq, bytes_max) = (wire.after_seq, wire.bytes_max);
+    let fetch = Fetch { channel: channel_id(&wire.channel_id)?, after_seq, bytes_max };
+    Ok(FetchWait { fetch, wait_ms: wire.wait_ms })
 }
 
 fn fetch(wire: &wire::FetchRequest) -> Result<Fetch, Malformed> {

@@ -36,7 +36,7 @@ pub enum Response {
     Channels(Vec<ChannelState>),
     /// To `Enqueue`.
     Enqueued(EnqueueAnswer),
-    /// To `Fetch`, and each item of `Subscribe`.
+    /// To `Fetch` and `FetchWait`, and each item of `Subscribe`.
     Page(Page),
     /// To `LinkRelay`.
     Relayed(Relayed),
@@ -44,7 +44,7 @@ pub enum Response {
     Exported(Bytes),
     /// To `DeleteAccount`: when the account is erased, Unix milliseconds.
     DeleteAt(u64),
-    /// To `Logout`, `LinkDevice`, `RevokeDevice`, `CancelDeletion` and `Ack`.
+    /// To `Logout`, `LinkDevice`, `RevokeDevice`, `CancelDeletion`, `Publish` and `Ack`.
     Done,
 }
 
@@ -130,7 +130,9 @@ impl Response {
                 .collect::<Result<_, _>>()
                 .map(Self::Channels),
             Method::Enqueue => enqueued_from_wire(parse(body)?).map(Self::Enqueued),
-            Method::Fetch | Method::Subscribe => Page::from_wire(parse(body)?).map(Self::Page),
+            Method::Fetch | Method::FetchWait | Method::Subscribe => {
+                Page::from_wire(parse(body)?).map(Self::Page)
+            }
             Method::LinkRelay => {
                 let wire = parse::<wire::LinkRelayResponse>(body)?;
                 Ok(Self::Relayed(Relayed {
@@ -148,6 +150,7 @@ impl Response {
             | Method::LinkDevice
             | Method::RevokeDevice
             | Method::CancelDeletion
+            | Method::Publish
             | Method::Ack => parse::<wire::AckResponse>(body).map(|_| Self::Done),
         }
     }
@@ -155,7 +158,8 @@ impl Response {
 
 /// Where a response has a page's entries, whose statements repeat.
 fn entries_path(method: Method) -> &'static [u32] {
-    if method == Method::Fetch || method == Method::Subscribe { &[2] } else { &[] }
+    let pages = [Method::Fetch, Method::FetchWait, Method::Subscribe];
+    if pages.contains(&method) { &[2] } else { &[] }
 }
 
 impl RegistrationMode {

@@ -21,7 +21,7 @@ pub struct Error {
 /// Typed detail of an error; absent for most codes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ErrorDetail {
-    #[prost(oneof = "error_detail::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "error_detail::Kind", tags = "1, 2, 4, 5, 6, 7, 8, 9")]
     pub kind: ::core::option::Option<error_detail::Kind>,
 }
 /// Nested message and enum types in `ErrorDetail`.
@@ -34,9 +34,6 @@ pub mod error_detail {
         /// STALE_COMMIT: the last Commit in the channel's log.
         #[prost(uint64, tag = "2")]
         LastCommitSeq(u64),
-        /// GAP_EXPIRED: the first sequence number still in the log.
-        #[prost(uint64, tag = "3")]
-        FirstAvailableSeq(u64),
         /// CHANNEL_EXISTS: the live direct channel of this pair, 16 bytes.
         #[prost(bytes, tag = "4")]
         ChannelId(::prost::bytes::Bytes),
@@ -52,7 +49,21 @@ pub mod error_detail {
         /// PROOF_OF_WORK_REQUIRED: what must be proven now.
         #[prost(message, tag = "8")]
         ProofOfWork(super::ProofOfWork),
+        /// GAP_EXPIRED: where the log begins now.
+        #[prost(message, tag = "9")]
+        ExpiredRange(super::ExpiredRange),
     }
+}
+/// The front of a log that is cut off. A reader who was behind goes on with the first entry that is left,
+/// and continues the hash chain from the head given here.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpiredRange {
+    /// The first sequence number still in the log.
+    #[prost(uint64, tag = "1")]
+    pub first_available_seq: u64,
+    /// The hash chain's head after the last expired entry, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub boundary_head: ::prost::bytes::Bytes,
 }
 /// What a registration must prove: a nonce of 8 bytes such that SHA-256 over (label "qpc/v1 proof of work",
 /// seed, account id, nonce) begins with `bits` zero bits.
@@ -479,6 +490,10 @@ pub struct CreateChannelRequest {
     pub kind: i32,
     #[prost(message, optional, tag = "3")]
     pub bundle: ::core::option::Option<CommitBundle>,
+    /// How long entries are kept, in milliseconds: at least 60,000, at most what the server keeps. Absent or 0:
+    /// as long as the server keeps them.
+    #[prost(uint64, optional, tag = "4")]
+    pub retention_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateChannelResponse {
@@ -508,6 +523,9 @@ pub struct ChannelState {
     /// The message id last accepted from this device; empty if none.
     #[prost(bytes = "bytes", tag = "7")]
     pub last_message_id: ::prost::bytes::Bytes,
+    /// How long entries are kept now, in milliseconds.
+    #[prost(uint64, tag = "8")]
+    pub retention_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListChannelsResponse {
@@ -605,6 +623,17 @@ pub struct Entry {
     pub welcome: ::core::option::Option<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub channel_id: ::prost::bytes::Bytes,
+    /// 1 to 4,096 bytes, opaque.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub payload: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishResponse {
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub channel_id: ::prost::bytes::Bytes,
@@ -613,6 +642,19 @@ pub struct FetchRequest {
     /// At most this many payload bytes, if one entry does not exceed it alone; 0: the server's limit.
     #[prost(uint64, tag = "3")]
     pub bytes_max: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchWaitRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub channel_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub after_seq: u64,
+    /// As in FetchRequest.
+    #[prost(uint64, tag = "3")]
+    pub bytes_max: u64,
+    /// How long to wait for the first entry, in milliseconds, at most 60,000; 0: not at all.
+    #[prost(uint64, tag = "4")]
+    pub wait_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Page {
@@ -623,6 +665,9 @@ pub struct Page {
     /// The last sequence number that this device may read now.
     #[prost(uint64, tag = "3")]
     pub head_seq: u64,
+    /// Subscriptions: what was published to those who follow the channel, oldest first. No part of the log.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub published: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cursor {

@@ -7,11 +7,13 @@ use std::future::Future;
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use qpc_proto::message::RegistrationMode;
 use qpc_server::admin::{AdminSocket, Role};
 use qpc_server::audit::{self, Audit};
+use qpc_server::clock::Steady;
 use qpc_server::sample::Sampler;
 use qpc_server::{Config, DataDir, Server, ServerError, Settings, clock, config};
 use qpc_transport::Listener;
@@ -22,6 +24,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Port of a `--dev` server unless `--listen` says otherwise.
 const DEV_PORT: u16 = 4810;
+
+/// Time between two looks at the system's clock.
+const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -45,10 +50,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         dir.init(&[], clock::system()())?;
     }
     let config = configure(arguments, &dir)?;
-    let sampler = Sampler::new(clock::system());
+    let clock = Steady::system();
+    let sampler = Sampler::new(clock.clock());
     log_to_stderr(&config.log, &sampler)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&dir, config, sampler))
+    runtime.block_on(serve(&dir, config, (clock, sampler)))
 }
 
 fn configure(arguments: &Arguments, dir: &DataDir) -> Result<Config, ServerError> {
@@ -89,7 +95,7 @@ fn log_to_stderr(filter: &str, sampler: &Sampler) -> Result<()> {
         .map_err(|error| anyhow!("{error}"))
 }
 
-async fn serve(dir: &DataDir, config: Config, sampler: Sampler) -> Result<()> {
+async fn serve(dir: &DataDir, config: Config, (time, sampler): (Steady, Sampler)) -> Result<()> {
     let mut store = dir.open_store()?;
     let identity = dir.identity()?;
     let listener = Listener::bind(config.listen, &identity, qpc_transport::Limits::default())
@@ -99,10 +105,12 @@ async fn serve(dir: &DataDir, config: Config, sampler: Sampler) -> Result<()> {
     let admin = AdminSocket::bind(dir.admin_socket(), Role::Admin)?;
     let viewer = AdminSocket::bind(dir.viewer_socket(), Role::Viewer)?;
     let known = audit::known_head(&mut store)?;
-    let audit = Audit::start(&dir.audit(), config.audit, known, clock::system())?;
+    let audit = Audit::start(&dir.audit(), config.audit, known, time.clock())?;
     let (policy, limits, addresses) = (config.policy, config.limits, config.addresses);
-    let settings = Settings::new(policy, limits, clock::system());
-    let settings = Settings { audit, addresses, sampler, ..settings };
+    let settings = Settings::new(policy, limits, time.clock());
+    let jumps = time.clone();
+    let clock_jumps: clock::Clock = std::sync::Arc::new(move || jumps.jumps());
+    let settings = Settings { audit, addresses, sampler, clock_jumps, ..settings };
     let server = Server::start(store, settings)?;
     let (first, second) = (signal_number(1)?, signal_number(2)?);
     super::print(format_args!("ready {url}"))?;
@@ -110,11 +118,31 @@ async fn serve(dir: &DataDir, config: Config, sampler: Sampler) -> Result<()> {
         () = server.serve(&listener, first) => {}
         () = admin.serve(&server, &url) => {}
         () = viewer.serve(&server, &url) => {}
+        () = report_jumps(&time) => {}
         () = second => return Err(anyhow!("stopped at once by a second signal")),
     }
     server.stop().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says when the system's clock has jumped; never ends.
+async fn report_jumps(time: &Steady) {
+    let mut look = tokio::time::interval(LOOK_AT_CLOCK_EVERY);
+    let mut known = 0;
+    loop {
+        look.tick().await;
+        let gap_seconds = time.gap_ms() / 1_000;
+        let jumps = time.jumps();
+        if jumps != known {
+            tracing::error!(
+                gap_seconds,
+                "the system's clock jumped; the server follows it slowly, so that nothing expires \
+                 at once: set the clock right, or restart the server to take the new time"
+            );
+        }
+        known = jumps;
+    }
 }
 
 /// Ends with the `count`th SIGTERM or SIGINT from now on.

@@ -151,6 +151,7 @@ fn key(limiter: Limiter, asking: &Asking<'_>) -> Option<Key> {
         KeyedBy::Address => Some(Key::Address(Network::of(asking.address))),
         KeyedBy::Account => account.map(Key::Account),
         KeyedBy::Device => asking.device.map(|device| Key::Device(device.device)),
+        KeyedBy::Target => target(asking).map(Key::Account),
         KeyedBy::AccountAndTarget => account.zip(target(asking)).map(|(a, b)| Key::Pair(a, b)),
     }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use qpc_proto::frame::{Frame, FrameError, RequestFrame};
 use qpc_proto::limits::FRAME_BYTES_MAX;
-use qpc_proto::message::Method;
+use qpc_proto::message::{Method, Request, Response};
 use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_transport::{FrameReceiver, FrameSender, TransportError};
 use rand_core::OsRng;
-use tokio::sync::{SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc, oneshot, watch};
 
-use super::{Session, subscription};
+use super::{Session, note, subscription, wait};
 use crate::access::{Lane, body_bytes_max, lane};
 use crate::limits::Asking;
 use crate::node::{Call, Outputs, Work};
@@ -30,11 +30,17 @@ const SMALL_FRAME_BYTES_MAX: usize = 64 * 1_024;
 const COALESCED_MAX: usize = 64;
 
 /// A request whose turn to be answered comes.
-enum Turn {
+enum Turn<'a> {
     /// With the writer.
     Written(Method, oneshot::Receiver<Outputs>),
     /// Not begun.
     Read(Method, Box<Call>),
+    /// Not begun; those behind it wait with it.
+    Wait(Box<Call>),
+    /// Not begun; with its place among those of the connection.
+    Publish(Box<Call>, Option<SemaphorePermit<'a>>),
+    /// Not begun; with its room among those of the connection.
+    Note(Box<Call>, Option<SemaphorePermit<'a>>),
     /// Not begun; nothing may follow it on the stream.
     Follow(Box<Call>),
     /// Refused by a limit; others may follow it.
@@ -48,15 +54,24 @@ enum Turn {
 /// Serves a stream until the client ends it, breaks the rules or the server stops.
 pub(super) async fn run(session: Arc<Session>, sender: FrameSender, receiver: FrameReceiver) {
     let (turns, queue) = mpsc::channel(IN_FLIGHT_MAX);
-    let answers = Answers { session: &session, sender, batch: Vec::new(), page: None };
-    let ((), written) = tokio::join!(take(&session, receiver, turns), answers.write(queue));
+    let (taking, left) = watch::channel(());
+    let answers = Answers { session: &session, sender, batch: Vec::new(), page: None, left };
+    let taken = async {
+        take(&session, receiver, turns).await;
+        drop(taking);
+    };
+    let ((), written) = tokio::join!(taken, answers.write(queue));
     if let Err(error) = written {
         tracing::debug!(%error, "a stream ended early");
     }
 }
 
 /// Reads requests until the stream ends, and queues them to be answered.
-async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sender<Turn>) {
+async fn take<'a>(
+    session: &'a Session,
+    mut receiver: FrameReceiver,
+    turns: mpsc::Sender<Turn<'a>>,
+) {
     let stopping = session.shared.stopping();
     tokio::pin!(stopping);
     let mut following = false;
@@ -89,7 +104,12 @@ async fn take(session: &Session, mut receiver: FrameReceiver, turns: mpsc::Sende
         let end = match &turn {
             Turn::Last(..) => Some(ErrorCode::InvalidArgument),
             Turn::Reset(code) => Some(*code),
-            Turn::Written(..) | Turn::Read(..) | Turn::Limited(..) => None,
+            Turn::Written(..)
+            | Turn::Read(..)
+            | Turn::Wait(_)
+            | Turn::Publish(..)
+            | Turn::Note(..)
+            | Turn::Limited(..) => None,
             Turn::Follow(_) => {
                 following = true;
                 None
@@ -146,7 +166,7 @@ async fn in_time(
 }
 
 /// Hands a request to where it is answered.
-async fn begin(session: &Session, frame: RequestFrame) -> Turn {
+async fn begin(session: &Session, frame: RequestFrame) -> Turn<'_> {
     let Some(method) = Method::from_u16(frame.method) else {
         let text = "this server has no such method";
         return Turn::Last(None, ErrorBody::new(ErrorCode::UnknownMethod, text).into());
@@ -168,8 +188,19 @@ async fn begin(session: &Session, frame: RequestFrame) -> Turn {
             Err(refusal) => Turn::Last(Some(method), refusal),
         },
         Lane::Read => Turn::Read(method, Box::new(call)),
+        Lane::Wait => Turn::Wait(Box::new(call)),
+        Lane::Publish => Turn::Publish(Box::new(call), session.publishes.acquire().await.ok()),
+        Lane::Note => {
+            let room = session.notes.acquire_many(kib(call.frame.body.len())).await.ok();
+            Turn::Note(Box::new(call), room)
+        }
         Lane::Follow => Turn::Follow(Box::new(call)),
     }
+}
+
+/// Room that a body of so many bytes takes, in KiB.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1_024).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// The side of a stream that answers.
@@ -179,14 +210,19 @@ struct Answers<'a> {
     batch: Vec<Frame>,
     /// Held while the batch has the answer to a read.
     page: Option<SemaphorePermit<'a>>,
+    /// Closed when no more requests come: by the client's doing or the server's.
+    left: watch::Receiver<()>,
 }
 
 impl Answers<'_> {
-    async fn write(mut self, mut queue: mpsc::Receiver<Turn>) -> Result<(), TransportError> {
+    async fn write(mut self, mut queue: mpsc::Receiver<Turn<'_>>) -> Result<(), TransportError> {
         while let Some(turn) = queue.recv().await {
             match turn {
                 Turn::Written(method, answer) => self.written(method, answer).await?,
                 Turn::Read(method, call) => self.read(method, *call).await?,
+                Turn::Wait(call) => self.wait(*call).await?,
+                Turn::Publish(call, _place) => self.publish(*call).await?,
+                Turn::Note(call, _room) => self.note(*call).await?,
                 Turn::Follow(call) => return self.follow(*call, queue).await,
                 Turn::Limited(method, refusal) => self.refuse(Some(method), refusal),
                 Turn::Last(method, refusal) => {
@@ -232,6 +268,12 @@ impl Answers<'_> {
 
     async fn read(&mut self, method: Method, mut call: Call) -> Result<(), TransportError> {
         self.flush().await?;
+        if method == Method::ListChannels
+            && let Err(refusal) = note::settle(self.session).await
+        {
+            self.refuse(Some(method), refusal);
+            return Ok(());
+        }
         self.page = self.session.pages.acquire().await.ok();
         // What was answered before it may have bound the connection.
         call.peer = self.session.peer.peer();
@@ -246,10 +288,48 @@ impl Answers<'_> {
         Ok(())
     }
 
+    async fn note(&mut self, call: Call) -> Result<(), TransportError> {
+        if self.session.known(&call).is_none() {
+            self.flush().await?;
+        }
+        match note::run(self.session, call).await {
+            Ok(outputs) => self.put(Method::Ack, outputs),
+            Err(refusal) => self.refuse(Some(Method::Ack), refusal),
+        }
+        Ok(())
+    }
+
+    /// Holds up the answers behind it, and nothing else.
+    async fn wait(&mut self, call: Call) -> Result<(), TransportError> {
+        self.flush().await?;
+        let left = async { drop(self.left.changed().await) };
+        match wait::run(self.session, call, left).await {
+            Ok((page, room)) => {
+                self.page = room;
+                self.put(Method::FetchWait, Outputs::reply(Response::Page(page).encode()));
+            }
+            Err(refusal) => self.refuse(Some(Method::FetchWait), refusal),
+        }
+        Ok(())
+    }
+
+    /// Checks the caller as a read does; what is granted is with the subscriptions at once.
+    async fn publish(&mut self, call: Call) -> Result<(), TransportError> {
+        let body = call.frame.body.clone();
+        self.read(Method::Publish, call).await?;
+        if let Some(Frame::Reply(_)) = self.batch.last()
+            && let Ok(Request::Publish(publish)) = Request::decode(Method::Publish, body)
+        {
+            let shared = &self.session.shared;
+            shared.metrics.left_out(shared.notifier.publish(&publish));
+        }
+        Ok(())
+    }
+
     async fn follow(
         mut self,
         call: Call,
-        mut queue: mpsc::Receiver<Turn>,
+        mut queue: mpsc::Receiver<Turn<'_>>,
     ) -> Result<(), TransportError> {
         self.flush().await?;
         let refusal = tokio::select! {

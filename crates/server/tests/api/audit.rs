@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use qpc_proto::Token;
-use qpc_proto::message::{DeviceRef, Request};
-use qpc_proto::{AccountId, DeviceId, Digest};
+use qpc_proto::message::{Cursor, DeviceRef, Request};
+use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, ErrorCode, Token};
 use qpc_server::audit::{AdminAction, Audit, AuditEvent, Head, Keeping, QUEUE_MAX, verify};
 use qpc_server::{Limits, Settings, clock};
 use serde_json::Value;
@@ -309,6 +308,30 @@ fn a_full_queue_loses_lines_counts_them_and_delays_nobody() {
     let written = lines.iter().filter(|line| line["event"] == "logged_in").count();
     assert_eq!(written + usize::try_from(told).unwrap(), recorded);
     assert_eq!(broken(&dir, audit.head()), None);
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_told_whatever_it_came_with() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("audit");
+    let audit = Audit::start(&dir, Keeping::default(), None, still()).unwrap();
+    let mut rig = Rig::start_with(Limits::default(), |settings| Settings { audit, ..settings });
+    let alice = rig.join(&Device::new(1)).await;
+    let stranger = rig.connect();
+    let cursor = Cursor { channel: ChannelId([5; 16]), seq: 1 };
+    let requests = [Request::Ack(vec![cursor]), Request::ListChannels, Request::KeyPackageStatus];
+    for request in &requests {
+        for client in [&alice.client, &stranger] {
+            let refused = client.call(&Token([7; 32]), request).await.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::Unauthenticated);
+        }
+    }
+    rig.server.stop().await.unwrap();
+    let told = all(&dir);
+    let failed = told.iter().filter(|line| line["event"] == "auth_failed");
+    let methods: Vec<_> = failed.map(|line| line["method"].as_str().unwrap()).collect();
+    let expected = requests.iter().flat_map(|request| [request.method().as_str(); 2]);
+    assert_eq!(methods, expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]

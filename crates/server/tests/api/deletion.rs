@@ -153,7 +153,7 @@ fn the_members_are_shown_the_list_that_ends_an_account() {
         .unwrap()
         .read(|tx| {
             let kind = EntryKind::Statement.code();
-            tx.query_row("SELECT COUNT(*) FROM entries WHERE kind = ?1", [kind], |row| row.get(0))
+            tx.query_row("SELECT COUNT(*) FROM log WHERE kind = ?1", [kind], |row| row.get(0))
         })
         .unwrap();
     assert_eq!(statements, 1);

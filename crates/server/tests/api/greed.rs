@@ -40,7 +40,7 @@ async fn a_read_has_a_small_body_so_that_many_may_wait() {
     }
 }
 
-fn begins(stream: &mut Stream) -> bool {
+pub(crate) fn begins(stream: &mut Stream) -> bool {
     let polled = pin!(stream.receiver.next()).poll(&mut Context::from_waker(Waker::noop()));
     assert!(polled.is_pending(), "the page must not fit");
     stream.receiver.is_inside_frame()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qpc_proto::message::{
-    ClaimKeyPackages, DeviceRef, LinkDevice, LinkRelay, LinkSide, Login, Method, Recover, Request,
-    UploadKeyPackages,
+    ClaimKeyPackages, DeviceRef, LinkDevice, LinkRelay, LinkSide, Login, Method, Publish, Recover,
+    Request, Response, UploadKeyPackages,
 };
 use qpc_proto::{
     AccountId, ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, PublicKey, Signature, Token,
@@ -14,7 +14,7 @@ use qpc_server::Limits;
 use qpc_server::limits::{KeyedBy, Limiter, Period, Rate, Rates};
 use qpc_transport::CloseReason;
 
-use crate::support::{Client, Device, LoggedIn, Rig, create_channel, read};
+use crate::support::{Client, Device, LoggedIn, Rig, create_channel, enqueue, read};
 
 /// Far more than any test asks for.
 const AMPLE: u32 = 1_000_000;
@@ -52,15 +52,21 @@ fn counted_by(limiter: Limiter, target: u8) -> Request {
             offer: Bytes::new(),
         }),
         Limiter::Lookup => Request::Lookup(format!("nobody-{target}")),
-        Limiter::Claim | Limiter::ClaimTarget => Request::ClaimKeyPackages(ClaimKeyPackages {
-            account: nobody(target).account,
-            devices: Vec::new(),
-        }),
+        Limiter::Claim | Limiter::ClaimTarget | Limiter::ClaimAny => {
+            Request::ClaimKeyPackages(ClaimKeyPackages {
+                account: nobody(target).account,
+                devices: Vec::new(),
+            })
+        }
         Limiter::Upload => Request::UploadKeyPackages(UploadKeyPackages {
             key_packages: Vec::new(),
             last_resort: None,
         }),
         Limiter::Commit => create_channel(ChannelId([target; 16])),
+        Limiter::Publish => Request::Publish(Publish {
+            channel: ChannelId([target; 16]),
+            payload: Bytes::from_static(b"here"),
+        }),
         Limiter::AccountChange => Request::CancelDeletion,
         Limiter::Export => Request::ExportAccount,
     }
@@ -127,7 +133,8 @@ async fn two(rig: &mut Rig) -> (LoggedIn, LoggedIn) {
 
 #[tokio::test]
 async fn each_limit_after_login_counts_one_account() {
-    let after_login = |l: &Limiter| l.keyed_by() != KeyedBy::Address;
+    let of_others = [KeyedBy::Address, KeyedBy::Target];
+    let after_login = |l: &Limiter| !of_others.contains(&l.keyed_by());
     for limiter in Limiter::ALL.into_iter().filter(after_login) {
         let mut rig = Rig::start(only(limiter));
         let (one, other) = two(&mut rig).await;
@@ -211,6 +218,37 @@ async fn a_limited_request_has_no_effect_and_its_stream_lives_on() {
     stream.sender.send(&one.frame(&Request::ListChannels)).await.unwrap();
     let answer = stream.next().await.unwrap();
     assert!(read(Method::ListChannels, answer).is_ok());
+}
+
+#[tokio::test]
+async fn case_157_what_a_limit_refused_is_accepted_in_its_order_after_the_wait() {
+    let mut rig = Rig::start(only(Limiter::Device));
+    let one = rig.join(&Device::new(1)).await;
+    let channel = ChannelId([5; 16]);
+    one.create_channel(channel).await;
+    let mut accepted = Vec::new();
+    let mut waited = 0;
+    for n in 0..6 {
+        // An outbox: the same bytes again until they are accepted, and no others before them.
+        loop {
+            match one.call(&enqueue(channel, n)).await {
+                Ok(Response::Enqueued(answer)) => {
+                    accepted.extend(answer.accepted);
+                    break;
+                }
+                Err(refused) if is_limited(&refused) => {
+                    let wait = refused.retry_after_ms.unwrap();
+                    assert!((1..=60_001).contains(&wait), "{wait}");
+                    rig.pass(Duration::from_millis(wait));
+                    waited += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(waited, 4, "the channel, two messages, then one for each wait");
+    assert!(accepted.iter().map(|accepted| accepted.seq).eq(2..=7));
+    assert!(accepted.iter().all(|accepted| !accepted.duplicate), "a refusal had stored nothing");
 }
 
 /// As shipped but for registrations: the support takes the default for none.

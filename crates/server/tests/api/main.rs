@@ -10,18 +10,26 @@
 )]
 
 mod access;
+mod acks;
 mod addresses;
 mod admin;
 mod audit;
+mod cases;
+mod claims;
+mod clock;
 mod deletion;
 mod devices;
+mod faults;
 mod greed;
 mod idempotence;
 mod limits;
+mod members;
 mod metrics;
 mod program;
+mod publish;
 mod quic;
-
 mod streams;
 mod subscribe;
 mod support;
+mod turns;
+mod wait;

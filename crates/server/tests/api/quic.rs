@@ -96,9 +96,7 @@ async fn case_188_a_stop_ends_subscriptions_and_connections_with_their_reason() 
     // Whatever was answered is in the file that the next server opens.
     let mut reader = store(rig.dir.path()).reader().unwrap();
     let stored: i64 = reader
-        .read(|tx| {
-            tx.query_row("SELECT count(*) FROM entries WHERE kind = 1", [], |row| row.get(0))
-        })
+        .read(|tx| tx.query_row("SELECT count(*) FROM log WHERE kind = 1", [], |row| row.get(0)))
         .unwrap();
     assert!(stored >= answered, "{answered} answered, {stored} stored");
 }

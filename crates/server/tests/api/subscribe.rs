@@ -6,7 +6,8 @@ use qpc_proto::message::{Cursor, Request, Response, inbox_channel};
 use qpc_proto::{ChannelId, DeviceId, ErrorCode};
 use qpc_server::Limits;
 
-use crate::support::{Device, Rig, fetch, reset_code, seqs};
+use crate::members;
+use crate::support::{Device, Rig, enqueue, fetch, reset_code, seqs};
 
 const CHANNEL: ChannelId = ChannelId([5; 16]);
 
@@ -96,6 +97,59 @@ async fn a_logout_ends_the_subscriptions_of_its_connection() {
     one.create_channel(CHANNEL).await;
     let (mut stream, _) = one.subscribe(CHANNEL).await;
     assert!(matches!(one.call(&Request::Logout).await, Ok(Response::Done)));
+    let refused = stream.page().await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unauthenticated);
+}
+
+#[tokio::test]
+async fn nothing_that_is_accepted_after_a_logout_comes_on_its_connection() {
+    let mut rig = Rig::start(Limits { recheck: Duration::from_secs(3_600), ..Limits::default() });
+    let device = Device::new(1);
+    let one = rig.join(&device).await;
+    let writer = rig.connect().log_in(&device).await;
+    one.create_channel(CHANNEL).await;
+    let (mut stream, _) = one.subscribe(CHANNEL).await;
+    // Served from the log's tail.
+    writer.enqueue(CHANNEL, 1).await;
+    assert_eq!(seqs(&stream.page().await.unwrap()), [2]);
+    assert!(matches!(one.call(&Request::Logout).await, Ok(Response::Done)));
+    writer.enqueue(CHANNEL, 2).await;
+    let refused = stream.page().await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unauthenticated);
+}
+
+/// A message of one who has read the Commit that is entry 3.
+fn after_removal(number: u8) -> Request {
+    let Request::Enqueue(mut posting) = enqueue(CHANNEL, number) else { panic!("a message") };
+    posting.entries[0].after_commit = 3;
+    Request::Enqueue(posting)
+}
+
+#[tokio::test]
+async fn who_follows_and_is_removed_gets_its_removal_and_nothing_behind_it() {
+    let mut rig = Rig::start(Limits { recheck: Duration::from_secs(3_600), ..Limits::default() });
+    let (device, other) = (Device::new(1), Device::new(2));
+    let founder = rig.join(&device).await;
+    let member = rig.join(&other).await;
+    members::pair(CHANNEL, &founder, (&other, &member)).await;
+    let (mut stream, _) = member.subscribe(CHANNEL).await;
+    let (mut own, _) = founder.subscribe(CHANNEL).await;
+    founder.enqueue(CHANNEL, 1).await;
+    assert_eq!(seqs(&stream.page().await.unwrap()), [2]);
+    assert_eq!(seqs(&own.page().await.unwrap()), [2]);
+    members::remove(CHANNEL, &founder, &other).await;
+    for number in 2..5 {
+        founder.call(&after_removal(number)).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    while seen.last() != Some(&6) {
+        seen.extend(seqs(&own.page().await.unwrap()));
+    }
+    assert_eq!(seen, [3, 4, 5, 6]);
+    assert_eq!(seqs(&stream.page().await.unwrap()), [3]);
+    // The next that it hears is the end of its session, long after all of these.
+    assert!(matches!(member.call(&Request::Logout).await, Ok(Response::Done)));
+    founder.call(&after_removal(5)).await.unwrap();
     let refused = stream.page().await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unauthenticated);
 }

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
-use qpc_credential::{AccountKey, DeviceEntry, DeviceList, account_id};
+use qpc_credential::{
+    AccountKey, Certificate, CertificateBody, DeviceEntry, DeviceList, account_id,
+};
+use qpc_faultvfs::FaultVfs;
 use qpc_proto::aad::{Aad, CommitBinding};
 use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::frame::{Frame, RequestFrame};
@@ -43,10 +46,12 @@ pub(crate) struct Rig {
     pub(crate) dir: TempDir,
 }
 
+fn options() -> Options {
+    Options::new(Key::from_bytes([1; 32]), schemas()).with_durability(Durability::Process)
+}
+
 pub(crate) fn store(dir: &Path) -> Store {
-    let options = Options::new(Key::from_bytes([1; 32]), schemas());
-    let options = options.with_durability(Durability::Process);
-    Store::open(&dir.join("server.db"), &options).unwrap()
+    Store::open(&dir.join("server.db"), &options()).unwrap()
 }
 
 impl Rig {
@@ -56,7 +61,34 @@ impl Rig {
 
     /// The same with other settings.
     pub(crate) fn start_with(limits: Limits, change: impl FnOnce(Settings) -> Settings) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), (limits, change, store))
+    }
+
+    /// The same over a disk that fails on orders.
+    pub(crate) fn start_on(vfs: &FaultVfs) -> Self {
+        let options = Options { vfs: Some(vfs.name()), ..options() };
+        let open = |dir: &Path| Store::open(&dir.join("server.db"), &options).unwrap();
         let dir = tempfile::tempdir().unwrap();
+        Self::start_in(dir, (Limits::default(), |settings| settings, open))
+    }
+
+    /// Another server over the same database, after this one has ended in order.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { server, mut tasks, dir, .. } = self;
+        server.begin_stop();
+        while tasks.join_next().await.is_some() {}
+        server.stop().await.unwrap();
+        Self::start_in(dir, (Limits::default(), |settings| settings, store))
+    }
+
+    fn start_in(
+        dir: TempDir,
+        (limits, change, store): (
+            Limits,
+            impl FnOnce(Settings) -> Settings,
+            impl FnOnce(&Path) -> Store,
+        ),
+    ) -> Self {
         let clock = Arc::new(AtomicU64::new(START_MS));
         let mut policy = Policy::default();
         policy.auth.registration = RegistrationMode::Open;
@@ -315,6 +347,22 @@ impl Device {
         Self { account, generation: self.generation + 1, ..self.clone() }
     }
 
+    /// What its leaves in groups carry.
+    pub(crate) fn certificate(&self) -> Bytes {
+        let (entry, name) = (self.entry(), self.name.clone());
+        let body = CertificateBody { list_version: 1, entry, name };
+        Certificate::sign(&self.account_key(), &body, |tbs| sign(&self.account, tbs))
+    }
+
+    pub(crate) fn entry(&self) -> DeviceEntry {
+        let (device, key) = (self.id.device, public(&self.key));
+        DeviceEntry { device, key, not_after_ms: u64::MAX }
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Signature {
+        sign(&self.key, message)
+    }
+
     pub(crate) fn account_key(&self) -> Bytes {
         let (root, key) = (public(&self.root), public(&self.account));
         AccountKey { root, generation: self.generation, key }.sign(|tbs| sign(&self.root, tbs))
@@ -322,12 +370,7 @@ impl Device {
 
     /// A signed list of devices of this account.
     pub(crate) fn list(&self, version: u64, devices: &[&Device]) -> Bytes {
-        let entry = |device: &&Device| DeviceEntry {
-            device: device.id.device,
-            key: public(&device.key),
-            not_after_ms: u64::MAX,
-        };
-        let mut devices: Vec<_> = devices.iter().map(entry).collect();
+        let mut devices: Vec<_> = devices.iter().map(|device| device.entry()).collect();
         devices.sort_by_key(|entry| entry.device);
         let (account, generation, name) = (self.id.account, self.generation, self.name.clone());
         DeviceList { account, generation, version, name, devices }
@@ -392,6 +435,7 @@ pub(crate) fn create_channel(channel: ChannelId) -> Request {
     };
     Request::CreateChannel(CreateChannel {
         channel,
+        retention_ms: 0,
         kind: ChannelKind::Group,
         bundle: CommitBundle {
             message_id: MessageId([200; 16]),
@@ -427,7 +471,7 @@ pub(crate) fn fetch(channel: ChannelId) -> Request {
 
 /// An MLSMessage with a PrivateMessage (RFC 9420 sections 6 and 6.3.1) whose ciphertext is no
 /// secret.
-fn private_message(content_type: u8, aad: &Aad, ciphertext: &[u8]) -> Bytes {
+pub(crate) fn private_message(content_type: u8, aad: &Aad, ciphertext: &[u8]) -> Bytes {
     let mut bytes = vec![0, 1, 0, 2];
     put_vector(&mut bytes, &[7; 32]);
     bytes.extend_from_slice(&0_u64.to_be_bytes());
@@ -439,7 +483,7 @@ fn private_message(content_type: u8, aad: &Aad, ciphertext: &[u8]) -> Bytes {
 }
 
 /// A vector with its length as RFC 9420 section 2.1.2 writes it.
-fn put_vector(bytes: &mut Vec<u8>, content: &[u8]) {
+pub(crate) fn put_vector(bytes: &mut Vec<u8>, content: &[u8]) {
     let len = u32::try_from(content.len()).unwrap();
     match len {
         0..=0x3f => bytes.push(u8::try_from(len).unwrap()),

@@ -6,8 +6,8 @@ use qpc_proto::content::{Body, Content, DeviceListDigest};
 use qpc_proto::message::*;
 use qpc_proto::roster::{Role, RosterChange};
 use qpc_proto::{
-    ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, ErrorDetail, Incarnation, MessageId,
-    PublicKey, Signature, Token,
+    ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, ErrorDetail, ExpiredRange, Incarnation,
+    MessageId, PublicKey, Signature, Token, limits,
 };
 
 use super::Seeds;
@@ -70,6 +70,7 @@ fn requests() -> Vec<Request> {
     let proof = Signature([7; 64]);
     let cursors = vec![Cursor { channel: CHANNEL, seq: 1 }, Cursor { channel: CHANNEL, seq: 300 }];
     let entry = NewEntry { message_id: MessageId([2; 16]), after_commit: 3, payload: PAYLOAD };
+    let fetch = Fetch { channel: CHANNEL, after_seq: 1, bytes_max: 1_000_000 };
     vec![
         Request::ServerInfo,
         Request::Register(Register {
@@ -114,12 +115,15 @@ fn requests() -> Vec<Request> {
             channel: CHANNEL,
             kind: ChannelKind::Group,
             bundle: bundle(),
+            retention_ms: 60_000,
         }),
         Request::ListChannels,
         Request::Enqueue(Enqueue { channel: CHANNEL, entries: vec![entry.clone(), entry] }),
         Request::Commit(CommitRequest { channel: CHANNEL, bundle: bundle() }),
         Request::Statement(Statement { channel: CHANNEL, statement: PAYLOAD }),
-        Request::Fetch(Fetch { channel: CHANNEL, after_seq: 1, bytes_max: 1_000_000 }),
+        Request::Publish(Publish { channel: CHANNEL, payload: PAYLOAD }),
+        Request::Fetch(fetch),
+        Request::FetchWait(FetchWait { fetch, wait_ms: limits::WAIT_MS_MAX }),
         Request::Subscribe(cursors.clone()),
         Request::Ack(cursors),
     ]
@@ -210,6 +214,7 @@ fn channel(removal_seq: Option<u64>) -> ChannelState {
         acked_seq: 3,
         removal_seq,
         last_message_id: removal_seq.map(|_| MessageId([5; 16])),
+        retention_ms: 60_000,
     }
 }
 
@@ -229,14 +234,20 @@ fn page() -> Page {
     };
     let kinds =
         [EntryKind::Application, EntryKind::Commit, EntryKind::Statement, EntryKind::Welcome];
-    Page { channel: CHANNEL, entries: kinds.map(entry).into(), head_seq: 7 }
+    Page {
+        channel: CHANNEL,
+        entries: kinds.map(entry).into(),
+        head_seq: 7,
+        published: vec![PAYLOAD, PAYLOAD],
+    }
 }
 
 fn errors() -> Vec<ErrorBody> {
+    let expired = ExpiredRange { first_available: 3, boundary_head: Digest([6; 32]) };
     let details = [
         (ErrorCode::VersionUnsupported, ErrorDetail::Versions(1, 2)),
         (ErrorCode::StaleCommit, ErrorDetail::LastCommit(9)),
-        (ErrorCode::GapExpired, ErrorDetail::FirstAvailable(3)),
+        (ErrorCode::GapExpired, ErrorDetail::Expired(expired)),
         (ErrorCode::ChannelExists, ErrorDetail::Channel(CHANNEL)),
         (ErrorCode::UnsupportedCiphersuite, ErrorDetail::Ciphersuites(vec![1, 3])),
         (ErrorCode::NoKeyPackage, ErrorDetail::Devices(vec![DeviceId([2; 16])])),

@@ -1,0 +1,127 @@
+//! Requests that share a run are answered as if each had come alone, and leave the same rows.
+
+use std::collections::BTreeMap;
+
+use qpc_delivery::{Call, Delivery, Written};
+use qpc_proto::MessageId;
+use qpc_proto::message::{DeviceRef, Enqueue, EnqueueAnswer, NewEntry};
+use qpc_storage::{Tx, sql, sql::types::Value};
+
+use crate::mls::Device;
+use crate::support::{CHANNEL, Plan, World, message_on};
+
+/// Draws the same numbers in each run of the test.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, end: u64) -> u64 {
+        let next = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = next.wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::try_from(self.below(u64::try_from(all.len()).unwrap())).unwrap()]
+    }
+}
+
+type Posting = (DeviceRef, u64, Enqueue);
+type Answer = Result<Written<EnqueueAnswer>, String>;
+
+/// Five devices, one of which was removed by the last Commit without anybody building on it yet.
+fn world() -> (World, Vec<DeviceRef>) {
+    let devices = [(1, 1), (1, 11), (2, 2), (3, 3), (4, 4)].map(|(a, d)| Device::new(a, d));
+    let mut world = World::new();
+    world.group(&devices.iter().collect::<Vec<_>>());
+    world.commit(&devices[0], &Plan::on(1).removing(&[&devices[4]])).unwrap();
+    // Little room, so that its edge is met.
+    world.delivery.config.channel_bytes_max = 8_000;
+    let stranger = Device::new(9, 9).id();
+    (world, devices.iter().map(Device::id).chain([stranger]).collect())
+}
+
+fn entry(draw: &mut Draw) -> NewEntry {
+    let id = u8::try_from(draw.below(60)).unwrap();
+    // Mostly as it should be.
+    let after = draw.one_of(&[2, 2, 2, 2, 2, 2, 2, 1, u64::MAX]);
+    let base = draw.one_of(&[1, 1, 2, 2, 2, 3, u64::MAX]);
+    let mut entry = message_on(id, after, base);
+    if draw.below(8) == 0 {
+        entry.message_id = MessageId([1; 16]);
+    }
+    if draw.below(16) == 0 {
+        entry.payload = entry.payload.slice(1..);
+    }
+    entry
+}
+
+fn posting(draw: &mut Draw, now_ms: u64, devices: &[DeviceRef]) -> Posting {
+    let entries = (0..=draw.below(4)).map(|_| entry(draw)).collect();
+    let channel = if draw.below(20) == 0 { qpc_proto::ChannelId([7; 16]) } else { CHANNEL };
+    (draw.one_of(devices), now_ms + draw.below(50), Enqueue { channel, entries })
+}
+
+fn in_a_run(delivery: &Delivery, tx: &Tx<'_>, postings: &[Posting]) -> Vec<Answer> {
+    let mut posts = delivery.posts(tx);
+    let answers = postings
+        .iter()
+        .map(|(caller, now_ms, enqueue)| {
+            let call = Call { tx, caller: *caller, now_ms: *now_ms };
+            posts.enqueue(&call, enqueue).map_err(|error| format!("{error:?}"))
+        })
+        .collect();
+    posts.finish().unwrap();
+    answers
+}
+
+fn rows(world: &mut World) -> Vec<Vec<Value>> {
+    let tables = [
+        "channels ORDER BY no",
+        "members ORDER BY no, device_id",
+        "log ORDER BY id",
+        "payloads ORDER BY id",
+    ];
+    let read = |tx: &Tx<'_>, table: &str| -> sql::Result<Vec<Vec<Value>>> {
+        let mut statement = tx.prepare(&format!("SELECT * FROM {table}"))?;
+        let columns = statement.column_count();
+        let rows = statement.query_map([], |row| (0..columns).map(|at| row.get(at)).collect())?;
+        rows.collect()
+    };
+    world.serve(|_, (tx, _)| tables.map(|table| read(tx, table).unwrap()).concat())
+}
+
+#[test]
+fn requests_in_a_run_are_answered_as_if_each_had_come_alone() {
+    let (mut accepted, mut silent) = (0, 0);
+    let mut refused = BTreeMap::new();
+    for seed in 0..12 {
+        let mut draw = Draw(seed);
+        let ((mut together, devices), (mut alone, _)) = (world(), world());
+        for _ in 0..12 {
+            let now_ms = together.now_ms;
+            let postings: Vec<_> =
+                (0..=draw.below(12)).map(|_| posting(&mut draw, now_ms, &devices)).collect();
+            let answers = together.serve(|d, (tx, _)| in_a_run(d, tx, &postings));
+            for (posting, answer) in postings.iter().zip(answers) {
+                let one = std::slice::from_ref(posting);
+                let expected = alone.serve(|d, (tx, _)| in_a_run(d, tx, one)).remove(0);
+                assert_eq!(answer, expected, "seed {seed}");
+                if let Ok(written) = &answer {
+                    let new = written.answer.accepted.iter().filter(|a| !a.duplicate).count();
+                    accepted += new;
+                    if let Some(refusal) = &written.answer.refusal {
+                        *refused.entry(refusal.code.as_str()).or_insert(0) += 1;
+                    }
+                    silent += usize::from(new > 0 && written.posted.is_empty());
+                }
+            }
+            assert_eq!(rows(&mut together), rows(&mut alone), "seed {seed}");
+            together.now_ms += 100;
+        }
+    }
+    // All of it was met; the removal takes effect once in each world.
+    assert!(accepted > 200, "{accepted}");
+    let met = ["AAD_MISMATCH", "MESSAGE_ID_CONFLICT", "NOT_MEMBER", "QUOTA", "STALE_COMMIT"];
+    assert!(met.iter().all(|code| refused.contains_key(code)), "{refused:?}");
+    assert_eq!(silent, 12);
+}

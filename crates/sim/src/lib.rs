@@ -8,10 +8,12 @@
 mod invariants;
 mod scenario;
 mod server;
+mod tamper;
 mod trace;
 mod world;
 
 pub use invariants::check;
 pub use scenario::{Failure, Report, run};
+pub use tamper::{Chain, Lie, Tamper};
 pub use trace::Trace;
-pub use world::{Liar, World};
+pub use world::{Liar, Raw, World};

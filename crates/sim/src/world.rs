@@ -6,8 +6,11 @@
 mod client;
 mod devices;
 mod link;
+mod raw;
+mod tampered;
 
 pub(crate) use client::SimClient;
+pub use raw::Raw;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,7 @@ use rand_core::{RngCore as _, SeedableRng as _};
 use tempfile::TempDir;
 
 use crate::server::SimServer;
+use crate::tamper::Tamper;
 use crate::trace::Trace;
 
 /// Rewrites what a client is about to be given: a server that lies. The number is the client's.
@@ -38,6 +42,8 @@ pub struct World {
     pub(crate) clients: Vec<SimClient>,
     /// The lying server, if it lies.
     pub liar: Option<Liar>,
+    /// The lying server of one channel, if it has one.
+    pub(crate) tamper: Option<Tamper>,
     /// What happened.
     pub trace: Trace,
     /// Texts written, with their writer and channel.
@@ -68,6 +74,7 @@ impl World {
             server,
             clients: Vec::new(),
             liar: None,
+            tamper: None,
             trace: Trace::default(),
             written: BTreeMap::new(),
             dir,
@@ -145,19 +152,7 @@ impl World {
     pub fn settle_among(&mut self, some: &[usize]) -> Result<()> {
         let mut idle = 0_usize;
         for _ in 0..ROUNDS_MAX {
-            let mut moved = false;
-            for index in some.iter().copied() {
-                if self.client(index)?.link.is_none() && !self.client(index)?.is_stopped() {
-                    self.connect(index)?;
-                }
-                while self.deliver_down(index)? {
-                    moved = true;
-                }
-            }
-            while self.deliver_up(8, (false, false))? {
-                moved = true;
-            }
-            if moved {
+            if self.exchange(some)? {
                 idle = 0;
                 continue;
             }
@@ -168,5 +163,35 @@ impl World {
             self.tick(4_000)?;
         }
         anyhow::bail!("the world does not settle")
+    }
+
+    /// Peace for a number of rounds: what is under a lie need not come to rest.
+    ///
+    /// # Errors
+    /// When a step failed.
+    pub fn rounds(&mut self, count: usize) -> Result<()> {
+        let all: Vec<usize> = (0..self.clients.len()).collect();
+        for _ in 0..count {
+            self.exchange(&all)?;
+            self.tick(1_000)?;
+        }
+        Ok(())
+    }
+
+    /// Connects who is offline and delivers what is on its way. False when nothing was.
+    fn exchange(&mut self, some: &[usize]) -> Result<bool> {
+        let mut moved = false;
+        for index in some.iter().copied() {
+            if self.client(index)?.link.is_none() && !self.client(index)?.is_stopped() {
+                self.connect(index)?;
+            }
+            while self.deliver_down(index)? {
+                moved = true;
+            }
+        }
+        while self.deliver_up(8, (false, false))? {
+            moved = true;
+        }
+        Ok(moved)
     }
 }

@@ -18,11 +18,12 @@ use qpc_client::machine::{Failure, Input, Work};
 use qpc_client::view::ChannelStatus;
 use qpc_proto::chain::{Link, Log};
 use qpc_proto::message::{
-    Accepted, ChannelKind, EnqueueAnswer, Entry, EntryKind, Method, Page, Response, WelcomePointer,
-    inbox_channel,
+    Accepted, ChannelKind, EnqueueAnswer, Entry, EntryKind, Fetch, Method, Page, Request, Response,
+    WelcomePointer, inbox_channel,
 };
 use qpc_proto::{
-    AccountId, ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, ErrorDetail, MessageId,
+    AccountId, ChannelId, DeviceId, Digest, ErrorBody, ErrorCode, ErrorDetail, ExpiredRange,
+    MessageId,
 };
 use qpc_sim::World;
 
@@ -59,7 +60,8 @@ fn template(seq: u64, kind: EntryKind, payload: Vec<u8>) -> Entry {
 }
 
 fn shows(world: &mut World, index: usize, channel: ChannelId, entry: Entry) {
-    let page = Page { channel, head_seq: entry.seq, entries: vec![entry] };
+    let published = Vec::new();
+    let page = Page { channel, head_seq: entry.seq, entries: vec![entry], published };
     inject(world, index, Input::Page(page));
 }
 
@@ -85,15 +87,35 @@ fn an_invitation_into_a_channel_with_the_inboxs_id_does_not_stop_the_inbox() {
     assert_eq!(row.kind, "inbox");
 }
 
+/// The server says that the entries of an inbox before the fifth are gone.
+fn expires(world: &mut World, inbox: ChannelId, boundary_head: Digest) {
+    let range = ExpiredRange { first_available: 5, boundary_head };
+    let gone = ErrorBody::new(ErrorCode::GapExpired, "gone");
+    let gone = Failure::Refused(gone.with_detail(ErrorDetail::Expired(range)));
+    inject(world, 1, Input::Answer(Work::Fetch(inbox), Err(gone)));
+}
+
 #[test]
-fn an_inbox_that_lost_its_front_is_read_on() {
+fn an_inbox_that_lost_its_front_goes_on_from_the_boundary() {
+    let boundary = Digest([7; 32]);
+    for (before, status) in
+        [(boundary, ChannelStatus::Active), (Digest([8; 32]), ChannelStatus::Alarm)]
+    {
+        let mut world = world(2);
+        let inbox = inbox(&mut world, 1);
+        expires(&mut world, inbox, boundary);
+        let fifth = entry(&world, inbox, (before, template(5, EntryKind::Welcome, vec![0])));
+        shows(&mut world, 1, inbox, fifth);
+        assert_eq!(channel(&mut world, 1, &inbox).status, status);
+    }
+}
+
+/// A server of before kept no heads of what has expired.
+#[test]
+fn an_inbox_that_lost_its_front_is_read_on_without_a_boundary() {
     let mut world = world(2);
     let inbox = inbox(&mut world, 1);
-    let gone = ErrorBody {
-        detail: Some(ErrorDetail::FirstAvailable(5)),
-        ..ErrorBody::new(ErrorCode::GapExpired, "gone")
-    };
-    inject(&mut world, 1, Input::Answer(Work::Fetch(inbox), Err(Failure::Refused(gone))));
+    expires(&mut world, inbox, Digest::ZERO);
     let head = Digest([7; 32]);
     let fifth = entry(&world, inbox, (head, template(5, EntryKind::Welcome, vec![0])));
     let sixth = entry(&world, inbox, (fifth.head, template(6, EntryKind::Welcome, vec![0])));
@@ -152,13 +174,15 @@ fn second_answer(read_before: bool) {
     let group = group(&mut world, &[1]);
     say(&mut world, 0, (&group, "one"));
     until_sent(&mut world, 0, Method::Enqueue);
-    let (seq, before) = {
-        let stands = standing(&mut world, 0, &group);
-        (stands.cursor + 1, stands.head)
-    };
+    let seq = standing(&mut world, 0, &group).cursor + 1;
     let sent = enqueues(&mut world, 0).remove(0).entries.remove(0);
     world.deliver(0, (Method::Enqueue, false)).unwrap();
-    let answer = |head| {
+    let fetch = Fetch { channel: group, after_seq: seq - 1, bytes_max: 0 };
+    let Response::Page(page) = world.ask(0, &Request::Fetch(fetch)).unwrap() else {
+        panic!("no page")
+    };
+    let head = page.entries[0].head;
+    let answer = || {
         let accepted = Accepted { seq, head, accepted_at_ms: 1, duplicate: true };
         Input::Answer(
             Work::Outbox(group),
@@ -169,12 +193,12 @@ fn second_answer(read_before: bool) {
         read_all(&mut world, 0);
     } else {
         // The answer alone.
-        inject(&mut world, 0, answer(before));
+        inject(&mut world, 0, answer());
     }
     assert_eq!(sent.after_commit, standing(&mut world, 0, &group).base_commit);
     say(&mut world, 0, (&group, "two"));
     until_sent(&mut world, 0, Method::Enqueue);
-    inject(&mut world, 0, answer(before));
+    inject(&mut world, 0, answer());
     // The second batch never arrives.
     world.disconnect(0).unwrap();
     world.settle().unwrap();

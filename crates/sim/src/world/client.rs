@@ -86,6 +86,8 @@ pub(crate) struct SimClient {
     pub(crate) core: Option<Core>,
     pub(crate) link: Option<Link>,
     pub(crate) alarms: Vec<String>,
+    /// The channels and numbers that its alarms named.
+    pub(crate) named: Vec<(String, u64)>,
     /// The server knows its account no more.
     pub(crate) erased: bool,
     /// Why it said that it stopped, each time.
@@ -101,8 +103,8 @@ pub(crate) const POOL: Pool = Pool { full: 8, refill: 4 };
 impl SimClient {
     /// A client that is offline.
     pub(crate) fn over((name, path): (String, PathBuf), core: Core) -> Self {
-        let (link, alarms, stops) = (None, Vec::new(), Vec::new());
-        Self { name, path, core: Some(core), link, alarms, erased: false, stops }
+        let (alarms, named, stops) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name, path, core: Some(core), link: None, alarms, named, erased: false, stops }
     }
 
     /// Whether it is out, and knows.
@@ -154,6 +156,7 @@ impl SimClient {
             match event {
                 Event::Alarm { channel, seq, text } => {
                     self.alarms.push(format!("{} at {channel:?} {seq:?}: {text}", self.name));
+                    self.named.extend(channel.zip(seq));
                 }
                 Event::Stopped { code, .. } => self.stops.push(code),
                 Event::Message(_)
@@ -248,6 +251,16 @@ impl World {
     /// When there is no such client.
     pub fn alarms(&mut self, index: usize) -> Result<&[String]> {
         Ok(&self.client(index)?.alarms)
+    }
+
+    /// The numbers in a channel that a client's alarms named.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn named(&mut self, index: usize, channel: &ChannelId) -> Result<Vec<u64>> {
+        let channel = channel.to_string();
+        let named = self.client(index)?.named.iter().filter(|(of, _)| *of == channel);
+        Ok(named.map(|(_, seq)| *seq).collect())
     }
 
     /// Codes that a client said it stopped by.

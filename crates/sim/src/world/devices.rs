@@ -6,15 +6,15 @@ use anyhow::{Context as _, Result, bail};
 use qpc_client::Core;
 use qpc_client::link::{LinkCode, Linking, open_offer};
 use qpc_client::recover::Recovery;
-use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Identity, LinkDevice, LinkRelay, LinkSide, Request, Response};
-use qpc_proto::{DeviceId, RequestId, Token};
-use qpc_server::{Call, Peer};
+use qpc_proto::{DeviceId, RequestId};
+use qpc_server::Peer;
 use qpc_storage::Store;
 use rand_core::RngCore as _;
 
 use super::World;
 use super::client::{POOL, SimClient, options};
+use super::raw::Raw;
 
 /// What all clients know their server by.
 pub(crate) const SERVER: &str = "qpc://sim:1/#00";
@@ -173,19 +173,9 @@ impl World {
         peer: Peer,
         (request_id, request): (RequestId, &Request),
     ) -> Result<Response> {
-        let frame = RequestFrame {
-            method: request.method().as_u16(),
-            token: Token::NONE,
-            request_id,
-            body: request.encode(),
-        };
-        let call = Call { frame, peer, now_ms: self.now_ms };
-        let outputs = self.server.apply(vec![call], &mut self.rng)?;
-        let output = outputs.into_iter().next().context("no answer")?;
-        self.cut_off(&output.ended)?;
-        self.wake(&output.wakes.iter().copied().collect())?;
-        let Frame::Reply(body) = output.frame else { bail!("refused: {:?}", output.frame) };
-        Ok(Response::decode(request.method(), body)?)
+        let mut raw = Raw::over(peer);
+        let answer = self.ask_raw(&mut raw, (request_id, request))?;
+        answer.map_err(|refusal| anyhow::anyhow!("refused: {refusal}"))
     }
 
     fn next_client(&self) -> (usize, PathBuf) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use anyhow::{Context as _, Result, bail, ensure};
 use qpc_client::machine::{Failure, Input, Outgoing};
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{DeviceRef, Fetch, Method, Request, Response};
+use qpc_proto::message::{DeviceRef, Fetch, Method, Page, Request, Response};
 use qpc_proto::{ChannelId, ErrorCode, RequestId, Token};
 use qpc_server::{Call, Outputs, Peer, PeerChange};
 use rand_core::RngCore as _;
@@ -101,7 +101,7 @@ impl World {
     /// Delivers up to `count` requests of random clients in one group commit. `twice` delivers each
     /// a second time, as a retry would; `lose` loses the answers with their connections.
     pub(crate) fn deliver_up(&mut self, count: usize, (twice, lose): (bool, bool)) -> Result<bool> {
-        let mut batch = Vec::new();
+        let (mut batch, mut answered) = (Vec::new(), false);
         for _ in 0..count {
             let ready: Vec<usize> = (0..self.clients.len())
                 .filter(|i| {
@@ -115,9 +115,12 @@ impl World {
             let choice = self.below(1 << 16);
             let link = self.client(index)?.link.as_mut().context("no link")?;
             let Some(outgoing) = link.next_up(choice) else { break };
-            batch.push(sent(index, outgoing, link));
+            match self.tampered(index, outgoing)? {
+                Some(honest) => batch.push(self.sent_by(index, honest)?),
+                None => answered = true,
+            }
         }
-        self.serve(batch, (twice, lose))
+        Ok(self.serve(batch, (twice, lose))? || answered)
     }
 
     /// Delivers a client's first request of a method, and loses its answer with the connection if
@@ -129,7 +132,8 @@ impl World {
         let Some(link) = self.client(index)?.link.as_mut() else { return Ok(false) };
         let at = link.up.iter().position(|outgoing| outgoing.request.method() == method);
         let Some(outgoing) = at.and_then(|at| link.up.remove(at)) else { return Ok(false) };
-        let batch = vec![sent(index, outgoing, link)];
+        let Some(outgoing) = self.tampered(index, outgoing)? else { return Ok(true) };
+        let batch = vec![self.sent_by(index, outgoing)?];
         self.serve(batch, (false, lose))
     }
 
@@ -213,6 +217,9 @@ impl World {
                 Input::Answer(outgoing.work, result)
             }
         };
+        if let Some(tamper) = &self.tamper {
+            tamper.rewrite(index, &mut input);
+        }
         if let Some(liar) = self.liar.as_mut() {
             liar(index, &mut input);
         }
@@ -244,8 +251,13 @@ impl World {
 
     fn push_channel(&mut self, index: usize, channel: &ChannelId) -> Result<()> {
         let now_ms = self.now_ms;
+        let link = self.client(index)?.link.as_ref();
+        let followed = link.and_then(|link| link.followed.get(channel).copied());
+        let Some(after_seq) = followed else { return Ok(()) };
+        if let Some(page) = self.push_tampered(index, (channel, after_seq)) {
+            return self.pushed(index, page);
+        }
         let Some(link) = self.client(index)?.link.as_ref() else { return Ok(()) };
-        let Some(after_seq) = link.followed.get(channel).copied() else { return Ok(()) };
         let request = Request::Fetch(Fetch { channel: *channel, after_seq, bytes_max: 0 });
         let frame = RequestFrame {
             method: request.method().as_u16(),
@@ -259,18 +271,23 @@ impl World {
             return Ok(());
         };
         let Response::Page(page) = Response::decode(Method::Fetch, body)? else { bail!("no page") };
+        self.pushed(index, page)
+    }
+
+    fn pushed(&mut self, index: usize, page: Page) -> Result<()> {
         let Some(last) = page.entries.last().map(|entry| entry.seq) else { return Ok(()) };
         if let Some(link) = self.client(index)?.link.as_mut() {
-            link.followed.insert(*channel, last);
+            link.followed.insert(page.channel, last);
             link.down.push_back(Down::Page(Box::new(page)));
         }
         Ok(())
     }
-}
 
-fn sent(index: usize, outgoing: Outgoing, link: &Link) -> Sent {
-    let frame = frame(&outgoing, &link.token);
-    (index, outgoing, frame, link.peer)
+    fn sent_by(&mut self, index: usize, outgoing: Outgoing) -> Result<Sent> {
+        let link = self.client(index)?.link.as_ref().context("no link")?;
+        let frame = frame(&outgoing, &link.token);
+        Ok((index, outgoing, frame, link.peer))
+    }
 }
 
 fn summary(frame: &Frame) -> String {

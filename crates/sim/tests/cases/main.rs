@@ -13,8 +13,13 @@
 mod commits;
 mod crashes;
 mod devices;
+mod hostile;
 mod key_packages;
 mod lies;
+mod limited;
+mod members;
 mod messages;
+mod pacing;
 mod regressions;
 mod support;
+mod tampering;

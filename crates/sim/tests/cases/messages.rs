@@ -1,8 +1,10 @@
 //! Messages: lost and repeated answers, duplicates, stale seals, refusals.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use qpc_client::machine::{Input, Work};
 use qpc_client::view::MessageState;
-use qpc_proto::message::{EnqueueAnswer, Method, Response};
+use qpc_proto::message::{EnqueueAnswer, Entry, Method, Response};
 use qpc_proto::{ErrorBody, ErrorCode};
 
 use super::support::{
@@ -147,4 +149,40 @@ fn a_server_that_restarts_loses_nothing_that_it_answered_for() {
     }
     at_peace(&mut world);
     assert_eq!(words(&mut world, 1, &group).len(), 5);
+}
+
+#[test]
+fn message_ids_grow_with_the_log_and_say_no_more_than_the_authenticated_data() {
+    let mut world = world(2);
+    let group = group(&mut world, &[]);
+    let pages = record(&mut world, 0);
+    super::support::add(&mut world, &group, &[1]);
+    for n in 0..20 {
+        say(&mut world, 0, (&group, &format!("number {n}")));
+        if n % 5 == 0 {
+            world.settle().unwrap();
+        }
+    }
+    at_peace(&mut world);
+    let pages = pages.lock().unwrap();
+    let of_group = pages.iter().filter(|page| page.channel == group);
+    let entries: BTreeMap<u64, Entry> =
+        of_group.flat_map(|page| page.entries.clone()).map(|entry| (entry.seq, entry)).collect();
+    let mut cursors = Vec::new();
+    for entry in entries.values() {
+        let (cursor, _) = entry.message_id.0.split_first_chunk::<8>().unwrap();
+        let cursor = u64::from_be_bytes(*cursor);
+        let header = qpc_credential::mls_header(&entry.payload).unwrap();
+        assert_eq!(cursor, header.aad.head_seq, "{:?} {}", entry.kind, entry.seq);
+        cursors.push(cursor);
+    }
+    assert!(cursors.is_sorted(), "{cursors:?}");
+    let ids: BTreeSet<_> = entries.values().map(|entry| entry.message_id).collect();
+    let kinds: BTreeSet<_> = entries.values().map(|entry| entry.kind.code()).collect();
+    assert_eq!(
+        (ids.len(), kinds.len()),
+        (entries.len(), 2),
+        "each its own, of messages and Commits"
+    );
+    assert!(cursors.windows(2).any(|two| two[0] == two[1]), "some were sealed at one cursor");
 }

@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
-use qpc_credential::{AccountKey, DeviceEntry, DeviceList, account_id};
+use qpc_credential::{
+    AccountKey, Certificate, CertificateBody, DeviceEntry, DeviceList, account_id,
+};
 use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{DeviceRef, Login, LoginAnswer, Method, Register, Request, Response};
@@ -66,33 +68,58 @@ impl Account {
     /// As [`Account::log_in`].
     pub(crate) async fn open(&self, url: &ServerUrl) -> Result<(Connection, Token)> {
         let connection = connect(url, &ClientLimits::default()).await?;
+        let token = self.log_in_on(&connection).await?;
+        Ok((connection, token))
+    }
+
+    /// Logs in on a connection; returns the access token.
+    ///
+    /// # Errors
+    /// As [`Account::log_in`].
+    pub(crate) async fn log_in_on(&self, connection: &Connection) -> Result<Token> {
         let proof = self.prove(&connection.binding(), Purpose::Login);
         let request = Request::Login(Login { device: self.device, proof });
-        let Response::Tokens(tokens) = call(&connection, &Token::NONE, &request).await? else {
+        let Response::Tokens(tokens) = call(connection, &Token::NONE, &request).await? else {
             bail!("an odd answer to a login")
         };
         check(&tokens)?;
-        Ok((connection, tokens.access_token.clone()))
+        Ok(tokens.access_token.clone())
     }
 
-    fn registration(&self, binding: &ChannelBinding, invite: Bytes) -> Request {
+    /// The device as groups know it.
+    pub(crate) fn mls_device(&self) -> qpc_mls::Device {
+        let body =
+            CertificateBody { list_version: 1, entry: self.entry(), name: self.name.clone() };
+        let certificate =
+            Certificate::sign(&self.account_key(), &body, |tbs| sign(&self.account, tbs));
+        qpc_mls::Device::new(self.device, certificate.to_vec(), self.device_key.clone())
+    }
+
+    fn account_key(&self) -> Bytes {
         let account_key =
             AccountKey { root: public(&self.root), generation: 1, key: public(&self.account) };
-        let entry = DeviceEntry {
+        account_key.sign(|tbs| sign(&self.root, tbs))
+    }
+
+    fn entry(&self) -> DeviceEntry {
+        DeviceEntry {
             device: self.device.device,
             key: public(&self.device_key),
             not_after_ms: u64::MAX,
-        };
+        }
+    }
+
+    fn registration(&self, binding: &ChannelBinding, invite: Bytes) -> Request {
         let list = DeviceList {
             account: self.device.account,
             generation: 1,
             version: 1,
             name: self.name.clone(),
-            devices: vec![entry],
+            devices: vec![self.entry()],
         };
         Request::Register(Register {
             name: self.name.clone(),
-            account_key: account_key.sign(|tbs| sign(&self.root, tbs)),
+            account_key: self.account_key(),
             device_list: list.sign(|tbs| sign(&self.account, tbs)),
             device: self.device.device,
             proof: self.prove(binding, Purpose::Register),

@@ -4,29 +4,31 @@
 //! account, token, membership, hash chain or limit, so what a message costs here, it costs
 //! anywhere.
 
+mod logs;
 pub(crate) mod store;
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::{Buf as _, Bytes};
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_transport::{Connection, FrameReceiver, FrameSender, Listener, TransportError};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use store::Posts;
+use logs::Logs;
+use store::{PostReader, Posts};
 
-/// Number of the request that names the channel to follow: four bytes.
+/// Number of the request that follows a channel: four bytes that name it, then eight bytes with the
+/// number of the first message wanted.
 pub(crate) const FOLLOW: u16 = 1;
 /// Number of the request that posts: four bytes of the channel, then the payload.
 pub(crate) const POST: u16 = 2;
 
 /// Messages that may wait for the writer, and in one commit: as in the server that ships.
 const QUEUE_MAX: usize = 1_024;
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: usize = 512;
 /// Frames that may wait for one stream.
 const OUTBOX_MAX: usize = 1_024;
 /// Frames that leave in one write.
@@ -34,8 +36,13 @@ const COALESCED_MAX: usize = 64;
 
 type Outbox = mpsc::Sender<Frame>;
 
-/// Who follows which channel: one stream each.
-type Followers = Arc<Mutex<BTreeMap<u32, Outbox>>>;
+/// What all streams share.
+struct Floor {
+    queue: mpsc::Sender<Post>,
+    logs: Arc<Logs>,
+    /// As many as the server that ships has.
+    readers: [Arc<Mutex<PostReader>>; 2],
+}
 
 /// A message, and where its answer goes.
 struct Post {
@@ -54,22 +61,25 @@ pub(crate) async fn serve(
     until: impl Future<Output = ()>,
 ) -> Result<()> {
     let posts = Posts::create(dir)?;
-    let followers = Followers::default();
+    let reader = || Ok::<_, anyhow::Error>(Arc::new(Mutex::new(posts.reader()?)));
+    let readers = [reader()?, reader()?];
+    let logs = Arc::new(Logs::default());
     let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-    let writing = Arc::clone(&followers);
+    let writing = Arc::clone(&logs);
     let writer = std::thread::Builder::new()
         .name("floor-writer".to_owned())
         .spawn(move || write(posts, waiting, &writing))?;
+    let floor = Arc::new(Floor { queue: queue.clone(), logs, readers });
     let mut sessions = JoinSet::new();
     tokio::pin!(until);
     loop {
         tokio::select! {
             incoming = listener.accept() => {
                 let Some(incoming) = incoming else { break };
-                let (queue, followers) = (queue.clone(), Arc::clone(&followers));
+                let floor = Arc::clone(&floor);
                 sessions.spawn(async move {
                     if let Ok(connection) = incoming.establish().await {
-                        attend(&connection, &queue, &followers).await;
+                        attend(&connection, &floor).await;
                     }
                 });
             }
@@ -79,12 +89,12 @@ pub(crate) async fn serve(
         }
     }
     sessions.shutdown().await;
-    drop(queue);
+    drop((queue, floor));
     writer.join().map_err(|_| anyhow!("the writer panicked"))?
 }
 
 /// The writer's thread: gathers as the server that ships does, and answers after the commit.
-fn write(mut posts: Posts, mut waiting: mpsc::Receiver<Post>, followers: &Followers) -> Result<()> {
+fn write(mut posts: Posts, mut waiting: mpsc::Receiver<Post>, logs: &Logs) -> Result<()> {
     while let Some(first) = waiting.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX {
@@ -96,11 +106,8 @@ fn write(mut posts: Posts, mut waiting: mpsc::Receiver<Post>, followers: &Follow
         let rows = batch.iter().map(|post| (post.channel, post.payload.as_ref()));
         let numbers = posts.insert(rows)?;
         for (post, number) in batch.into_iter().zip(numbers) {
-            let all = followers.lock().unwrap_or_else(PoisonError::into_inner);
-            let follower = all.get(&post.channel).cloned();
-            drop(all);
             // Who has hung up gets nothing.
-            if let Some(follower) = follower {
+            if let Some(follower) = logs.append(post.channel, number) {
                 drop(follower.blocking_send(Frame::Item(post.payload)));
             }
             let number = Bytes::copy_from_slice(&number.to_be_bytes());
@@ -118,47 +125,54 @@ fn gathered(waiting: &mut mpsc::Receiver<Post>) -> Option<Post> {
     })
 }
 
-async fn attend(connection: &Connection, queue: &mpsc::Sender<Post>, followers: &Followers) {
+async fn attend(connection: &Connection, floor: &Arc<Floor>) {
     let mut streams = JoinSet::new();
     while let Ok(Some((sender, receiver))) = connection.accept_stream().await {
         let (outbox, frames) = mpsc::channel(OUTBOX_MAX);
-        let (queue, followers) = (queue.clone(), Arc::clone(followers));
+        let floor = Arc::clone(floor);
         streams.spawn(async move {
             // A stream that breaks ends; the one who measures sees it.
-            drop(tokio::join!(take(receiver, (queue, followers), outbox), give(sender, frames)));
+            drop(tokio::join!(take(receiver, &floor, outbox), give(sender, frames)));
         });
     }
 }
 
-async fn take(
-    mut receiver: FrameReceiver,
-    (queue, followers): (mpsc::Sender<Post>, Followers),
-    outbox: Outbox,
-) -> Result<(), TransportError> {
+async fn take(mut receiver: FrameReceiver, floor: &Floor, outbox: Outbox) -> Result<()> {
     while let Some(Frame::Request(request)) = receiver.next().await? {
         let RequestFrame { method, mut body, .. } = request;
         let Ok(channel) = body.try_get_u32() else { return Ok(()) };
-        let taken = match method {
+        match method {
             FOLLOW => {
-                follow(&followers, channel, &outbox);
-                outbox.send(Frame::Reply(Bytes::new())).await.is_ok()
+                let from = usize::try_from(body.try_get_u64()?)?;
+                outbox.send(Frame::Reply(Bytes::new())).await?;
+                follow(floor, (channel, from), &outbox).await?;
             }
             POST => {
                 let post = Post { channel, payload: body, outbox: outbox.clone() };
-                queue.send(post).await.is_ok()
+                floor.queue.send(post).await?;
             }
-            _ => false,
-        };
-        if !taken {
-            return Ok(());
+            _ => return Ok(()),
         }
     }
     Ok(())
 }
 
-fn follow(followers: &Followers, channel: u32, outbox: &Outbox) {
-    let mut all = followers.lock().unwrap_or_else(PoisonError::into_inner);
-    all.insert(channel, outbox.clone());
+/// Gives what is stored from a message on; then the writer gives what comes.
+async fn follow(floor: &Floor, (channel, mut from): (u32, usize), outbox: &Outbox) -> Result<()> {
+    let [even, odd] = &floor.readers;
+    loop {
+        let rows = floor.logs.next((channel, from), outbox);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        from = from.saturating_add(rows.len());
+        let reader = Arc::clone(if channel % 2 == 0 { even } else { odd });
+        let mut reader = reader.lock_owned().await;
+        let read = tokio::task::spawn_blocking(move || reader.read(&rows));
+        for payload in read.await.context("a reader panicked")?? {
+            outbox.send(Frame::Item(payload)).await?;
+        }
+    }
 }
 
 async fn give(

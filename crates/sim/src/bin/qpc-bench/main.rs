@@ -4,14 +4,20 @@
 
 mod account;
 mod child;
+mod content;
+mod drain;
+mod fanout;
 mod floor;
 mod idle;
 mod login;
 mod messages;
+mod mls;
 mod numbers;
 mod process;
 mod serve;
+mod sides;
 mod stopwatch;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -33,6 +39,10 @@ struct Cli {
 enum Command {
     /// Server CPU time of a login, against the bare handshake and one signature check.
     Login(login::Arguments),
+    /// Reading what came while nobody was connected, against the same server.
+    Drain(drain::Arguments),
+    /// Handing one message to many subscribers.
+    Fanout(fanout::Arguments),
     /// Memory that a client holds at the server while it is logged in and says nothing.
     Idle(idle::Arguments),
     /// Throughput, latency and cost of messages, against a server that only stores and forwards.
@@ -56,6 +66,8 @@ fn run(command: Command) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Login(arguments) => runtime.block_on(login::run(&arguments)),
+        Command::Drain(arguments) => runtime.block_on(drain::run(&arguments)),
+        Command::Fanout(arguments) => runtime.block_on(fanout::run(&arguments)),
         Command::Idle(arguments) => runtime.block_on(idle::run(&arguments)),
         Command::Messages(arguments) => runtime.block_on(messages::run(&arguments)),
         Command::Serve(arguments) => {

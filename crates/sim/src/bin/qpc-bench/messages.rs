@@ -3,14 +3,11 @@
 //!
 //! Both are measured in turns in one run, over the same transport and the same kind of database.
 
-mod content;
-mod follower;
-mod mls;
-mod poster;
+pub(crate) mod follower;
+pub(crate) mod poster;
 mod report;
-mod round;
-mod setup;
-mod wire;
+pub(crate) mod round;
+pub(crate) mod setup;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +16,8 @@ use anyhow::{Result, ensure};
 
 use crate::child::Child;
 use crate::serve::What;
-use report::{Bounds, Report};
+use crate::sides::{self, Report};
+use report::Bounds;
 use round::{Course, Load, Round};
 
 /// Messages of a pair in a round without a rate: enough that the CPU time, which the kernel tells
@@ -96,8 +94,8 @@ impl Arguments {
 /// out of order.
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let rounds = measure(arguments).await?;
-    let report = Report::new(&rounds, arguments.bounds())?;
-    report::print(&report, arguments.json);
+    let report = Report::new("messages", &rounds, &arguments.bounds().columns())?;
+    sides::print(&report, arguments.json);
     Ok(if report.is_within() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -111,8 +109,9 @@ async fn measure(arguments: &Arguments) -> Result<Vec<(Round, Round)>> {
     let floor = Child::start(What::Floor, &dir.path().join("floor"), 0)?;
     let full = Child::start(What::Full, &dir.path().join("full"), pairs)?;
     ensure!(full.invites.len() == usize::try_from(pairs)?, "an invite is missing");
-    let at_floor = setup::floor(&floor.url, pairs).await?;
-    let at_full = setup::full(&full.url, &full.invites).await?;
+    let at_floor = setup::pairs(&floor.url, &setup::floor(pairs)).await?;
+    let parties = setup::full(&full.url, &full.invites).await?;
+    let at_full = setup::pairs(&full.url, &parties).await?;
     let (mut floor, mut full) = (Course::new(floor, at_floor), Course::new(full, at_full));
     // Caches fill, files grow, clients' windows open.
     floor.round(&load).await?;

@@ -165,3 +165,30 @@ fn print(line: &str) {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Runs `measure` against a server in this process.
+    pub(crate) async fn with(
+        (what, invites): (What, u32),
+        measure: impl AsyncFnOnce(&ServerUrl, &[Bytes]),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let path = dir.path().to_owned();
+        let serving =
+            serve((what, &path, invites), |url, invites| drop(tell.send((url, invites))), async {
+                drop(stopped.await);
+            });
+        let measuring = async {
+            let (url, invites) = told.await.unwrap();
+            measure(&url, &invites).await;
+            drop(stop);
+        };
+        let (served, ()) = tokio::join!(serving, measuring);
+        served.unwrap();
+    }
+}

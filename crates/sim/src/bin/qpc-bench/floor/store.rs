@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use qpc_storage::{Key, Migration, Options, Outcome, Schema, StorageError, Store};
+use bytes::Bytes;
+use qpc_storage::{Key, Migration, Options, Outcome, Reader, Schema, StorageError, Store};
 
 const POSTS: Schema = Schema {
     name: "floor",
@@ -29,6 +30,14 @@ impl Posts {
         Ok(Self(Store::open(&dir.join("floor.db"), &options)?))
     }
 
+    /// A connection that reads beside the writer.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub(crate) fn reader(&self) -> Result<PostReader> {
+        Ok(PostReader(self.0.reader()?))
+    }
+
     /// Stores messages in one synced commit; returns their numbers.
     ///
     /// # Errors
@@ -51,6 +60,24 @@ impl Posts {
     }
 }
 
+/// Reads what was posted.
+pub(crate) struct PostReader(Reader);
+
+impl PostReader {
+    /// The payloads of rows, in their order, in one transaction.
+    ///
+    /// # Errors
+    /// When the database fails, or there is no such row.
+    pub(crate) fn read(&mut self, rows: &[i64]) -> Result<Vec<Bytes>> {
+        let payloads = self.0.read(|tx| {
+            let mut select = tx.prepare_cached("SELECT payload FROM post WHERE no = ?1")?;
+            let payload = |row: &i64| select.query_row([row], |row| row.get::<_, Vec<u8>>(0));
+            rows.iter().map(payload).collect::<Result<Vec<_>, _>>().map_err(StorageError::from)
+        })?;
+        Ok(payloads.into_iter().map(Bytes::from).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +89,8 @@ mod tests {
         let two = [(1, [1; 4].as_slice()), (2, [2; 4].as_slice())];
         assert_eq!(posts.insert(two.into_iter()).unwrap(), [1, 2]);
         assert_eq!(posts.insert([(1, [3; 4].as_slice())].into_iter()).unwrap(), [3]);
+        let mut reader = posts.reader().unwrap();
+        assert_eq!(reader.read(&[3, 1]).unwrap(), [[3; 4].as_slice(), &[1; 4]]);
+        assert!(reader.read(&[4]).is_err());
     }
 }

@@ -1,32 +1,56 @@
 //! The receiving end of a pair: takes messages in their order, times and acknowledges them.
 
 use anyhow::{Context as _, Result, ensure};
+use qpc_proto::message::Request;
 use qpc_transport::{Connection, FrameReceiver, FrameSender};
 use tokio::sync::watch;
 
-use super::content::{Sum, Taker};
 use super::round::{Load, SETTLE, STALL, Tally};
-use super::wire::Wire;
+use crate::account::call;
+use crate::content::{Sum, Taker};
 use crate::stopwatch::Stopwatch;
+use crate::wire::Wire;
 
 /// A receiver with its two long streams.
-pub(super) struct Follower {
-    pub(super) pair: u32,
-    pub(super) wire: Wire,
+pub(crate) struct Follower {
+    pub(crate) pair: u32,
+    pub(crate) wire: Wire,
     /// Open as long as its streams are of use.
-    pub(super) _connection: Connection,
+    pub(crate) connection: Connection,
     /// Where the messages come; the half to the server has said all it has to say.
-    pub(super) items: (FrameSender, FrameReceiver),
-    pub(super) acks: (FrameSender, FrameReceiver),
-    pub(super) taker: Taker,
+    pub(crate) items: (FrameSender, FrameReceiver),
+    /// `None`: it acknowledges nothing.
+    pub(crate) acks: Option<(FrameSender, FrameReceiver)>,
+    pub(crate) taker: Taker,
 }
 
 impl Follower {
+    /// Asks for what it has not read.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub(crate) async fn ask(&mut self) -> Result<()> {
+        let (sender, _) = &mut self.items;
+        Ok(sender.send(&self.wire.follow(self.taker.next())).await?)
+    }
+
+    /// Ends its session and hangs up.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn leave(self) -> Result<()> {
+        if let Wire::Full { token, .. } = &self.wire {
+            call(&self.connection, token, &Request::Logout).await?;
+        }
+        self.connection.close(0, "");
+        Ok(())
+    }
+
     /// Takes the messages of a round, has them acknowledged, and sees that nothing follows.
     ///
     /// # Errors
     /// When a message is lost, doubled or out of order.
-    pub(super) async fn follow(&mut self, load: &Load, clock: &Stopwatch) -> Result<Tally> {
+    pub(crate) async fn follow(&mut self, load: &Load, clock: &Stopwatch) -> Result<Tally> {
         let Self { pair, wire, items: (_, receiver), acks, taker, .. } = self;
         let end = taker.next().saturating_add(load.messages.into());
         let (read, unacked) = watch::channel(taker.next());
@@ -58,9 +82,10 @@ impl Follower {
 /// was read while the last one was under way.
 async fn acknowledge(
     wire: &Wire,
-    (sender, receiver): &mut (FrameSender, FrameReceiver),
+    acks: &mut Option<(FrameSender, FrameReceiver)>,
     (mut read, end): (watch::Receiver<u64>, u64),
 ) -> Result<()> {
+    let Some((sender, receiver)) = acks else { return Ok(()) };
     let mut acked = *read.borrow_and_update();
     while acked < end {
         let next = *read.wait_for(|next| *next > acked).await.context("the reader has ended")?;

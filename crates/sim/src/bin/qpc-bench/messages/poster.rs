@@ -6,24 +6,24 @@ use anyhow::{Context as _, Result};
 use qpc_transport::{Connection, FrameReceiver, FrameSender};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::content::{Maker, Sum};
 use super::round::{Load, STALL, Tally};
-use super::wire::Wire;
+use crate::content::{Maker, Sum};
 use crate::stopwatch::Stopwatch;
+use crate::wire::Wire;
 
 /// Messages that a sender with a rate may have on their way before it is held back, as any program
 /// would be; the wait counts from when a message was due.
 const OPEN_WINDOW: u32 = 4_096;
 
 /// A sender with its long stream.
-pub(super) struct Poster {
-    pub(super) pair: u32,
-    pub(super) wire: Wire,
+pub(crate) struct Poster {
+    pub(crate) pair: u32,
+    pub(crate) wire: Wire,
     /// Open as long as its stream is of use.
-    pub(super) _connection: Connection,
-    pub(super) sender: FrameSender,
-    pub(super) receiver: FrameReceiver,
-    pub(super) maker: Maker,
+    pub(crate) _connection: Connection,
+    pub(crate) sender: FrameSender,
+    pub(crate) receiver: FrameReceiver,
+    pub(crate) maker: Maker,
 }
 
 impl Poster {
@@ -31,7 +31,7 @@ impl Poster {
     ///
     /// # Errors
     /// When one is refused, or its answer does not come.
-    pub(super) async fn post(&mut self, load: &Load, clock: &Stopwatch) -> Result<Tally> {
+    pub(crate) async fn post(&mut self, load: &Load, clock: &Stopwatch) -> Result<Tally> {
         let places = if load.rate.is_some() { OPEN_WINDOW } else { load.window };
         let places = usize::try_from(places)?;
         let window = Semaphore::new(places);

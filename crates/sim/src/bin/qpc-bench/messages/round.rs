@@ -13,31 +13,31 @@ use crate::numbers::Quantiles;
 use crate::stopwatch::Stopwatch;
 
 /// Time after which an answer or a message counts as lost.
-pub(super) const STALL: Duration = Duration::from_secs(30);
+pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// Silence that follows a round, and belongs to it: late work is in its numbers.
-pub(super) const SETTLE: Duration = Duration::from_millis(250);
+pub(crate) const SETTLE: Duration = Duration::from_millis(250);
 
 /// What the clients do in a round.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Messages of each pair.
-    pub(super) messages: u32,
+    pub(crate) messages: u32,
     /// Messages of a sender that may be unaccepted, without a rate.
-    pub(super) window: u32,
+    pub(crate) window: u32,
     /// Messages a second of all pairs together.
-    pub(super) rate: Option<u32>,
-    pub(super) pairs: u32,
+    pub(crate) rate: Option<u32>,
+    pub(crate) pairs: u32,
 }
 
 /// What one end of a pair saw in a round.
-pub(super) struct Tally {
-    pub(super) pair: u32,
+pub(crate) struct Tally {
+    pub(crate) pair: u32,
     /// Hash over the contents in their order.
-    pub(super) sum: [u8; 32],
+    pub(crate) sum: [u8; 32],
     /// Of each message, from when it was due.
-    pub(super) times: Vec<Duration>,
+    pub(crate) times: Vec<Duration>,
     /// When the last one was done, by the round's clock.
-    pub(super) ended: Duration,
+    pub(crate) ended: Duration,
 }
 
 /// What one round measured.
@@ -148,7 +148,10 @@ async fn exchange(pairs: &mut Vec<Pair>, load: &Load) -> Result<Seen> {
 }
 
 /// What was delivered is what was posted: as many, in this order, of these bytes.
-fn compare(posted: &[Tally], delivered: &[Tally], load: &Load) -> Result<()> {
+///
+/// # Errors
+/// When it is not.
+pub(crate) fn compare(posted: &[Tally], delivered: &[Tally], load: &Load) -> Result<()> {
     let messages = usize::try_from(load.messages)?;
     ensure!(posted.len() == usize::try_from(load.pairs)?, "a pair is missing");
     for (posts, items) in posted.iter().zip(delivered) {
@@ -163,11 +166,10 @@ fn compare(posted: &[Tally], delivered: &[Tally], load: &Load) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use qpc_transport::ServerUrl;
-
     use super::*;
     use crate::messages::setup;
-    use crate::serve::{self, What};
+    use crate::serve::What;
+    use crate::serve::tests::with;
 
     const LOAD: Load = Load { messages: 100, window: 16, rate: None, pairs: 2 };
 
@@ -193,37 +195,19 @@ mod tests {
         }
     }
 
-    /// Runs `measure` against a server in this process.
-    async fn with(what: What, measure: impl AsyncFnOnce(&ServerUrl, &[bytes::Bytes])) {
-        let dir = tempfile::tempdir().unwrap();
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let path = dir.path().to_owned();
-        let serving =
-            serve::serve((what, &path, 2), |url, invites| drop(tell.send((url, invites))), async {
-                drop(stopped.await);
-            });
-        let measuring = async {
-            let (url, invites) = told.await.unwrap();
-            measure(&url, &invites).await;
-            drop(stop);
-        };
-        let (served, ()) = tokio::join!(serving, measuring);
-        served.unwrap();
-    }
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_floor_delivers_every_message_once_in_order() {
-        with(What::Floor, async |url, _| {
-            two_rounds(setup::floor(url, 2).await.unwrap()).await;
+        with((What::Floor, 0), async |url, _| {
+            two_rounds(setup::pairs(url, &setup::floor(2)).await.unwrap()).await;
         })
         .await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_full_server_delivers_every_message_once_in_order() {
-        with(What::Full, async |url, invites| {
-            two_rounds(setup::full(url, invites).await.unwrap()).await;
+        with((What::Full, 2), async |url, invites| {
+            let parties = setup::full(url, invites).await.unwrap();
+            two_rounds(setup::pairs(url, &parties).await.unwrap()).await;
         })
         .await;
     }

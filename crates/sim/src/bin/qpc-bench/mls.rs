@@ -11,16 +11,19 @@ use qpc_proto::{ChannelId, MessageId, chain};
 const APPLICATION: u8 = 1;
 const COMMIT: u8 = 3;
 /// Sequence number of the Commit that creates a channel.
-pub(super) const FIRST_COMMIT: u64 = 1;
+pub(crate) const FIRST_COMMIT: u64 = 1;
+/// Messages that a client seals at once.
+const BATCH: u64 = 64;
 
 /// A group of the caller alone.
-pub(super) fn create_channel(channel: ChannelId) -> Request {
+pub(crate) fn create_channel(channel: ChannelId) -> Request {
     let change = RosterChange::default();
     let commit =
         CommitBinding { roster_change: change.digest(), statements: chain::statements_digest(&[]) };
     let aad = Aad { channel, base_commit: 0, head_seq: 0, head: [0; 16], commit: Some(commit) };
     Request::CreateChannel(CreateChannel {
         channel,
+        retention_ms: 0,
         kind: ChannelKind::Group,
         bundle: CommitBundle {
             message_id: MessageId([u8::MAX; 16]),
@@ -34,7 +37,7 @@ pub(super) fn create_channel(channel: ChannelId) -> Request {
 }
 
 /// One application entry, after the Commit that created the channel.
-pub(super) fn enqueue(channel: ChannelId, number: u64, content: &[u8]) -> Request {
+pub(crate) fn enqueue(channel: ChannelId, number: u64, content: &[u8]) -> Request {
     let base_commit = FIRST_COMMIT;
     let aad = Aad { channel, base_commit, head_seq: base_commit, head: [0; 16], commit: None };
     Request::Enqueue(Enqueue {
@@ -47,9 +50,13 @@ pub(super) fn enqueue(channel: ChannelId, number: u64, content: &[u8]) -> Reques
     })
 }
 
-/// Without an order, as the random ones of clients: where an id lands in an index has a cost.
+/// As clients make them, for where an id lands in an index has a cost: the cursor that the batch
+/// was sealed at, with one batch on its way, and behind it bytes without an order.
 fn message_id(number: u64) -> MessageId {
-    MessageId(chain::sha256(&number.to_be_bytes()).short())
+    let read = number.saturating_sub(number % BATCH).saturating_sub(BATCH);
+    let cursor = u128::from(FIRST_COMMIT.saturating_add(read));
+    let hashed = u128::from_be_bytes(chain::sha256(&number.to_be_bytes()).short());
+    MessageId(((cursor << 64) | (hashed >> 64)).to_be_bytes())
 }
 
 /// An `MLSMessage` with a PrivateMessage (RFC 9420 sections 6 and 6.3.1); its ciphertext is last.

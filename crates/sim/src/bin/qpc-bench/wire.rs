@@ -7,14 +7,14 @@ use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Cursor, EntryKind, Method, Request, Response};
 use qpc_proto::{ChannelId, RequestId, Token};
 
-use super::content::CONTENT_BYTES;
-use super::mls::{self, FIRST_COMMIT};
 use crate::account;
+use crate::content::CONTENT_BYTES;
 use crate::floor::{FOLLOW, POST};
+use crate::mls::{self, FIRST_COMMIT};
 
 /// One channel at one of the servers.
 #[derive(Clone)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Floor {
         channel: u32,
     },
@@ -27,7 +27,7 @@ pub(super) enum Wire {
 
 impl Wire {
     /// Posts message `number`.
-    pub(super) fn post(&self, number: u64, content: &Bytes) -> Frame {
+    pub(crate) fn post(&self, number: u64, content: &Bytes) -> Frame {
         match self {
             Self::Floor { channel } => floor_frame(POST, *channel, content),
             Self::Full { channel, token } => {
@@ -37,7 +37,7 @@ impl Wire {
     }
 
     /// Checks that a frame accepts message `number` as the next of its channel.
-    pub(super) fn accepted(&self, number: u64, frame: Frame) -> Result<()> {
+    pub(crate) fn accepted(&self, number: u64, frame: Frame) -> Result<()> {
         match self {
             Self::Floor { .. } => {
                 let Frame::Reply(body) = frame else { bail!("the floor refuses a message") };
@@ -59,19 +59,19 @@ impl Wire {
         }
     }
 
-    /// Asks for all messages of the channel from the first one on.
-    pub(super) fn follow(&self) -> Frame {
+    /// Asks for all messages of the channel from number `next` on.
+    pub(crate) fn follow(&self, next: u64) -> Frame {
         match self {
-            Self::Floor { channel } => floor_frame(FOLLOW, *channel, &[]),
+            Self::Floor { channel } => floor_frame(FOLLOW, *channel, &next.to_be_bytes()),
             Self::Full { channel, token } => {
-                let cursor = Cursor { channel: *channel, seq: FIRST_COMMIT };
+                let cursor = Cursor { channel: *channel, seq: seq(next).saturating_sub(1) };
                 account::frame(token, &Request::Subscribe(vec![cursor]))
             }
         }
     }
 
     /// The contents that a frame brings, where message `next` is the first.
-    pub(super) fn delivered(&self, next: u64, frame: Frame) -> Result<Vec<Bytes>> {
+    pub(crate) fn delivered(&self, next: u64, frame: Frame) -> Result<Vec<Bytes>> {
         match self {
             Self::Floor { .. } => match frame {
                 Frame::Item(content) => Ok(vec![content]),
@@ -97,7 +97,7 @@ impl Wire {
     }
 
     /// Acknowledges all messages before `next`; the floor knows nothing of the kind.
-    pub(super) fn ack(&self, next: u64) -> Option<Frame> {
+    pub(crate) fn ack(&self, next: u64) -> Option<Frame> {
         match self {
             Self::Floor { .. } => None,
             Self::Full { channel, token } => {
@@ -108,7 +108,7 @@ impl Wire {
     }
 
     /// Checks that a frame takes an acknowledgement.
-    pub(super) fn acked(frame: Frame) -> Result<()> {
+    pub(crate) fn acked(frame: Frame) -> Result<()> {
         let taken = matches!(account::read(Method::Ack, frame)?, Response::Done);
         ensure!(taken, "an odd answer to an acknowledgement");
         Ok(())

@@ -10,12 +10,12 @@ use rand_core::{RngCore as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of a message before any framing.
-pub(super) const CONTENT_BYTES: usize = 1_024;
+pub(crate) const CONTENT_BYTES: usize = 1_024;
 /// The pair (4), the number (8), the time in nanoseconds (8).
 const HEAD_BYTES: usize = 20;
 
 /// Makes the messages of a pair, one after the other.
-pub(super) struct Maker {
+pub(crate) struct Maker {
     pair: u32,
     next: u64,
     rng: ChaCha8Rng,
@@ -23,12 +23,12 @@ pub(super) struct Maker {
 
 impl Maker {
     /// The first message has number 0.
-    pub(super) fn new(pair: u32) -> Self {
+    pub(crate) fn new(pair: u32) -> Self {
         Self { pair, next: 0, rng: ChaCha8Rng::seed_from_u64(pair.into()) }
     }
 
     /// The next message and its number; `due` counts from the start of the run.
-    pub(super) fn make(&mut self, due: Duration) -> (u64, Bytes) {
+    pub(crate) fn make(&mut self, due: Duration) -> (u64, Bytes) {
         let number = self.next;
         self.next = number.saturating_add(1);
         let mut bytes = BytesMut::with_capacity(CONTENT_BYTES);
@@ -43,19 +43,19 @@ impl Maker {
 }
 
 /// Takes the messages of a pair, in their order only.
-pub(super) struct Taker {
+pub(crate) struct Taker {
     pair: u32,
     next: u64,
 }
 
 impl Taker {
-    /// The first message has number 0.
-    pub(super) fn new(pair: u32) -> Self {
-        Self { pair, next: 0 }
+    /// Takes message `next` first.
+    pub(crate) fn at(pair: u32, next: u64) -> Self {
+        Self { pair, next }
     }
 
     /// The number of the next message.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
@@ -63,7 +63,7 @@ impl Taker {
     ///
     /// # Errors
     /// When it is not the next of this pair, whole.
-    pub(super) fn take(&mut self, content: &[u8]) -> Result<Duration> {
+    pub(crate) fn take(&mut self, content: &[u8]) -> Result<Duration> {
         ensure!(content.len() == CONTENT_BYTES, "a message of {} bytes", content.len());
         let mut head = content;
         let (pair, number, due) = (head.try_get_u32()?, head.try_get_u64()?, head.try_get_u64()?);
@@ -76,14 +76,14 @@ impl Taker {
 
 /// A hash over messages in their order.
 #[derive(Default)]
-pub(super) struct Sum(Sha256);
+pub(crate) struct Sum(Sha256);
 
 impl Sum {
-    pub(super) fn add(&mut self, content: &[u8]) {
+    pub(crate) fn add(&mut self, content: &[u8]) {
         self.0.update(content);
     }
 
-    pub(super) fn finish(self) -> [u8; 32] {
+    pub(crate) fn finish(self) -> [u8; 32] {
         self.0.finalize().into()
     }
 }
@@ -96,12 +96,12 @@ mod tests {
     fn a_lost_doubled_or_moved_message_is_seen() {
         let mut maker = Maker::new(3);
         let made: Vec<_> = (0..3).map(|ms| maker.make(Duration::from_millis(ms)).1).collect();
-        let mut taker = Taker::new(3);
+        let mut taker = Taker::at(3, 0);
         assert_eq!(taker.take(&made[0]).unwrap(), Duration::ZERO);
         assert!(taker.take(&made[0]).is_err(), "doubled");
         assert!(taker.take(&made[2]).is_err(), "lost or moved");
         assert!(taker.take(&made[1][1..]).is_err(), "cut");
-        assert!(Taker::new(4).take(&made[0]).is_err(), "of another pair");
+        assert!(Taker::at(4, 0).take(&made[0]).is_err(), "of another pair");
         assert_eq!(taker.take(&made[1]).unwrap(), Duration::from_millis(1));
         assert_eq!(taker.next(), 2);
     }

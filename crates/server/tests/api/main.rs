@@ -28,6 +28,7 @@ mod metrics;
 mod program;
 mod publish;
 mod quic;
+mod restore;
 mod streams;
 mod subscribe;
 mod support;

@@ -46,7 +46,7 @@ pub(crate) struct Rig {
     pub(crate) dir: TempDir,
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options::new(Key::from_bytes([1; 32]), schemas()).with_durability(Durability::Process)
 }
 
@@ -74,11 +74,16 @@ impl Rig {
 
     /// Another server over the same database, after this one has ended in order.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(store).await
+    }
+
+    /// The same, over what `open` makes of the folder.
+    pub(crate) async fn restart_with(self, open: impl FnOnce(&Path) -> Store) -> Self {
         let Self { server, mut tasks, dir, .. } = self;
         server.begin_stop();
         while tasks.join_next().await.is_some() {}
         server.stop().await.unwrap();
-        Self::start_in(dir, (Limits::default(), |settings| settings, store))
+        Self::start_in(dir, (Limits::default(), |settings| settings, open))
     }
 
     fn start_in(

@@ -357,3 +357,55 @@ async fn case_084_ten_thousand_in_one_upload_store_nothing() {
     let answer = one.client.exchange(one.frame(&Request::KeyPackageStatus)).await;
     assert!(read(Method::KeyPackageStatus, answer).is_ok());
 }
+
+#[tokio::test]
+async fn case_158_a_chatty_channel_is_read_in_turn_with_the_others() {
+    let mut rig = Rig::start(Limits::default());
+    let device = Device::new(1);
+    let one = rig.join(&device).await;
+    let writer = rig.connect().log_in(&device).await;
+    let (chatty, quiet) = (ChannelId([1; 16]), ChannelId([2; 16]));
+    for channel in [chatty, quiet] {
+        writer.create_channel(channel).await;
+    }
+    let backlog = 20;
+    for n in 0..backlog {
+        // A page each.
+        writer.call(&enqueue_of(chatty, n, 700 * 1_024)).await.unwrap();
+    }
+    let cursors = [chatty, quiet].map(|channel| Cursor { channel, seq: 1 });
+    let mut stream = follow(&one, cursors.to_vec()).await;
+    let mut order = Vec::new();
+    for _ in 0..2 {
+        order.push(stream.page().await.unwrap().channel);
+    }
+    assert_eq!(order, [chatty, quiet], "each gets its first page in turn");
+    writer.enqueue(quiet, 1).await;
+    let mut before = 0;
+    loop {
+        let page = stream.page().await.unwrap();
+        if page.channel == quiet {
+            assert_eq!(seqs(&page), [2]);
+            break;
+        }
+        before += 1;
+    }
+    // One on its way, one read already, and one that was next.
+    assert!(before <= 3, "{before} of {backlog} pages came before it");
+}
+
+#[tokio::test]
+async fn case_154_an_entry_that_is_delivered_again_and_again_raises_an_alarm() {
+    let mut rig = Rig::start(Limits::default());
+    let device = Device::new(1);
+    let writer = rig.join(&device).await;
+    writer.create_channel(CHANNEL).await;
+    let alarms = |rig: &Rig| rig.server.metrics().contains("qpc_redelivery_alarms_total 1");
+    for round in 1..=7 {
+        let reader = rig.connect().log_in(&device).await;
+        let mut stream = follow(&reader, vec![Cursor { channel: CHANNEL, seq: 0 }]).await;
+        assert_eq!(seqs(&stream.page().await.unwrap()), [1]);
+        // The first delivery, and five again, are no alarm.
+        assert_eq!(alarms(&rig), round > 6, "{round}");
+    }
+}

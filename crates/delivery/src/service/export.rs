@@ -60,12 +60,25 @@ fn membership(tx: &Tx<'_>, place: &Place) -> Result<Value, DeliveryError> {
 fn cursor(tx: &Tx<'_>, (channel, device): (&Channel, &DeviceRef)) -> Result<Value, DeliveryError> {
     let Some(member) = members::find(tx, channel.no, device)? else { return Ok(Value::Null) };
     let Member { join_seq, read_from, acked_seq, last_base, last_message_id, removal, .. } = member;
+    let Member { held, pace, .. } = member;
     Ok(json!({
         "join_seq": join_seq,
         "read_from": read_from,
         "acked_seq": acked_seq,
         "last_base": last_base,
         "last_message_id": last_message_id.map(|id| id.to_string()),
+        "last_seq": member.last_seq,
+        "messages_on_last_base": member.base_entries,
+        "bytes_held": json!({
+            "messages": held.application, "commits": held.commits, "statements": held.statements,
+        }),
+        "commits": json!({
+            "last_seq": pace.seq,
+            "turns_taken": pace.turns.taken,
+            "turns_since_ms": pace.turns.since_ms,
+            "wait_ms": pace.wait_ms,
+            "reserved_at_ms": pace.reserved_at_ms,
+        }),
         "removal": removal.map(|removal| json!({
             "seq": removal.seq, "at_ms": removal.at_ms, "confirmed": removal.confirmed,
         })),

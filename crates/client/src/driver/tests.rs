@@ -221,9 +221,9 @@ async fn case_052_many_expired_requests_are_one_refresh_and_no_new_connection() 
         assert!(matches!(answered.unwrap().unwrap(), Response::Exported(_)));
         let seen = bench.seen();
         assert_eq!(bench.refreshes(), 1, "{seen:?}");
-        let first = |method| seen.iter().find(|seen| seen.1 == method).unwrap().2;
-        assert_eq!(wanted.map(first), [1, 1], "{seen:?}");
-        assert!(seen.iter().filter(|seen| (seen.1, seen.2) == (Method::Enqueue, 1)).count() > 1);
+        // Several came with the old token; whether the others did depends on who was first.
+        let refused = |method| seen.iter().filter(|s| (s.1, s.2) == (method, 1)).count();
+        assert!(refused(Method::Enqueue) > 1 && refused(Method::ExportAccount) == 1, "{seen:?}");
     })
     .await;
 }

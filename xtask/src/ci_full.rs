@@ -10,9 +10,19 @@ use crate::shell;
 
 /// Simulated runs, each under its own seed.
 const SEEDS: &str = "2000";
-/// The server killed a thousand times under load, and every other test of that kind.
-const LONG_TESTS: [&str; 8] =
-    ["cargo", "test", "--locked", "--workspace", "--test", "processes", "--", "--ignored"];
+/// The server killed a thousand times under load, two hundred lies of a server at random places.
+const LONG_TESTS: [&str; 10] = [
+    "cargo",
+    "test",
+    "--locked",
+    "--workspace",
+    "--test",
+    "processes",
+    "--test",
+    "cases",
+    "--",
+    "--ignored",
+];
 /// One fuzzing campaign, per target.
 const FUZZ_TIME: &str = "-max_total_time=120";
 /// Where a campaign keeps what it finds; the committed corpora are only read.

@@ -87,21 +87,8 @@ async fn measure(arguments: &Arguments) -> Result<Vec<(Round, Round)>> {
     let parties = setup::full(&full.url, &full.invites).await?;
     let mut floor = Course::new(floor, setup::floor(pairs)).await?;
     let mut full = Course::new(full, parties).await?;
-    // Files grow, clients' windows open.
-    floor.round(&load).await?;
-    full.round(&load).await?;
-    let mut rounds = Vec::new();
-    for number in 0..arguments.rounds {
-        let pair = if number % 2 == 0 {
-            let first = floor.round(&load).await?;
-            (first, full.round(&load).await?)
-        } else {
-            let first = full.round(&load).await?;
-            (floor.round(&load).await?, first)
-        };
-        rounds.push(pair);
-    }
-    Ok(rounds)
+    let at_floor = async || floor.round(&load).await;
+    sides::in_turns(arguments.rounds, at_floor, async || full.round(&load).await).await
 }
 
 /// A server with its senders, who stay, and its receivers, who come and go.

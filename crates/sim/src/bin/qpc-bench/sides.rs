@@ -151,6 +151,32 @@ pub(crate) fn print(report: &Report, as_json: bool) {
     }
 }
 
+/// Measures both servers in turns, the order alternating, so that a machine that slows down slows
+/// both. A first round of each does not count: caches fill, files grow, clients' windows open.
+///
+/// # Errors
+/// Those of a round.
+pub(crate) async fn in_turns<R>(
+    rounds: u32,
+    mut floor: impl AsyncFnMut() -> Result<R>,
+    mut full: impl AsyncFnMut() -> Result<R>,
+) -> Result<Vec<(R, R)>> {
+    floor().await?;
+    full().await?;
+    let mut measured = Vec::new();
+    for number in 0..rounds {
+        let pair = if number % 2 == 0 {
+            let first = floor().await?;
+            (first, full().await?)
+        } else {
+            let first = full().await?;
+            (floor().await?, first)
+        };
+        measured.push(pair);
+    }
+    Ok(measured)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

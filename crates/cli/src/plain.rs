@@ -183,6 +183,8 @@ fn status(status: ChannelStatus) -> &'static str {
         ChannelStatus::NeedsRepair => "needs repair",
         ChannelStatus::Alarm => "ALARM",
         ChannelStatus::Failed => "failed",
+        ChannelStatus::Rejoining => "rejoining",
+        ChannelStatus::Closed => "closed",
     }
 }
 

@@ -48,13 +48,14 @@ fn answers_to(channel: &Channel, target: &str) -> bool {
 
 fn usable(channel: &Channel) -> bool {
     match channel.status {
-        ChannelStatus::Left | ChannelStatus::Failed => false,
+        ChannelStatus::Left | ChannelStatus::Failed | ChannelStatus::Closed => false,
         ChannelStatus::Creating
         | ChannelStatus::Active
         | ChannelStatus::Unconfirmed
         | ChannelStatus::Leaving
         | ChannelStatus::Held
         | ChannelStatus::NeedsRepair
+        | ChannelStatus::Rejoining
         | ChannelStatus::Alarm => true,
     }
 }

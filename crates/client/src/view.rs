@@ -84,6 +84,10 @@ pub enum ChannelStatus {
     Alarm,
     /// Creating it failed; see `reason`.
     Failed,
+    /// This device asked the members to take it in again; nothing is sent until they do.
+    Rejoining,
+    /// The channel ended and goes on as another; see `reason`.
+    Closed,
 }
 
 /// One channel.

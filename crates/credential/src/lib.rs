@@ -27,7 +27,9 @@ pub use key_package::{AdmittedKeyPackage, admit_key_package, key_package_ref};
 pub use mls_message::{MlsContent, MlsHeader, mls_header, welcome_references};
 pub use safety_number::safety_number;
 pub use signature::{verify, verify_binding};
-pub use statement::{Posted, Statement, StatementBody, devices_statement};
+pub use statement::{
+    Posted, Rejoin, RejoinReason, Said, Statement, StatementBody, devices_statement,
+};
 
 /// The allowlist of MLS cipher suites (RFC 9420 section 17.1):
 /// `MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519`. It grows by decision.

@@ -4,9 +4,9 @@
 
 use bytes::Bytes;
 use qpc_proto::codec::{Reader, Writer};
-use qpc_proto::limits::{IDENTITY_BYTES_MAX, STATEMENT_BYTES_MAX};
+use qpc_proto::limits::{IDENTITY_BYTES_MAX, KEY_PACKAGE_BYTES_MAX, STATEMENT_BYTES_MAX};
 use qpc_proto::message::Identity;
-use qpc_proto::{AccountId, ChannelId, Malformed, Signature};
+use qpc_proto::{AccountId, ChannelId, Digest, Incarnation, Malformed, Signature};
 
 use crate::certificate::Certificate;
 use crate::error::CredentialError;
@@ -81,22 +81,124 @@ fn devices(bytes: &[u8]) -> Result<PublicIdentity, CredentialError> {
 }
 
 /// What a statement says. Its encoding begins with a kind byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatementBody {
     /// Kind 1: the signer's account leaves the channel.
     Leave,
+    /// Kind 2: the signer's device lost its place; any member may take it out and in again by one
+    /// Commit that carries this.
+    Rejoin(Rejoin),
+    /// Kind 3: what the signer's device made of a Commit that others may see otherwise.
+    Verdict(Said),
+    /// Kind 4: the channel ends here and goes on as another, 16 bytes.
+    Reset(ChannelId),
+}
+
+/// How a device comes back: incarnation (16), join u64, base u64, reason u8, KeyPackage (u32
+/// length). It counts once: while that join is the device's latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejoin {
+    /// The server's incarnation that the numbers are of.
+    pub incarnation: Incarnation,
+    /// The Commit that added the device last.
+    pub join_seq: u64,
+    /// The last Commit that it applied; 0 if it knows none.
+    pub base_commit: u64,
+    /// Why.
+    pub reason: RejoinReason,
+    /// TLS-serialized KeyPackage, for this alone: never uploaded.
+    pub key_package: Bytes,
+}
+
+/// Why a device can't go on from where it is. The number travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejoinReason {
+    /// 1: what it had not read has expired.
+    Expired,
+    /// 2: its state is an older copy, whose ratchets were used already.
+    Copy,
+    /// 3: it is on the losing side of a split.
+    Branch,
+    /// 4: its group state is damaged or gone.
+    Damaged,
+}
+
+/// A verdict on a Commit: its number u64, SHA-256 of its payload (32), u8 1 for applied, 0 for
+/// unjudged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// The Commit's sequence number.
+    pub commit_seq: u64,
+    /// SHA-256 of its payload.
+    pub commit: Digest,
+    /// Whether the signer applied it; else it could not judge it.
+    pub applied: bool,
+}
+
+impl RejoinReason {
+    /// The number on the wire.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Expired => 1,
+            Self::Copy => 2,
+            Self::Branch => 3,
+            Self::Damaged => 4,
+        }
+    }
+
+    /// The reason of a number.
+    ///
+    /// # Errors
+    /// [`Malformed`] for an unknown one.
+    pub fn from_code(code: u8) -> Result<Self, Malformed> {
+        match code {
+            1 => Ok(Self::Expired),
+            2 => Ok(Self::Copy),
+            3 => Ok(Self::Branch),
+            4 => Ok(Self::Damaged),
+            _ => Err(Malformed("unknown reason to rejoin")),
+        }
+    }
 }
 
 impl StatementBody {
-    fn write(self, writer: Writer) -> Writer {
+    fn write(&self, writer: Writer) -> Writer {
         match self {
             Self::Leave => writer.u8(1),
+            Self::Rejoin(rejoin) => writer
+                .u8(2)
+                .fixed(rejoin.incarnation)
+                .u64(rejoin.join_seq)
+                .u64(rejoin.base_commit)
+                .u8(rejoin.reason.code())
+                .var(&rejoin.key_package),
+            Self::Verdict(said) => {
+                writer.u8(3).u64(said.commit_seq).fixed(said.commit).u8(u8::from(said.applied))
+            }
+            Self::Reset(successor) => writer.u8(4).fixed(successor),
         }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         match r.u8()? {
             1 => Ok(Self::Leave),
+            2 => Ok(Self::Rejoin(Rejoin {
+                incarnation: Incarnation(r.array()?),
+                join_seq: r.u64()?,
+                base_commit: r.u64()?,
+                reason: RejoinReason::from_code(r.u8()?)?,
+                key_package: Bytes::copy_from_slice(r.var(KEY_PACKAGE_BYTES_MAX)?),
+            })),
+            3 => Ok(Self::Verdict(Said {
+                commit_seq: r.u64()?,
+                commit: Digest(r.array()?),
+                applied: match r.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Malformed("unknown verdict")),
+                },
+            })),
+            4 => Ok(Self::Reset(ChannelId(r.array()?))),
             _ => Err(Malformed("unknown kind of statement")),
         }
     }

@@ -20,6 +20,8 @@ pub const CHANNEL_EXTENSION: u16 = 0xf0c1;
 pub const POLICY_VERSION: u32 = 1;
 /// Bytes of a title.
 pub const TITLE_BYTES_MAX: usize = 256;
+/// Bytes of a description.
+pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
 
 /// What a group is, as all its members agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,10 @@ pub struct ChannelContext {
     pub kind: ChannelKind,
     /// A group's title; empty for a direct channel.
     pub title: String,
+    /// What a group is about; empty for a direct channel.
+    pub description: String,
+    /// The channel that this one goes on from, after a reset.
+    pub replaces: Option<ChannelId>,
     /// Accounts that are admins; all others are members.
     pub admins: BTreeSet<AccountId>,
     /// Rules that Commits are judged by.
@@ -54,6 +60,8 @@ impl ChannelContext {
             .u8(kind)
             .u32(self.policy_version)
             .var(self.title.as_bytes())
+            .var(self.description.as_bytes())
+            .var(self.replaces.as_ref().map_or(&[][..], |channel| channel.0.as_slice()))
             .u32(count);
         self.admins.iter().fold(writer, |writer, account| writer.fixed(account)).finish()
     }
@@ -72,9 +80,12 @@ impl ChannelContext {
             _ => return Err(Malformed("unknown channel kind")),
         };
         let policy_version = r.u32()?;
-        let title = std::str::from_utf8(r.var(TITLE_BYTES_MAX)?)
-            .map_err(|_| Malformed("the title is not UTF-8"))?
-            .to_owned();
+        let title = text(r.var(TITLE_BYTES_MAX)?)?;
+        let description = text(r.var(DESCRIPTION_BYTES_MAX)?)?;
+        let replaces = match r.var(ChannelId::ZERO.0.len())? {
+            [] => None,
+            id => Some(ChannelId::try_from(id)?),
+        };
         let count = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
         if count > limits::CHANNEL_DEVICES_MAX {
             return Err(Malformed("too many admins"));
@@ -88,7 +99,7 @@ impl ChannelContext {
             admins.insert(account);
         }
         r.finish()?;
-        Ok(Self { channel, kind, title, admins, policy_version })
+        Ok(Self { channel, kind, title, description, replaces, admins, policy_version })
     }
 
     /// The extensions of a group with this context: itself, and that every member must know it
@@ -109,6 +120,11 @@ impl ChannelContext {
     }
 }
 
+fn text(bytes: &[u8]) -> Result<String, Malformed> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Malformed("a text is not UTF-8"))?;
+    Ok(text.to_owned())
+}
+
 /// What every leaf of this profile must be able to do.
 fn required() -> RequiredCapabilitiesExtension {
     RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(CHANNEL_EXTENSION)], &[], &[])
@@ -124,6 +140,8 @@ mod tests {
             channel: ChannelId([1; 16]),
             kind: ChannelKind::Group,
             title: "Fishing".into(),
+            description: "Where and when".into(),
+            replaces: Some(ChannelId([4; 16])),
             admins: [AccountId([2; 16]), AccountId([3; 16])].into(),
             policy_version: POLICY_VERSION,
         };

@@ -189,6 +189,7 @@ fn create_channel() -> Request {
         channel,
         kind: ChannelKind::Group,
         retention_ms: 0,
+        reset: None,
         bundle: CommitBundle {
             message_id: MessageId([u8::MAX; 16]),
             after_commit: 0,

@@ -107,7 +107,13 @@ mod tests {
             welcome: None,
             statements: Vec::new(),
         };
-        CreateChannel { channel: CHANNEL, kind: ChannelKind::Group, bundle, retention_ms: 0 }
+        CreateChannel {
+            channel: CHANNEL,
+            kind: ChannelKind::Group,
+            bundle,
+            retention_ms: 0,
+            reset: None,
+        }
     }
 
     #[test]

@@ -323,6 +323,7 @@ impl Machine {
                 };
                 self.notice(step, row, (device, entry.seq, text))?;
             }
+            StatementBody::Rejoin(_) | StatementBody::Verdict(_) | StatementBody::Reset(_) => {}
         }
         Ok(Progress::Advance)
     }

@@ -185,6 +185,8 @@ impl Machine {
                 ChannelKind::Direct | ChannelKind::Inbox => String::new(),
             },
             admins: row.peer.into_iter().chain([own]).collect(),
+            description: String::new(),
+            replaces: None,
             policy_version: POLICY_VERSION,
         };
         self.engine.forget(step.db.0, &row.group)?;

@@ -60,7 +60,9 @@ impl Machine {
         let contacts = step.db.contacts_named(&target.to_lowercase())?;
         undecided(&contacts)?;
         // What ended stands aside when something of the name lives.
-        let over = |row: &&&ChannelRow| !matches!(row.status, Status::Left | Status::Failed);
+        let over = |row: &&&ChannelRow| {
+            !matches!(row.status, Status::Left | Status::Failed | Status::Closed)
+        };
         let current: Vec<_> = groups.iter().filter(over).copied().collect();
         let groups = if current.is_empty() && contacts.is_empty() { groups } else { current };
         match (groups.as_slice(), contacts.as_slice()) {
@@ -351,6 +353,8 @@ fn status(status: Status) -> view::ChannelStatus {
         Status::NeedsRepair => view::ChannelStatus::NeedsRepair,
         Status::Alarm => view::ChannelStatus::Alarm,
         Status::Failed => view::ChannelStatus::Failed,
+        Status::Rejoining => view::ChannelStatus::Rejoining,
+        Status::Closed => view::ChannelStatus::Closed,
     }
 }
 

@@ -152,7 +152,7 @@ impl Machine {
         let status = step.db.channel(&intent.channel)?.map(|row| row.status);
         match status {
             Some(Status::Leaving) if intent.kind == IntentKind::Revoke => Ok(true),
-            Some(Status::Left | Status::Leaving | Status::Failed) | None => {
+            Some(Status::Left | Status::Leaving | Status::Failed | Status::Closed) | None => {
                 step.db.set_intent(intent.id, (IntentState::Done, None))?;
                 Ok(false)
             }
@@ -260,7 +260,8 @@ impl Machine {
         let (channel, bundle) = (row.channel, sealed.bundle);
         let (request_id, request) = match intent {
             Some(intent) if intent.kind == IntentKind::Create => {
-                let create = CreateChannel { channel, kind: row.kind, bundle, retention_ms: 0 };
+                let create =
+                    CreateChannel { channel, kind: row.kind, bundle, retention_ms: 0, reset: None };
                 (intent.request_id, Request::CreateChannel(create))
             }
             Some(_) | None => (RequestId::ZERO, Request::Commit(CommitRequest { channel, bundle })),

@@ -93,7 +93,13 @@ impl Machine {
         match old.status {
             Status::Active | Status::Unconfirmed | Status::Leaving => {}
             Status::Creating => return Ok(Claim::Refused("its channel is being created here")),
-            Status::Left | Status::Held | Status::NeedsRepair | Status::Alarm | Status::Failed => {
+            Status::Closed => return Ok(Claim::Refused("its channel goes on as another")),
+            Status::Left
+            | Status::Held
+            | Status::NeedsRepair
+            | Status::Rejoining
+            | Status::Alarm
+            | Status::Failed => {
                 return Ok(Claim::Joins);
             }
         }

@@ -285,6 +285,9 @@ impl Carried {
                     StatementBody::Leave => {
                         carried.leavers.insert(said.certificate.device().account);
                     }
+                    StatementBody::Rejoin(_)
+                    | StatementBody::Verdict(_)
+                    | StatementBody::Reset(_) => {}
                 },
                 Posted::Devices(identity) => {
                     let account = identity.account();

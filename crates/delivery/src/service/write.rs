@@ -58,7 +58,7 @@ impl Delivery {
                 let account = &call.caller.account;
                 channels::put_leave(call.tx, writing.channel.no, account, accepted.seq)?;
             }
-            Posted::Devices(_) => {}
+            Posted::Said(_) | Posted::Devices(_) => {}
         }
         Ok(Written::waking(accepted, vec![writing.finish()?]))
     }

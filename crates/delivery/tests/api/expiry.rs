@@ -226,7 +226,7 @@ fn keeping(retention_ms: u64) -> (World, Device, Device, Result<Accepted, ErrorC
     let (alice, bob, _) = devices();
     let (channel, kind) = (CHANNEL, ChannelKind::Group);
     let bundle = world.adding(&[&bob]).bundle();
-    let create = CreateChannel { channel, kind, bundle, retention_ms };
+    let create = CreateChannel { channel, kind, bundle, retention_ms, reset: None };
     let created = world.call(&alice, |d, call| d.create_channel(call, &create));
     let created = created.map(|written| written.answer).map_err(|error| error.code());
     (world, alice, bob, created)

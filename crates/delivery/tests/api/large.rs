@@ -107,6 +107,7 @@ fn check_frames(world: &mut World, plan: &Plan, joiner: &Device) {
         kind: ChannelKind::Group,
         bundle: bundle.clone(),
         retention_ms: 0,
+        reset: None,
     };
     for request in
         [Request::CreateChannel(create), Request::Commit(CommitRequest { channel, bundle })]

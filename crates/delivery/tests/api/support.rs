@@ -187,8 +187,13 @@ impl World {
         kind: ChannelKind,
         plan: &Plan,
     ) -> Result<Written<Accepted>, DeliveryError> {
-        let create =
-            CreateChannel { channel: plan.channel, kind, bundle: plan.bundle(), retention_ms: 0 };
+        let create = CreateChannel {
+            channel: plan.channel,
+            kind,
+            bundle: plan.bundle(),
+            retention_ms: 0,
+            reset: None,
+        };
         self.call(founder, |d, call| d.create_channel(call, &create))
     }
 

@@ -86,7 +86,10 @@ impl Carried {
                     {
                         carried.leavers.insert(said.certificate.device().account);
                     }
-                    StatementBody::Leave => return Err(VoidReason::Role.into()),
+                    StatementBody::Leave
+                    | StatementBody::Rejoin(_)
+                    | StatementBody::Verdict(_)
+                    | StatementBody::Reset(_) => return Err(VoidReason::Role.into()),
                 },
                 Posted::Devices(identity) => {
                     let account = identity.account();

@@ -355,6 +355,8 @@ pub(crate) fn context(admins: &[&Party]) -> ChannelContext {
         kind: ChannelKind::Group,
         title: "Fishing".to_owned(),
         admins: admins.iter().map(|party| party.account()).collect(),
+        description: String::new(),
+        replaces: None,
         policy_version: POLICY_VERSION,
     }
 }

@@ -149,6 +149,8 @@ pub struct CreateChannel {
     pub bundle: CommitBundle,
     /// How long entries are kept, milliseconds; 0: as long as the server keeps them.
     pub retention_ms: u64,
+    /// A signed Reset statement of the channel that this one takes the place of.
+    pub reset: Option<Bytes>,
 }
 
 /// A Commit for a channel.

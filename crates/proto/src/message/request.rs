@@ -156,6 +156,7 @@ impl Request {
                 kind: create.kind.to_wire(),
                 bundle: Some(create.bundle.to_wire()),
                 retention_ms: (create.retention_ms != 0).then_some(create.retention_ms),
+                reset: create.reset.clone(),
             }
             .encode_to_vec(),
             Self::Enqueue(enqueue) => wire::EnqueueRequest {
@@ -300,6 +301,7 @@ fn create_channel(wire: wire::CreateChannelRequest) -> Result<CreateChannel, Mal
         kind: ChannelKind::from_wire(wire.kind)?,
         bundle: CommitBundle::from_wire(required(wire.bundle)?)?,
         retention_ms: wire.retention_ms.unwrap_or_default(),
+        reset: wire.reset,
     })
 }
 

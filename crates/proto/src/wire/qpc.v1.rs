@@ -494,6 +494,9 @@ pub struct CreateChannelRequest {
     /// as long as the server keeps them.
     #[prost(uint64, optional, tag = "4")]
     pub retention_ms: ::core::option::Option<u64>,
+    /// A signed Reset statement of the channel that this one takes the place of: it is that channel's last entry.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub reset: ::core::option::Option<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateChannelResponse {

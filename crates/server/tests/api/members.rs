@@ -23,7 +23,8 @@ pub(crate) async fn pair(channel: ChannelId, founder: &LoggedIn, other: (&Device
     let welcome = [vec![0, 1, 0, 3, 0, 1], v(&secret), v(&[3; 100])].concat();
     let change = RosterChange { adds: [device.id].into(), ..RosterChange::default() };
     let bundle = bundle(channel, 0, (&change, Some(welcome.into())));
-    let create = CreateChannel { channel, kind: ChannelKind::Group, bundle, retention_ms: 0 };
+    let create =
+        CreateChannel { channel, kind: ChannelKind::Group, bundle, retention_ms: 0, reset: None };
     founder.call(&Request::CreateChannel(create)).await.unwrap();
 }
 

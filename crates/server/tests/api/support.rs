@@ -441,6 +441,7 @@ pub(crate) fn create_channel(channel: ChannelId) -> Request {
     Request::CreateChannel(CreateChannel {
         channel,
         retention_ms: 0,
+        reset: None,
         kind: ChannelKind::Group,
         bundle: CommitBundle {
             message_id: MessageId([200; 16]),

@@ -110,6 +110,8 @@ impl Member {
             kind: ChannelKind::Group,
             title: "Trap".to_owned(),
             admins: [member.party.account()].into(),
+            description: String::new(),
+            replaces: None,
             policy_version: POLICY_VERSION,
         };
         member.party.create(&context);
@@ -122,7 +124,13 @@ impl Member {
             plan.adds.extend(claims.claimed.iter().map(|claimed| claimed.key_package.to_vec()));
         }
         let bundle = member.seals(&plan);
-        let create = CreateChannel { channel, kind: ChannelKind::Group, bundle, retention_ms: 0 };
+        let create = CreateChannel {
+            channel,
+            kind: ChannelKind::Group,
+            bundle,
+            retention_ms: 0,
+            reset: None,
+        };
         member.asks(world, &Request::CreateChannel(create)).unwrap();
         member.follow(world);
         world.settle().unwrap();

@@ -21,10 +21,14 @@ pub(crate) enum Status {
     NeedsRepair,
     Alarm,
     Failed,
+    /// This device asked to be taken in again.
+    Rejoining,
+    /// It goes on as another channel.
+    Closed,
 }
 
 impl Status {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Creating,
         Self::Active,
         Self::Unconfirmed,
@@ -34,6 +38,8 @@ impl Status {
         Self::NeedsRepair,
         Self::Alarm,
         Self::Failed,
+        Self::Rejoining,
+        Self::Closed,
     ];
 
     fn code(self) -> u8 {
@@ -50,19 +56,22 @@ impl Status {
             Self::Creating | Self::Active | Self::Unconfirmed | Self::Leaving => true,
             // A held entry may succeed later: it is fetched again.
             Self::Held => true,
-            Self::Left | Self::NeedsRepair | Self::Alarm | Self::Failed => false,
+            // Up to where it is taken in again.
+            Self::Rejoining => true,
+            Self::Left | Self::NeedsRepair | Self::Alarm | Self::Failed | Self::Closed => false,
         }
     }
 
     /// Whether nothing can be sealed here ever again.
     pub(crate) fn is_over(self) -> bool {
         match self {
-            Self::Leaving | Self::Left | Self::Failed => true,
+            Self::Leaving | Self::Left | Self::Failed | Self::Closed => true,
             Self::Creating
             | Self::Active
             | Self::Unconfirmed
             | Self::Held
             | Self::NeedsRepair
+            | Self::Rejoining
             | Self::Alarm => false,
         }
     }
@@ -77,6 +86,8 @@ impl Status {
             | Self::Held
             | Self::NeedsRepair
             | Self::Alarm
+            | Self::Rejoining
+            | Self::Closed
             | Self::Failed => false,
         }
     }
@@ -194,11 +205,15 @@ impl Db<'_> {
     /// The live direct channel with an account.
     pub(crate) fn direct_channel(&self, peer: &AccountId) -> sql::Result<Option<ChannelRow>> {
         let query = format!(
-            "SELECT {COLUMNS} FROM channel WHERE peer = ?1 AND status NOT IN (?2, ?3)
+            "SELECT {COLUMNS} FROM channel WHERE peer = ?1 AND status NOT IN (?2, ?3, ?4)
              ORDER BY channel LIMIT 1"
         );
         let (left, failed) = (Status::Left.code(), Status::Failed.code());
-        self.0.prepare_cached(&query)?.query_row(params![peer.0, left, failed], read).optional()
+        let closed = Status::Closed.code();
+        self.0
+            .prepare_cached(&query)?
+            .query_row(params![peer.0, left, failed, closed], read)
+            .optional()
     }
 
     pub(crate) fn put_channel(&self, row: &ChannelRow) -> sql::Result<()> {

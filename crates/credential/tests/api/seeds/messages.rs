@@ -116,6 +116,7 @@ fn requests() -> Vec<Request> {
             kind: ChannelKind::Group,
             bundle: bundle(),
             retention_ms: 60_000,
+            reset: Some(PAYLOAD),
         }),
         Request::ListChannels,
         Request::Enqueue(Enqueue { channel: CHANNEL, entries: vec![entry.clone(), entry] }),

@@ -1,9 +1,11 @@
 //! Signed objects and MLS messages: as they travel, and without their signatures for the modes that
 //! sign.
 
-use qpc_credential::{Certificate, Statement, StatementBody, devices_statement, lifetime};
+use qpc_credential::{
+    Certificate, Rejoin, RejoinReason, Said, Statement, StatementBody, devices_statement, lifetime,
+};
 use qpc_proto::aad::{Aad, CommitBinding};
-use qpc_proto::{ChannelId, DeviceId, Digest, Signature};
+use qpc_proto::{ChannelId, DeviceId, Digest, Incarnation, Signature};
 
 use super::Seeds;
 use crate::corpora::key_package::{
@@ -38,23 +40,37 @@ pub(super) fn all() -> Seeds {
 
 fn signed_objects() -> Vec<(&'static str, u8, Vec<u8>)> {
     let account = Account::of(1);
-    let leave = Statement {
-        channel: ChannelId([5; 16]),
-        certificate: Certificate::verify(&account.certificate()).unwrap(),
-        issued_at_ms: NOW_MS,
-        body: StatementBody::Leave,
+    let says = |body| {
+        let statement = Statement {
+            channel: ChannelId([5; 16]),
+            certificate: Certificate::verify(&account.certificate()).unwrap(),
+            issued_at_ms: NOW_MS,
+            body,
+        };
+        Vec::from(statement.sign(|tbs| account.device_key.sign(tbs)))
     };
+    let rejoin = StatementBody::Rejoin(Rejoin {
+        incarnation: Incarnation([6; 16]),
+        join_seq: 1,
+        base_commit: 9,
+        reason: RejoinReason::Expired,
+        key_package: vec![7; 64].into(),
+    });
+    let verdict =
+        StatementBody::Verdict(Said { commit_seq: 9, commit: Digest([8; 32]), applied: true });
     let mut two = account.list();
     let mut second = account.entry;
     (second.device, second.key) = (DeviceId([9; 16]), Key::of(9).public());
     two.devices.push(second);
-    let leave = leave.sign(|tbs| account.device_key.sign(tbs));
     vec![
         ("account-key", ACCOUNT_KEY, account.statement().into()),
         ("device-list", DEVICE_LIST, account.signed_list(&account.list()).into()),
         ("device-list-of-two", DEVICE_LIST, account.signed_list(&two).into()),
         ("certificate", CERTIFICATE, account.certificate().into()),
-        ("statement", STATEMENT, leave.into()),
+        ("statement", STATEMENT, says(StatementBody::Leave)),
+        ("statement-rejoin", STATEMENT, says(rejoin)),
+        ("statement-verdict", STATEMENT, says(verdict)),
+        ("statement-reset", STATEMENT, says(StatementBody::Reset(ChannelId([9; 16])))),
     ]
 }
 

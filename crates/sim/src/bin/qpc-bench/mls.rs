@@ -24,6 +24,7 @@ pub(crate) fn create_channel(channel: ChannelId) -> Request {
     Request::CreateChannel(CreateChannel {
         channel,
         retention_ms: 0,
+        reset: None,
         kind: ChannelKind::Group,
         bundle: CommitBundle {
             message_id: MessageId([u8::MAX; 16]),

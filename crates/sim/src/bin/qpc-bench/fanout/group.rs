@@ -147,6 +147,8 @@ fn seal(founder: &Account, adds: Vec<Vec<u8>>, keys: &mut Store) -> Result<Seale
         kind: ChannelKind::Group,
         title: String::new(),
         admins: [engine.device().id.account].into(),
+        description: String::new(),
+        replaces: None,
         policy_version: POLICY_VERSION,
     };
     let place = Place { channel: CHANNEL, base_commit: 0, head_seq: 0, head: Digest::ZERO };
@@ -162,6 +164,7 @@ fn create_channel(sealed: SealedCommit) -> Request {
     Request::CreateChannel(CreateChannel {
         channel: CHANNEL,
         retention_ms: 0,
+        reset: None,
         kind: ChannelKind::Group,
         bundle: CommitBundle {
             message_id: MessageId([u8::MAX; 16]),

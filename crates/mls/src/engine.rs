@@ -1,17 +1,19 @@
 //! One group operation at a time: bytes in, effects and verdicts out, inside a SAVEPOINT of the
-//! caller's transaction. A refusal leaves no trace. Holds nothing between calls, so a rollback
-//! needs no repair.
+//! caller's transaction. A refusal leaves no trace. Groups that were used are kept in memory, and
+//! read anew if the database holds anything else: a rollback needs no repair.
 //!
 //! Never sends, stores a message or reads a clock of its own; `now_ms` is an argument.
 
 mod commit;
 mod judge;
+mod kept;
 mod message;
 mod roles;
 mod welcome;
 
 pub use commit::{CommitPlan, SealedCommit};
 pub use judge::CommitEntry;
+pub use kept::Members;
 pub use message::Opened;
 pub use welcome::{Joined, NewKeyPackage};
 
@@ -21,12 +23,13 @@ use openmls_traits::OpenMlsProvider as _;
 use qpc_credential::Certificate;
 use qpc_proto::aad::Aad;
 use qpc_proto::{ChannelId, Digest};
-use qpc_storage::Tx;
+use qpc_storage::{Tx, sql};
 
+use self::kept::{Groups, Kept};
 use crate::context::ChannelContext;
 use crate::device::{self, Device};
 use crate::error::MlsError;
-use crate::provider::Provider;
+use crate::provider::{Provider, Stamp};
 
 /// MLS group id: 32 bytes.
 pub type MlsGroupId = [u8; 32];
@@ -36,6 +39,7 @@ pub type MlsGroupId = [u8; 32];
 pub struct Engine {
     crypto: RustCrypto,
     device: Device,
+    groups: Groups,
 }
 
 /// One member leaf.
@@ -63,7 +67,7 @@ pub struct GroupView {
     /// What the group is.
     pub context: ChannelContext,
     /// Its members.
-    pub members: Vec<MemberLeaf>,
+    pub members: Members,
     /// RFC 9420 section 8.7: equal for all members in step.
     pub epoch_authenticator: Vec<u8>,
 }
@@ -96,7 +100,7 @@ impl Place {
 impl Engine {
     /// The engine of `device`.
     pub fn new(device: Device) -> Self {
-        Self { crypto: RustCrypto::default(), device }
+        Self { crypto: RustCrypto::default(), device, groups: Groups::default() }
     }
 
     /// This device.
@@ -108,9 +112,54 @@ impl Engine {
         Provider::new(&self.crypto, tx)
     }
 
-    pub(crate) fn load(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<MlsGroup, MlsError> {
-        let provider = self.provider(tx);
-        MlsGroup::load(provider.storage(), &GroupId::from_slice(id))?.ok_or(MlsError::UnknownGroup)
+    /// A group, from memory if what is kept there is what the database holds. Nothing is kept
+    /// until it is given back: `look` and `change` do that.
+    fn load(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<(Option<Stamp>, Kept), MlsError> {
+        let (provider, group_id) = (self.provider(tx), GroupId::from_slice(id));
+        let stamp = provider.stamp(&group_id)?;
+        if let Some(kept) = self.groups.take(id, stamp.as_ref()) {
+            return Ok((stamp, kept));
+        }
+        let group = MlsGroup::load(provider.storage(), &group_id)?.ok_or(MlsError::UnknownGroup)?;
+        Ok((stamp, Kept::new(group)))
+    }
+
+    /// Reads a group.
+    fn look<T, E: From<MlsError>>(
+        &self,
+        tx: &Tx<'_>,
+        id: &MlsGroupId,
+        read: impl FnOnce(&mut Kept) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (stamp, mut kept) = self.load(tx, id)?;
+        let value = read(&mut kept);
+        if let Some(stamp) = stamp {
+            self.groups.keep(id, stamp, kept);
+        }
+        value
+    }
+
+    /// Changes a group in a SAVEPOINT: on an error neither the database nor the memory keeps
+    /// anything of it.
+    fn change<T, E: From<MlsError> + From<sql::Error>>(
+        &self,
+        tx: &Tx<'_>,
+        id: &MlsGroupId,
+        write: impl FnOnce(&Tx<'_>, &mut Kept) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (value, stamp, kept) = tx.savepoint(|tx| {
+            let (_, mut kept) = self.load(tx, id)?;
+            let value = write(tx, &mut kept)?;
+            let stamp = self.stamp(tx, id)?;
+            Ok::<_, E>((value, stamp, kept))
+        })?;
+        self.groups.keep(id, stamp, kept);
+        Ok(value)
+    }
+
+    /// Stamps what an operation wrote.
+    fn stamp(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<Stamp, MlsError> {
+        Ok(self.provider(tx).put_stamp(&GroupId::from_slice(id))?)
     }
 
     /// Makes a group with this device alone, at epoch 0. Its first Commit makes the channel.
@@ -123,15 +172,18 @@ impl Engine {
         id: &MlsGroupId,
         (context, now_ms): (&ChannelContext, u64),
     ) -> Result<(), MlsError> {
-        tx.savepoint(|tx| {
+        let (stamp, group) = tx.savepoint(|tx| {
             let config = device::create_config(context, now_ms)?;
-            let id = GroupId::from_slice(id);
+            let group_id = GroupId::from_slice(id);
             let provider = self.provider(tx);
             let credential = self.device.credential();
-            MlsGroup::new_with_group_id(&provider, &self.device, &config, id, credential)
-                .map_err(|_| MlsError::Library("create"))?;
-            Ok(())
-        })
+            let group =
+                MlsGroup::new_with_group_id(&provider, &self.device, &config, group_id, credential)
+                    .map_err(|_| MlsError::Library("create"))?;
+            Ok::<_, MlsError>((self.stamp(tx, id)?, group))
+        })?;
+        self.groups.keep(id, stamp, Kept::new(group));
+        Ok(())
     }
 
     /// How the group stands.
@@ -139,13 +191,7 @@ impl Engine {
     /// # Errors
     /// [`MlsError::UnknownGroup`], or the database.
     pub fn view(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<GroupView, MlsError> {
-        let group = self.load(tx, id)?;
-        Ok(GroupView {
-            epoch: group.epoch().as_u64(),
-            context: ChannelContext::from_extensions(group.extensions())?,
-            members: members(&group)?,
-            epoch_authenticator: group.epoch_authenticator().as_slice().to_vec(),
-        })
+        self.look(tx, id, Kept::view)
     }
 
     /// Forgets a group: its secrets are gone.
@@ -154,7 +200,7 @@ impl Engine {
     /// The database.
     pub fn forget(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<(), MlsError> {
         tx.savepoint(|tx| match self.load(tx, id) {
-            Ok(mut group) => Ok(group.delete(self.provider(tx).storage())?),
+            Ok((_, mut kept)) => Ok(kept.group.delete(self.provider(tx).storage())?),
             Err(MlsError::UnknownGroup) => Ok(()),
             Err(error) => Err(error),
         })
@@ -165,8 +211,7 @@ impl Engine {
     /// # Errors
     /// [`MlsError`]; nothing is kept.
     pub fn merge_pending(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<(), MlsError> {
-        tx.savepoint(|tx| {
-            let mut group = self.load(tx, id)?;
+        self.change(tx, id, |tx, Kept { group, .. }| {
             if group.pending_commit().is_none() {
                 return Err(MlsError::Library("no pending Commit"));
             }
@@ -179,8 +224,11 @@ impl Engine {
     /// # Errors
     /// The database.
     pub fn clear_pending(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<(), MlsError> {
-        tx.savepoint(|tx| {
-            let mut group = self.load(tx, id)?;
+        let none = |kept: &mut Kept| Ok::<_, MlsError>(kept.group.pending_commit().is_none());
+        if self.look(tx, id, none)? {
+            return Ok(());
+        }
+        self.change(tx, id, |tx, Kept { group, .. }| {
             Ok(group.clear_pending_commit(self.provider(tx).storage())?)
         })
     }

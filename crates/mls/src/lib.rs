@@ -1,10 +1,10 @@
 //! The group engine over OpenMLS (RFC 9420): bytes in, effects and verdicts out.
 //!
-//! Every call runs in a SAVEPOINT of the caller's transaction and keeps nothing in memory, so that
-//! MLS state and the application's rows are one commit, and a refusal leaves no trace. It never
-//! touches the network, the outbox or the history, and takes `now` as an argument; OpenMLS itself
-//! reads the system clock when it checks lifetimes of received Adds and the system's randomness for
-//! HPKE.
+//! Every call runs in a SAVEPOINT of the caller's transaction, so that MLS state and the
+//! application's rows are one commit, and a refusal leaves no trace. What it keeps in memory counts
+//! only while the database holds the same. It never touches the network, the outbox or the history,
+//! and takes `now` as an argument; OpenMLS itself reads the system clock when it checks lifetimes
+//! of received Adds and the system's randomness for HPKE.
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod context;

@@ -1,7 +1,7 @@
 //! The OpenMLS provider: its crypto, its randomness and its storage, over SQL tables in the
 //! caller's transaction, so that a ratchet step and the application's rows commit or vanish
 //! together. It opens no transaction or savepoint and keeps nothing between calls: after a
-//! rollback an `MlsGroup` held in memory is ahead of the tables and must be loaded again.
+//! rollback an `MlsGroup` held in memory is ahead of the tables, which its stamp shows.
 
 mod codec;
 #[cfg(test)]
@@ -9,7 +9,10 @@ mod equivalence;
 mod group;
 mod keys;
 mod proposals;
+mod stamp;
 mod storage;
+
+pub(crate) use stamp::Stamp;
 
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;

@@ -15,6 +15,7 @@ use crate::context::ChannelContext;
 
 /// What this device makes of a Commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one a Commit, and most are applied")]
 pub enum Verdict {
     /// It is in force.
     Applied(Applied),

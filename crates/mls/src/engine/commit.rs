@@ -12,7 +12,7 @@ use qpc_proto::message::DeviceRef;
 use qpc_proto::roster::RosterChange;
 use qpc_storage::Tx;
 
-use super::{Engine, MlsGroupId, Place, known_certificate, members};
+use super::{Engine, Members, MlsGroupId, Place, known_certificate};
 use crate::context::ChannelContext;
 use crate::error::MlsError;
 
@@ -52,8 +52,9 @@ impl Engine {
         id: &MlsGroupId,
         (place, plan): (&Place, &CommitPlan),
     ) -> Result<SealedCommit, MlsError> {
-        tx.savepoint(|tx| {
-            let mut group = self.load(tx, id)?;
+        self.change(tx, id, |tx, kept| {
+            let members = kept.members()?;
+            let group = &mut kept.group;
             if !group.is_active() {
                 return Err(MlsError::NotMember);
             }
@@ -61,15 +62,15 @@ impl Engine {
                 return Err(MlsError::CommitPending);
             }
             let adds = self.key_packages(tx, &plan.adds)?;
-            let change = declared_change(&group, &adds, plan)?;
+            let change = declared_change(group, &adds, plan)?;
             let mut aad = place.aad();
             aad.commit = Some(CommitBinding {
                 roster_change: change.digest(),
                 statements: statements_digest(&plan.statements),
             });
             group.set_aad(aad.encode());
-            let removes = leaf_indices(&group, &plan.removes)?;
-            let (payload, welcome) = self.stage(tx, &mut group, (adds, removes, plan))?;
+            let removes = leaf_indices(&members, &plan.removes)?;
+            let (payload, welcome) = self.stage(tx, group, (adds, removes, plan))?;
             Ok(SealedCommit { payload, change, welcome })
         })
     }
@@ -138,11 +139,11 @@ fn declared_change(
 }
 
 fn leaf_indices(
-    group: &MlsGroup,
+    members: &Members,
     devices: &BTreeSet<DeviceRef>,
 ) -> Result<Vec<LeafNodeIndex>, MlsError> {
-    let leaves: Vec<_> = members(group)?
-        .into_iter()
+    let leaves: Vec<_> = members
+        .iter()
         .filter(|member| devices.contains(&member.certificate.device()))
         .map(|member| LeafNodeIndex::new(member.index))
         .collect();

@@ -16,7 +16,7 @@ use qpc_storage::Tx;
 
 use super::message::private_message;
 use super::roles::{Proposed, check_roles};
-use super::{Engine, MemberLeaf, MlsGroupId, leaf_certificate, members, verified_certificate};
+use super::{Engine, MemberLeaf, MlsGroupId, leaf_certificate, verified_certificate};
 use crate::context::{ChannelContext, POLICY_VERSION};
 use crate::error::MlsError;
 use crate::verdict::{Applied, Declined, Unjudged, Verdict, VoidReason, classify, lives};
@@ -46,6 +46,12 @@ impl From<VoidReason> for Stop {
     }
 }
 
+impl From<MlsError> for Stop {
+    fn from(error: MlsError) -> Self {
+        Self::Error(error)
+    }
+}
+
 impl From<qpc_storage::sql::Error> for Stop {
     fn from(error: qpc_storage::sql::Error) -> Self {
         Self::Error(error.into())
@@ -64,13 +70,14 @@ impl Engine {
         id: &MlsGroupId,
         entry: &CommitEntry<'_>,
     ) -> Result<Verdict, MlsError> {
-        let judged = tx.savepoint(|tx| {
-            let mut group = self.load(tx, id).map_err(Stop::Error)?;
+        let judged = self.change(tx, id, |tx, kept| {
+            let members = kept.members()?;
+            let group = &mut kept.group;
             group
                 .clear_pending_commit(self.provider(tx).storage())
                 .map_err(|error| Stop::Error(error.into()))?;
-            let (committer, staged, aad) = self.stage_received(tx, &mut group, entry)?;
-            let applied = check(&group, (&committer, &staged), (entry, &aad))?;
+            let (committer, staged, aad) = self.stage_received(tx, group, entry)?;
+            let applied = check((group, &members), (&committer, &staged), (entry, &aad))?;
             group
                 .merge_staged_commit(&self.provider(tx), *staged)
                 .map_err(|_| Stop::Declined(Declined::Unjudged(Unjudged::Local)))?;
@@ -94,11 +101,15 @@ impl Engine {
         id: &MlsGroupId,
         entry: &CommitEntry<'_>,
     ) -> Result<Verdict, MlsError> {
-        let group = self.load(tx, id)?;
-        let staged = group.pending_commit().ok_or(MlsError::Library("no pending Commit"))?;
-        let committer = leaf_certificate(&group, group.own_leaf_index())?;
-        let header = qpc_credential::mls_header(entry.payload)?;
-        match check(&group, (&committer, staged), (entry, &header.aad.encode())) {
+        let judged = self.look(tx, id, |kept| {
+            let members = kept.members()?;
+            let group = &kept.group;
+            let staged = group.pending_commit().ok_or(MlsError::Library("no pending Commit"))?;
+            let committer = leaf_certificate(group, group.own_leaf_index())?;
+            let header = qpc_credential::mls_header(entry.payload).map_err(MlsError::from)?;
+            check((group, &members), (&committer, staged), (entry, &header.aad.encode()))
+        });
+        match judged {
             Ok(applied) => Ok(Verdict::Applied(applied)),
             Err(Stop::Declined(declined)) => Ok(declined.into()),
             Err(Stop::Error(error)) => Err(error),
@@ -129,7 +140,7 @@ impl Engine {
 
 /// The profile's rules over a staged Commit.
 fn check(
-    group: &MlsGroup,
+    (group, members): (&MlsGroup, &[MemberLeaf]),
     (committer, staged): (&Certificate, &StagedCommit),
     (entry, aad): (&CommitEntry<'_>, &[u8]),
 ) -> Result<Applied, Stop> {
@@ -155,11 +166,10 @@ fn check(
         return Err(VoidReason::Roster.into());
     }
     check_context(&before, &after)?;
-    let members = members(group).map_err(Stop::Error)?;
     let right = (committer, before != after);
-    check_roles(&before, right, (&proposed, entry.statements), &members)?;
+    check_roles(&before, right, (&proposed, entry.statements), members)?;
     check_policy(&after)?;
-    check_result(&members, &after, &change)?;
+    check_result(members, &after, &change)?;
     Ok(Applied {
         committer: committer.device(),
         self_removed: staged.self_removed(),

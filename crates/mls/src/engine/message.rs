@@ -8,6 +8,7 @@ use openmls::prelude::{
 use qpc_credential::Certificate;
 use qpc_storage::Tx;
 
+use super::kept::Kept;
 use super::{Engine, MlsGroupId, Place, known_certificate};
 use crate::error::MlsError;
 use crate::provider::ProviderError;
@@ -38,8 +39,7 @@ impl Engine {
         id: &MlsGroupId,
         (place, plaintext): (&Place, &[u8]),
     ) -> Result<Vec<u8>, MlsError> {
-        tx.savepoint(|tx| {
-            let mut group = self.load(tx, id)?;
+        self.change(tx, id, |tx, Kept { group, .. }| {
             if !group.is_active() {
                 return Err(MlsError::NotMember);
             }
@@ -57,8 +57,7 @@ impl Engine {
     /// [`MlsError::Refused`] when it cannot be opened in this epoch: it never will be.
     /// [`MlsError::Provider`] when the database refused: try again.
     pub fn open(&self, tx: &Tx<'_>, id: &MlsGroupId, payload: &[u8]) -> Result<Opened, MlsError> {
-        tx.savepoint(|tx| {
-            let mut group = self.load(tx, id)?;
+        self.change(tx, id, |tx, Kept { group, .. }| {
             let message = private_message(payload)?;
             let processed =
                 group.process_message(&self.provider(tx), message).map_err(open_error)?;

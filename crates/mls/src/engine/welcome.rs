@@ -12,7 +12,8 @@ use qpc_proto::message::WelcomePointer;
 use qpc_proto::{AccountId, Digest};
 use qpc_storage::Tx;
 
-use super::{Engine, GroupView, MlsGroupId, members, verified_certificate};
+use super::kept::Kept;
+use super::{Engine, GroupView, MlsGroupId, verified_certificate};
 use crate::context::ChannelContext;
 use crate::device::{self, SUITE};
 use crate::error::MlsError;
@@ -82,7 +83,7 @@ impl Engine {
         if qpc_proto::chain::sha256(welcome) != pointer.welcome_hash {
             return Err(MlsError::Refused("the Welcome is not the one the inbox names"));
         }
-        tx.savepoint(|tx| {
+        let (stamp, kept, joined) = tx.savepoint(|tx| {
             let provider = self.provider(tx);
             let message = MlsMessageIn::tls_deserialize_exact(welcome)
                 .map_err(|_| MlsError::Refused("the Welcome does not parse"))?;
@@ -104,24 +105,16 @@ impl Engine {
             for member in group.members() {
                 verified_certificate(&member.credential, &member.signature_key)?;
             }
-            let context = ChannelContext::from_extensions(group.extensions())?;
-            let members = members(&group)?;
-            check_roster(&context, pointer, &members)?;
-            Ok(Joined {
-                group: group
-                    .group_id()
-                    .as_slice()
-                    .try_into()
-                    .map_err(|_| MlsError::Refused("the group id has a wrong length"))?,
-                inviter,
-                view: GroupView {
-                    epoch: group.epoch().as_u64(),
-                    context,
-                    members,
-                    epoch_authenticator: group.epoch_authenticator().as_slice().to_vec(),
-                },
-            })
-        })
+            let id = MlsGroupId::try_from(group.group_id().as_slice())
+                .map_err(|_| MlsError::Refused("the group id has a wrong length"))?;
+            let mut kept = Kept::new(group);
+            let view = kept.view()?;
+            check_roster(&view.context, pointer, &view.members)?;
+            let joined = Joined { group: id, inviter, view };
+            Ok::<_, MlsError>((self.stamp(tx, &id)?, kept, joined))
+        })?;
+        self.groups.keep(&joined.group, stamp, kept);
+        Ok(joined)
     }
 
     /// Whoever makes a group chooses its id: one that another channel's group has here would
@@ -134,10 +127,10 @@ impl Engine {
     ) -> Result<(), MlsError> {
         let id = MlsGroupId::try_from(id.as_slice())
             .map_err(|_| MlsError::Refused("the group id has a wrong length"))?;
-        let same = match self.load(tx, &id) {
-            Ok(old) => {
-                ChannelContext::from_extensions(old.extensions())?.channel == pointer.channel
-            }
+        let channel =
+            |kept: &mut Kept| Ok(ChannelContext::from_extensions(kept.group.extensions())?.channel);
+        let same = match self.look(tx, &id, channel) {
+            Ok(channel) => channel == pointer.channel,
             Err(MlsError::UnknownGroup) => true,
             Err(error) => return Err(error),
         };

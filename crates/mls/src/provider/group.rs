@@ -23,6 +23,8 @@ pub(super) enum Kind {
     // key used twice; a transaction with many messages writes its pages only once.
     MessageSecrets = 9,
     ResumptionPskStore = 10,
+    // Not of OpenMLS: see `Stamp`.
+    Stamp = 11,
 }
 
 const PUT: &str = "INSERT INTO mls_group (group_id, kind, value) VALUES (?1, ?2, ?3)
@@ -57,6 +59,7 @@ impl Store<'_> {
         value: &impl Serialize,
     ) -> Result<(), ProviderError> {
         let (key, value) = (codec::encode(group_id)?, codec::encode(value)?);
+        self.drop_stamp(&key)?;
         self.execute(PUT, params![key.as_slice(), kind as i64, value.as_slice()])
     }
 
@@ -71,6 +74,7 @@ impl Store<'_> {
 
     pub(super) fn erase(&self, kind: Kind, group_id: &impl Serialize) -> Result<(), ProviderError> {
         let key = codec::encode(group_id)?;
+        self.drop_stamp(&key)?;
         self.execute(ERASE, params![key.as_slice(), kind as i64])
     }
 
@@ -80,6 +84,7 @@ impl Store<'_> {
         leaf: &impl Serialize,
     ) -> Result<(), ProviderError> {
         let (key, value) = (codec::encode(group_id)?, codec::encode(leaf)?);
+        self.drop_stamp(&key)?;
         self.execute(PUSH_LEAF, params![key.as_slice(), value.as_slice()])
     }
 
@@ -93,6 +98,7 @@ impl Store<'_> {
 
     pub(super) fn erase_leaves(&self, group_id: &impl Serialize) -> Result<(), ProviderError> {
         let key = codec::encode(group_id)?;
+        self.drop_stamp(&key)?;
         self.execute(ERASE_LEAVES, params![key.as_slice()])
     }
 

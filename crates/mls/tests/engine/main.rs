@@ -11,6 +11,7 @@
 )]
 
 mod hostile;
+mod kept;
 mod members;
 mod message;
 mod revocation;

@@ -1,5 +1,5 @@
-//! Members with a database each, and the entries that pass between them. Every step loads the group
-//! anew from the database; nothing here knows what a verdict should be.
+//! Members with a database each, and the entries that pass between them; nothing here knows what a
+//! verdict should be.
 
 #![allow(
     clippy::unwrap_used,
@@ -192,9 +192,15 @@ impl Party {
         self.id().account
     }
 
-    /// Closes the database and opens it again.
+    /// One that has nothing in memory.
+    pub(crate) fn another_engine(&self) -> Engine {
+        Engine::new(self.engine.device().clone())
+    }
+
+    /// Closes the database and opens it again, with nothing in memory.
     pub(crate) fn reopen(&mut self) {
         self.store = None;
+        self.engine = self.another_engine();
         self.store = Some(open(&self.dir));
     }
 

@@ -105,6 +105,9 @@ pub(crate) enum Command {
     },
     /// Show what the server told of this account's security.
     Notices,
+    /// Show own messages that are not sent, send refused ones again, take waiting ones back.
+    #[command(subcommand)]
+    Outbox(Outbox),
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +199,28 @@ pub(crate) enum Account {
     },
     /// Take the deletion back.
     CancelDeletion,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Outbox {
+    /// List own messages that are not settled, and those that were refused.
+    List,
+    /// Send refused messages once more, or try waiting ones at once.
+    Resend {
+        /// Numbers of messages, as `qpc outbox list` shows them.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<u64>,
+        /// How long to wait for the server to accept; what is not accepted stays queued.
+        #[arg(long, value_name = "S", default_value_t = 30)]
+        #[arg(value_parser = clap::value_parser!(u64).range(0..=LONGEST_WAIT_S))]
+        timeout: u64,
+    },
+    /// Take messages back that are not sealed yet, or strike refused ones off the list.
+    Cancel {
+        /// Numbers of messages, as `qpc outbox list` shows them.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<u64>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod chat;
 mod device;
 mod group;
 mod logout;
+mod outbox;
 mod phrase;
 mod protect;
 mod recover;
@@ -87,6 +88,9 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(),
             place.with(output, async |s, o| account::accept(s, o, &name).await).await
         }
         Command::Notices => place.with(output, show::notices).await,
+        Command::Outbox(outbox) => {
+            place.with(output, async |s, o| outbox::run(s, o, &outbox).await).await
+        }
         Command::Whoami => place.with(output, show::whoami).await,
         Command::Contacts => place.with(output, show::contacts).await,
         Command::Channels => place.with(output, show::channels).await,

@@ -155,6 +155,7 @@ fn said(message: &Message) -> String {
             because(format!("{sender}: {text}  (queued)"), reason)
         }
         MessageState::Refused => because(format!("{sender}: {text}  (NOT SENT)"), reason),
+        MessageState::Cancelled => format!("{sender}: {text}  (taken back)"),
         MessageState::Unreadable => because("* unreadable message".to_owned(), reason),
         MessageState::Notice => because(format!("* {text}"), reason),
     }

@@ -28,6 +28,7 @@ mod intents;
 mod lists;
 mod notices;
 mod outbox;
+mod pending;
 mod queries;
 mod requests;
 mod revocations;
@@ -40,6 +41,7 @@ mod welcomes;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use qpc_credential::PublicIdentity;
 use qpc_mls::{Device, Engine};
@@ -47,6 +49,7 @@ use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::message::{ChannelKind, Cursor, Login, LoginAnswer};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorCode, MessageId};
 use qpc_storage::{Schema, Tx};
+use qpc_transport::{Backoff, BackoffPolicy};
 use rand_core::CryptoRngCore;
 
 use crate::error::ClientError;
@@ -83,10 +86,18 @@ impl<'t> Step<'t> {
 }
 
 /// Work that waits after a refusal.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 struct Pause {
     until_ms: u64,
     attempts: u32,
+    /// The waits to come, longer each time, with full jitter.
+    delays: Backoff,
+}
+
+impl Pause {
+    fn new(seed: u64) -> Self {
+        Self { until_ms: 0, attempts: 0, delays: Backoff::new(PAUSES, seed) }
+    }
 }
 
 /// The client's state in memory: only what a restart may forget.
@@ -140,8 +151,11 @@ pub(crate) struct Sent {
     followed: Option<BTreeSet<ChannelId>>,
 }
 
-/// The longest wait after repeated refusals, in milliseconds.
-const PAUSE_MS_MAX: u64 = 60_000;
+/// Waits after repeated refusals.
+const PAUSES: BackoffPolicy =
+    BackoffPolicy { min: Duration::from_secs(1), max: Duration::from_secs(60) };
+/// The shortest of them, in milliseconds.
+const PAUSE_MS_MIN: u64 = 50;
 
 impl Machine {
     /// The machine of the account in a database.
@@ -325,11 +339,11 @@ impl Machine {
 
     /// Makes work wait, longer each time, with full jitter, at least as long as the server asked.
     fn pause(&mut self, step: &mut Step<'_>, (work, asked_ms): (Work, Option<u64>)) -> u32 {
-        let pause = self.pauses.entry(work).or_default();
+        let pause = self.pauses.entry(work).or_insert_with(|| Pause::new(step.rng.next_u64()));
         pause.attempts = pause.attempts.saturating_add(1);
-        let ceiling = 500_u64.saturating_mul(1 << pause.attempts.min(10)).min(PAUSE_MS_MAX);
-        let wait = asked_ms.unwrap_or(0).saturating_add(step.below(ceiling).max(50));
-        pause.until_ms = step.now_ms.saturating_add(wait);
+        let delay = pause.delays.next().unwrap_or(PAUSES.max).as_millis();
+        let delay = u64::try_from(delay).unwrap_or(u64::MAX).max(PAUSE_MS_MIN);
+        pause.until_ms = step.now_ms.saturating_add(asked_ms.unwrap_or(0)).saturating_add(delay);
         pause.attempts
     }
 

@@ -140,6 +140,8 @@ pub enum MessageState {
     Accepted,
     /// Own: refused for good; see `reason`.
     Refused,
+    /// Own: taken back before it was sealed.
+    Cancelled,
     /// Somebody's, decrypted.
     Received,
     /// An entry that could not be read; see `reason`.

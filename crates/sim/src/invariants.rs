@@ -123,6 +123,7 @@ fn texts_of(seen: &Seen) -> impl Iterator<Item = (u64, &str)> {
         | MessageState::Sealed
         | MessageState::Refused
         | MessageState::Unreadable
+        | MessageState::Cancelled
         | MessageState::Notice => None,
     })
 }
@@ -210,7 +211,10 @@ fn check_written(world: &World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Res
         }
         let state = own.get(text.as_str());
         ensure!(
-            matches!(state, Some(MessageState::Accepted | MessageState::Refused)),
+            matches!(
+                state,
+                Some(MessageState::Accepted | MessageState::Refused | MessageState::Cancelled)
+            ),
             "{text:?} of {writer} ended as {state:?}"
         );
     }

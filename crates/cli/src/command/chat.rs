@@ -194,6 +194,7 @@ fn elsewhere(message: &Message, output: &mut Output) -> Result<(), CliError> {
         | MessageState::Accepted
         | MessageState::Refused
         | MessageState::Unreadable
+        | MessageState::Cancelled
         | MessageState::Notice => Ok(()),
     }
 }

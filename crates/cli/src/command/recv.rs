@@ -134,6 +134,7 @@ fn counts(message: &Message) -> bool {
         | MessageState::Accepted
         | MessageState::Refused
         | MessageState::Unreadable
+        | MessageState::Cancelled
         | MessageState::Notice => false,
     }
 }

@@ -132,6 +132,10 @@ impl Sending {
                 let reason = message.reason.as_deref().unwrap_or("the server gave no reason");
                 self.first_refusal.get_or_insert_with(|| reason.to_owned());
             }
+            MessageState::Cancelled => {
+                self.refused += 1;
+                self.first_refusal.get_or_insert_with(|| "taken back".to_owned());
+            }
             MessageState::Waiting
             | MessageState::Sealed
             | MessageState::Received

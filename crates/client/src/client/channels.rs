@@ -144,6 +144,41 @@ impl Client {
         self.host.run(move |machine, step| machine.queue(step, &channel, &text)).await
     }
 
+    /// Own messages that are not settled, and those that were refused for good, oldest first. A
+    /// waiting one says in `reason` what it waits for, where that is known.
+    ///
+    /// # Errors
+    /// The database, or [`ClientError::Closed`].
+    pub async fn outbox(&self) -> Result<Vec<view::Message>, ClientError> {
+        self.host.run(|machine, step| machine.outbox(step)).await
+    }
+
+    /// Sends a refused or cancelled message once more; tries a waiting one at once.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`] for no own message; [`ClientError::Usage`] for one that is sent,
+    /// or a channel that takes nothing any more; [`ClientError::KeyChanged`].
+    pub async fn resend(&self, id: u64) -> Result<view::Message, ClientError> {
+        self.host.run(move |machine, step| machine.resend(step, id)).await
+    }
+
+    /// Takes a message back that is not sealed yet, or strikes a refused one off the outbox.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`] for no own message; [`ClientError::Failed`] for one that may be at
+    /// the server already.
+    pub async fn cancel(&self, id: u64) -> Result<view::Message, ClientError> {
+        self.host.run(move |machine, step| machine.cancel(step, id)).await
+    }
+
+    /// One line of history, by its local number.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`].
+    pub async fn message(&self, id: u64) -> Result<view::Message, ClientError> {
+        self.host.run(move |machine, step| machine.message(step, id)).await
+    }
+
     /// Resolves when every own message is accepted or refused.
     ///
     /// # Errors

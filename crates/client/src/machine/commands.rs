@@ -34,14 +34,7 @@ impl Machine {
         if text.is_empty() || text.len() > limits::PAYLOAD_BYTES_MAX.saturating_sub(4096) {
             return Err(ClientError::Usage("a message has 1 byte to 5 MiB".into()));
         }
-        let row = self.known(step, channel)?;
-        if row.status.is_over() {
-            let text = format!("{} takes no messages: it is over", row.title);
-            return Err(ClientError::Usage(text));
-        }
-        if let Some(peer) = row.peer {
-            self.refuse_held(step, &peer)?;
-        }
+        let row = self.takes_messages(step, channel)?;
         let warnings = self.warnings(step, channel)?;
         let own = self.profile.identity.device;
         let mut line = self.line(step, &row, (own, State::Waiting));

@@ -1,6 +1,7 @@
 //! Own messages: sealed under the epoch in force, sent in batches, resent as they are until
 //! settled.
 
+use qpc_mls::MlsError;
 use qpc_mls::engine::Place;
 use qpc_proto::content::{Body, Content};
 use qpc_proto::message::{Enqueue, EnqueueAnswer, NewEntry, Request};
@@ -14,6 +15,11 @@ use crate::error::ClientError;
 const BATCH_MAX: u64 = 64;
 /// Bytes sent at once: a frame must hold them with their envelopes.
 const BATCH_BYTES_MAX: usize = limits::PAYLOAD_BYTES_MAX;
+
+/// A sealed message that no frame holds. As the server would say it.
+const TOO_LARGE: &str = "FRAME_TOO_LARGE";
+/// A message that the group engine does not seal.
+const NOT_SEALED: &str = "SEAL_FAILED";
 
 /// The id of an entry that is sealed now: the cursor (u64, big-endian), then 8 random bytes. Ids
 /// that grow with their log lie side by side at the server. The cursor is in the authenticated
@@ -87,13 +93,30 @@ impl Machine {
                 body: Body::Text(line.text),
             };
             let plaintext = zeroize::Zeroizing::new(content.encode());
-            let payload = self.engine.seal(step.db.0, &row.group, (&place, &plaintext))?;
+            let payload = match self.engine.seal(step.db.0, &row.group, (&place, &plaintext)) {
+                Ok(payload) if payload.len() <= limits::PAYLOAD_BYTES_MAX => payload,
+                Ok(_) => {
+                    self.set_aside(step, (message.id, TOO_LARGE))?;
+                    continue;
+                }
+                Err(MlsError::Library(_)) => {
+                    self.set_aside(step, (message.id, NOT_SEALED))?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let message_id = new_message_id(step, row);
             step.db.seal(message.id, (&message_id, row.last_commit, &payload))?;
             message.sealed = Some((message_id, row.last_commit, payload));
             sealed.push(message);
         }
         Ok(sealed)
+    }
+
+    /// One message is refused for good; those behind it go on.
+    fn set_aside(&self, step: &mut Step<'_>, (id, why): (u64, &str)) -> Result<(), ClientError> {
+        step.db.refuse(id, why)?;
+        self.show_own(step, id)
     }
 
     /// What became of a batch: the accepted prefix has its place; the first refused is sealed anew

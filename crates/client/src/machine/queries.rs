@@ -252,6 +252,17 @@ impl Machine {
             .collect()
     }
 
+    /// One line of history.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`].
+    pub fn message(&self, step: &Step<'_>, id: u64) -> Result<view::Message, ClientError> {
+        let row = step.db.message(id)?;
+        let row = row.ok_or_else(|| ClientError::NotFound(format!("no message {id}")))?;
+        let title = step.db.channel(&row.channel)?.map(|channel| channel.title);
+        self.message_view(step, (&row, &title.unwrap_or_default()))
+    }
+
     /// Own messages that are not settled.
     ///
     /// # Errors
@@ -318,6 +329,7 @@ impl Machine {
                 State::Received => view::MessageState::Received,
                 State::Unreadable => view::MessageState::Unreadable,
                 State::Notice => view::MessageState::Notice,
+                State::Cancelled => view::MessageState::Cancelled,
             },
             reason: row.reason.clone(),
             sent_at_ms: row.sent_at_ms,

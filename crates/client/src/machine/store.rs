@@ -26,6 +26,7 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "client", sql: include_str!("../../migrations/0001_client.sql") },
         Migration { name: "devices", sql: include_str!("../../migrations/0002_devices.sql") },
         Migration { name: "claims", sql: include_str!("../../migrations/0003_claims.sql") },
+        Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

@@ -19,6 +19,7 @@ mod lies;
 mod limited;
 mod members;
 mod messages;
+mod outbox;
 mod pacing;
 mod regressions;
 mod support;

@@ -10,6 +10,8 @@ mod exits;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod outbox;
+#[cfg(test)]
 mod person;
 #[cfg(test)]
 mod programs;

@@ -16,10 +16,12 @@ pub(crate) enum State {
     Received,
     Unreadable,
     Notice,
+    /// Own: taken back by the user.
+    Cancelled,
 }
 
 impl State {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Waiting,
         Self::Sealed,
         Self::Accepted,
@@ -27,6 +29,7 @@ impl State {
         Self::Received,
         Self::Unreadable,
         Self::Notice,
+        Self::Cancelled,
     ];
 
     fn code(self) -> u8 {
@@ -223,6 +226,25 @@ impl Db<'_> {
         self.set_state(id, (State::Refused, Some(reason)))?;
         self.0.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id])?;
         Ok(())
+    }
+
+    /// The user took an own message back.
+    pub(crate) fn cancel(&self, id: u64) -> sql::Result<()> {
+        self.set_state(id, (State::Cancelled, None))?;
+        self.0.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id])?;
+        Ok(())
+    }
+
+    /// Own messages that are not settled, and those refused for good, oldest first.
+    pub(crate) fn unsettled(&self) -> sql::Result<Vec<MessageRow>> {
+        // The number stands in the text, for the index to be used.
+        let query = format!(
+            "SELECT {COLUMNS} FROM message
+             WHERE id IN (SELECT id FROM outbox UNION SELECT id FROM message WHERE state = {})
+             ORDER BY id",
+            State::Refused.code()
+        );
+        self.0.prepare_cached(&query)?.query_map([], read)?.collect()
     }
 
     pub(crate) fn queue(&self, id: u64, channel: &ChannelId) -> sql::Result<()> {

@@ -30,10 +30,12 @@ mod notices;
 mod outbox;
 mod pending;
 mod queries;
+mod rejoin;
 mod requests;
 mod revocations;
 mod store;
 mod survey;
+mod take_back;
 #[cfg(test)]
 mod tests;
 mod uploads;

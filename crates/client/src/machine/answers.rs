@@ -138,18 +138,7 @@ impl Machine {
                 continue;
             };
             row.known_head = row.known_head.max(state.head_seq);
-            let sent_elsewhere = match &state.last_message_id {
-                Some(id) => !step.db.was_sealed(&row.channel, id)?,
-                None => false,
-            };
-            if (state.acked_seq > row.cursor || sent_elsewhere) && row.status.reads() {
-                // Cursors are acknowledged, and entries sent, after they are on disk: this file is
-                // an older copy.
-                row.status = Status::NeedsRepair;
-                row.reason = Some("this home was restored from an older copy".to_owned());
-                let text = "this home was restored from an older copy: nothing is sent from it";
-                self.alarm(step, Some((row.channel, state.acked_seq)), text.to_owned())?;
-            }
+            self.compare_membership(step, &mut row, state)?;
             self.compare_length(step, &mut row, (first, state))?;
             self.acked.insert(row.channel, state.acked_seq);
             step.db.put_channel(&row)?;
@@ -213,6 +202,9 @@ impl Machine {
         if let Some(mut row) = step.db.channel(&intent.channel)? {
             self.contradicts(step, &mut row, (accepted.seq, &accepted.head))?;
             row.known_head = row.known_head.max(accepted.seq);
+            if intent.kind == IntentKind::Rejoin {
+                self.asked_to_rejoin(step, &mut row)?;
+            }
             step.db.put_channel(&row)?;
         }
         Ok(())
@@ -246,9 +238,12 @@ impl Machine {
                 self.pause(step, (Work::KeyPackageStatus, None));
                 self.uploaded(step)
             }
-            Work::Statement(intent) if !body.code.retryable() => {
-                self.fail_intent(step, (*intent, body.code.as_str()))
-            }
+            Work::Statement(intent) if !body.code.retryable() => match step.db.intent(*intent)? {
+                Some(row) if row.kind == IntentKind::Rejoin => {
+                    self.rejoin_refused(step, &row, &body)
+                }
+                _ => self.fail_intent(step, (*intent, body.code.as_str())),
+            },
             Work::Outbox(channel) if !body.code.retryable() => {
                 self.batch_refused(step, channel, &body)
             }
@@ -300,20 +295,18 @@ impl Machine {
             _ => (0, Digest::ZERO),
         };
         if body.code == ErrorCode::GapExpired && first > row.cursor {
-            let count = first.saturating_sub(row.cursor).saturating_sub(1);
             if row.kind == ChannelKind::Inbox {
+                let count = first.saturating_sub(row.cursor).saturating_sub(1);
                 // Nothing in it builds on what is lost: it is read on where it begins now.
                 (row.cursor, row.head) = (first.saturating_sub(1), boundary);
                 step.db.put_channel(&row)?;
                 let text = format!("{count} invitations expired before this device read them");
                 return self.alarm(step, Some((row.channel, first)), text);
             }
-            row.status = Status::NeedsRepair;
-            row.reason = Some(format!("{count} messages expired before this device read them"));
-        } else {
-            row.status = Status::NeedsRepair;
-            row.reason = Some(format!("the server refuses the log: {}", body.code.as_str()));
+            return self.pass_gap(step, &mut row, (first, boundary));
         }
+        row.status = Status::NeedsRepair;
+        row.reason = Some(format!("the server refuses the log: {}", body.code.as_str()));
         let text = row.reason.clone().unwrap_or_default();
         let own = self.profile.identity.device;
         self.notice(step, &row, (own, row.cursor, text))?;
@@ -336,6 +329,7 @@ impl Machine {
         if body.code == ErrorCode::StaleCommit && intent.attempts < super::intents::ATTEMPTS_MAX {
             if let Some(ErrorDetail::LastCommit(seq)) = body.detail {
                 row.known_head = row.known_head.max(seq);
+                self.missed_commit(step, &mut row, seq)?;
             }
             step.db.put_channel(&row)?;
             self.rebase(step, &row)?;
@@ -350,6 +344,9 @@ impl Machine {
             return Ok(());
         }
         self.rebase(step, &row)?;
+        if intent.kind == IntentKind::TakeBack {
+            return self.not_taken_back(step, &row, &sealed);
+        }
         if body.code == ErrorCode::RosterRefused && self.claim_anew(step, &intent)? {
             return Ok(());
         }

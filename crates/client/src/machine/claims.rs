@@ -153,9 +153,12 @@ impl Machine {
                 let newest = self.newest_of(step, account)?;
                 newest.map(|identity| heirs(&identity, step.now_ms)).unwrap_or_default()
             }
-            IntentKind::Create | IntentKind::Add | IntentKind::Remove | IntentKind::Leave => {
-                return Ok(false);
-            }
+            IntentKind::Create
+            | IntentKind::Add
+            | IntentKind::Remove
+            | IntentKind::Leave
+            | IntentKind::Rejoin
+            | IntentKind::TakeBack => return Ok(false),
         };
         let ceiling = 1_000_u64.saturating_mul(1 << intent.claims.min(10)).min(CLAIM_WAIT_MS_MAX);
         let wait = (ceiling / 2).saturating_add(step.below(ceiling / 2).max(50));

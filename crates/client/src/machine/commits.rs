@@ -66,6 +66,7 @@ impl Machine {
                 row.base_commit = entry.seq;
                 if row.status == Status::Creating {
                     row.status = Status::Active;
+                    self.is_in(step, (&row.channel, entry.seq))?;
                 }
                 step.db.set_intent(sealed.intent, (IntentState::Done, None))?;
                 self.in_force(step, row, (entry, &applied))?;
@@ -77,6 +78,9 @@ impl Machine {
                     (row.status, row.reason) = (Status::Failed, Some(reason.to_owned()));
                 }
                 self.fail_intent(step, (sealed.intent, reason))?;
+                if !sealed.bundle.statements.is_empty() {
+                    self.carried_in_vain(step, row, sealed)?;
+                }
             }
         }
         Ok(Progress::Advance)
@@ -164,6 +168,10 @@ impl Machine {
     ) -> Result<(), ClientError> {
         if row.kind == ChannelKind::Group {
             row.title.clone_from(&applied.context.title);
+        }
+        self.settle_rejoins(step, row, &applied.change)?;
+        if applied.self_removed && applied.change.adds.contains(&self.profile.identity.device) {
+            return self.taken_out_and_in(step, row, entry.seq);
         }
         if applied.self_removed {
             row.status = Status::Left;

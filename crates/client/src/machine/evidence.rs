@@ -37,7 +37,7 @@ fn misplaced(row: &ChannelRow, entry: &Entry) -> Option<&'static str> {
 impl Machine {
     /// Whether an entry continues the log as it was read; if not, the reader stops.
     pub(super) fn continues(
-        &self,
+        &mut self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,
         (incarnation, entry): (&Incarnation, &Entry),
@@ -47,6 +47,9 @@ impl Machine {
         let resumed = row.cursor > 0 && row.head == Digest::ZERO;
         let fits = resumed || log.next(&row.head, &Link::of(entry)) == entry.head;
         let broken = (!fits).then_some("the server's log breaks its own chain");
+        if fits && entry.after_commit != row.last_commit {
+            self.is_behind_gap(step, row, entry.after_commit)?;
+        }
         let Some(text) = broken.or_else(|| misplaced(row, entry)) else { return Ok(true) };
         (row.status, row.reason) = (Status::Alarm, Some(format!("{text} at {}", entry.seq)));
         self.alarm(step, Some((row.channel, entry.seq)), text.to_owned())?;

@@ -81,18 +81,8 @@ impl Machine {
             row.status = if provisional { Status::Unconfirmed } else { Status::Active };
             row.reason = None;
         }
-        let progress = match (row.kind, entry.kind) {
-            (ChannelKind::Inbox, EntryKind::Welcome) => self.welcome(step, entry)?,
-            (ChannelKind::Inbox, EntryKind::Notice) => self.notice_entry(step, row, entry)?,
-            (ChannelKind::Inbox, _) | (_, EntryKind::Welcome | EntryKind::Notice) => {
-                self.keep(step, row, (entry, "unknown kind of entry"))?;
-                Progress::Advance
-            }
-            (_, EntryKind::Application) => self.application(step, row, entry)?,
-            (_, EntryKind::Commit) => self.commit_entry(step, row, entry)?,
-            (_, EntryKind::Statement) => self.statement_entry(step, row, entry)?,
-        };
-        match progress {
+        let read = self.read_kind(step, row, entry);
+        match self.read_without_place(step, row, (entry, read))? {
             Progress::Advance => {
                 (row.cursor, row.head) = (entry.seq, entry.head);
                 step.db.note_head(&row.channel, (entry.seq, &entry.head))?;
@@ -108,6 +98,25 @@ impl Machine {
                 self.pause(step, (Work::Fetch(row.channel), None));
                 Ok(false)
             }
+        }
+    }
+
+    fn read_kind(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        entry: &Entry,
+    ) -> Result<Progress, ClientError> {
+        match (row.kind, entry.kind) {
+            (ChannelKind::Inbox, EntryKind::Welcome) => self.welcome(step, entry),
+            (ChannelKind::Inbox, EntryKind::Notice) => self.notice_entry(step, row, entry),
+            (ChannelKind::Inbox, _) | (_, EntryKind::Welcome | EntryKind::Notice) => {
+                self.keep(step, row, (entry, "unknown kind of entry"))?;
+                Ok(Progress::Advance)
+            }
+            (_, EntryKind::Application) => self.application(step, row, entry),
+            (_, EntryKind::Commit) => self.commit_entry(step, row, entry),
+            (_, EntryKind::Statement) => self.statement_entry(step, row, entry),
         }
     }
 
@@ -301,6 +310,11 @@ impl Machine {
                 return Ok(Progress::Advance);
             }
         };
+        self.carry_gap(step, row)?;
+        if let StatementBody::Rejoin(_) = statement.body {
+            self.rejoin_entry(step, row, (entry, &statement))?;
+            return Ok(Progress::Advance);
+        }
         let device = statement.certificate.device();
         let members = self.engine.view(step.db.0, &row.group)?.members;
         if !members.iter().any(|leaf| leaf.is_of(&statement.certificate)) {

@@ -55,7 +55,8 @@ impl Machine {
         row: &ChannelRow,
     ) -> Result<u64, ClientError> {
         let intent = self.intend(step, &row.channel, (IntentKind::Leave, &[], 0))?;
-        step.db.put_statement(intent, &self.leave_statement(step, &row.channel)?)?;
+        let leave = self.signed_statement(step, (&row.channel, StatementBody::Leave))?;
+        step.db.put_statement(intent, &leave)?;
         Ok(intent)
     }
 
@@ -222,7 +223,8 @@ impl Machine {
                 let plan = CommitPlan { removes, statements, ..CommitPlan::default() };
                 Ok((!plan.removes.is_empty()).then_some(plan))
             }
-            IntentKind::Leave => Ok(None),
+            IntentKind::TakeBack => self.plan_take_back(step, intent, row),
+            IntentKind::Leave | IntentKind::Rejoin => Ok(None),
         }
     }
 
@@ -271,21 +273,17 @@ impl Machine {
         Ok(view.members.iter().map(|member| member.certificate.device()).collect())
     }
 
-    /// The signed statement of a leave.
-    fn leave_statement(
+    /// What this device says in a channel, signed.
+    pub(super) fn signed_statement(
         &self,
         step: &Step<'_>,
-        channel: &ChannelId,
+        (channel, body): (&ChannelId, StatementBody),
     ) -> Result<bytes::Bytes, ClientError> {
         let certificate = &self.profile.identity.certificate;
         let certificate = qpc_credential::Certificate::verify(certificate)
             .map_err(|_| ClientError::Internal("the own certificate does not verify"))?;
-        let statement = Statement {
-            channel: *channel,
-            certificate,
-            issued_at_ms: step.now_ms,
-            body: StatementBody::Leave,
-        };
+        let statement =
+            Statement { channel: *channel, certificate, issued_at_ms: step.now_ms, body };
         Ok(statement.sign(self.profile.keys.sign_statement()))
     }
 }

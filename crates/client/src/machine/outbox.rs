@@ -155,6 +155,7 @@ impl Machine {
             if refusal.code == ErrorCode::StaleCommit {
                 if let Some(ErrorDetail::LastCommit(seq)) = refusal.detail {
                     row.known_head = row.known_head.max(seq);
+                    self.missed_commit(step, &mut row, seq)?;
                 }
                 let count = self.overtaken.entry(*channel).or_default();
                 *count = count.saturating_add(1);

@@ -31,6 +31,7 @@ impl Machine {
         if !self.online || self.stopped.is_some() {
             return Ok(out);
         }
+        self.ask_to_rejoin(step)?;
         self.survey(step)?;
         self.account_requests(step, &mut out)?;
         self.intent_requests(step, &mut out)?;
@@ -129,7 +130,7 @@ impl Machine {
                         self.send(out, Outgoing { work, request_id, request });
                     }
                 }
-            } else if intent.kind == IntentKind::Leave {
+            } else if matches!(intent.kind, IntentKind::Leave | IntentKind::Rejoin) {
                 let work = Work::Statement(intent.id);
                 if self.is_due(&work, step.now_ms)
                     && let Some(statement) = step.db.statement(intent.id)?
@@ -240,7 +241,7 @@ impl Machine {
     ) -> Result<Option<IntentRow>, ClientError> {
         let ready = |intent: &IntentRow| {
             intent.state == IntentState::Ready
-                && intent.kind != IntentKind::Leave
+                && !matches!(intent.kind, IntentKind::Leave | IntentKind::Rejoin)
                 && intent.not_before_ms <= step.now_ms
         };
         let mut open = step.db.open_in(&row.channel)?;
@@ -306,6 +307,9 @@ impl Machine {
     /// How far a channel never has to be read again: behind a Commit that may be in force for
     /// others, a Welcome may take this device back.
     fn read_for_good(&self, step: &Step<'_>, row: &ChannelRow) -> Result<u64, ClientError> {
+        if row.status == Status::Rejoining {
+            return Ok(row.base_commit);
+        }
         if row.base_commit == row.last_commit {
             return Ok(row.cursor);
         }

@@ -8,6 +8,7 @@ mod link;
 mod message;
 mod notice;
 mod profile;
+mod rejoin;
 mod upload;
 
 pub(crate) use channel::{ChannelRow, KeptEntry, Status};
@@ -16,6 +17,7 @@ pub(crate) use intent::{IntentKind, IntentRow, IntentState, SealedCommitRow};
 pub(crate) use link::LinkRow;
 pub(crate) use message::{MessageRow, OutboxRow, State};
 pub(crate) use profile::Profile;
+pub(crate) use rejoin::{RejoinRow, StandingRejoin};
 pub(crate) use upload::UploadRow;
 
 use qpc_storage::{Migration, Schema};
@@ -27,6 +29,7 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "devices", sql: include_str!("../../migrations/0002_devices.sql") },
         Migration { name: "claims", sql: include_str!("../../migrations/0003_claims.sql") },
         Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
+        Migration { name: "rejoin", sql: include_str!("../../migrations/0004_rejoin.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

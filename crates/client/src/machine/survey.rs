@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qpc_credential::RejoinReason;
 use qpc_mls::MlsError;
 use qpc_mls::engine::MemberLeaf;
 use qpc_proto::message::{ChannelKind, DeviceRef};
@@ -32,12 +33,16 @@ impl Machine {
             }
             let members = match self.engine.view(step.db.0, &row.group) {
                 Ok(view) => view.members,
-                Err(MlsError::UnknownGroup) => continue,
+                Err(MlsError::UnknownGroup) => {
+                    self.want_rejoin(step, &mut row, RejoinReason::Damaged)?;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             self.surveyed.insert(row.channel);
             self.survey_revoked(step, &mut row, &members)?;
             if row.status.seals() {
+                self.survey_rejoins(step, &row, &members)?;
                 self.survey_siblings(step, &row, &members)?;
             }
         }

@@ -65,11 +65,15 @@ impl Machine {
         });
         match joined {
             Ok(joined) => self.joined(step, (&pointer, &joined), old.as_ref())?,
-            Err(MlsError::Refused(reason)) => {
-                self.alarm(step, place, format!("an invitation was refused: {reason}"))?;
-            }
-            Err(MlsError::Credential(error)) => {
-                self.alarm(step, place, format!("an invitation was refused: {error}"))?;
+            Err(error @ (MlsError::Refused(_) | MlsError::Credential(_))) => {
+                let why = match &error {
+                    MlsError::Refused(reason) => (*reason).to_owned(),
+                    _ => error.to_string(),
+                };
+                self.alarm(step, place, format!("an invitation was refused: {why}"))?;
+                if let Some(old) = &old {
+                    self.invitation_spoilt(step, old, pointer.join_seq)?;
+                }
             }
             Err(error) => return Err(error.into()),
         }
@@ -87,13 +91,23 @@ impl Machine {
         if old.kind != pointer.kind {
             return Ok(Claim::Refused("its channel is known as one of another kind"));
         }
-        if old.base_commit >= pointer.join_seq {
+        let rejoin = step.db.rejoin(&old.channel)?;
+        let been = match old.status {
+            // What took it out and in again may be its base.
+            Status::Rejoining => rejoin.joined_seq,
+            _ => old.base_commit.max(rejoin.joined_seq),
+        };
+        if been >= pointer.join_seq {
             return Ok(Claim::Old);
         }
         match old.status {
             Status::Active | Status::Unconfirmed | Status::Leaving => {}
             Status::Creating => return Ok(Claim::Refused("its channel is being created here")),
             Status::Closed => return Ok(Claim::Refused("its channel goes on as another")),
+            // What it can read of the old membership it reads first.
+            Status::Rejoining if old.cursor.saturating_add(1) < pointer.join_seq => {
+                return Ok(Claim::Waits);
+            }
             Status::Left
             | Status::Held
             | Status::NeedsRepair
@@ -167,10 +181,16 @@ impl Machine {
             }
         }
         step.db.put_channel(&row)?;
+        self.is_in(step, (&row.channel, row.cursor))?;
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;
         // What came after the join is not known yet: the server tells.
         self.list_due = true;
-        let text = format!("{} added you", self.name_of(step, &inviter.account)?);
+        let again = old.is_some_and(|old| old.status == Status::Rejoining);
+        let name = self.name_of(step, &inviter.account)?;
+        let text = match again {
+            true => format!("{name} took this device in again"),
+            false => format!("{name} added you"),
+        };
         self.notice(step, &row, (inviter, row.cursor, text))?;
         let view = self.channel_view(step, &row)?;
         step.events.push(Event::Channel(view));

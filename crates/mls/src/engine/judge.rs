@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use openmls::group::StagedCommit;
+use openmls::prelude::tls_codec::Serialize as _;
 use openmls::prelude::{MlsGroup, ProcessedMessageContent, Proposal, ProposalOrRefType, Sender};
 use openmls_traits::OpenMlsProvider as _;
 use qpc_credential::Certificate;
@@ -154,7 +155,7 @@ fn check(
     }
     check_proposals(staged)?;
     check_committer_leaf(staged, (committer, entry.accepted_at_ms))?;
-    let proposed = proposed(group, staged, entry.accepted_at_ms)?;
+    let proposed = proposed(group, staged, entry)?;
     let before = ChannelContext::from_extensions(group.extensions()).map_err(Stop::own)?;
     let after = ChannelContext::from_extensions(staged.group_context().extensions())
         .map_err(|_| VoidReason::Kind)?;
@@ -218,8 +219,9 @@ fn check_committer_leaf(
 fn proposed(
     group: &MlsGroup,
     staged: &StagedCommit,
-    accepted_at_ms: u64,
+    entry: &CommitEntry<'_>,
 ) -> Result<Proposed, Stop> {
+    let accepted_at_ms = entry.accepted_at_ms;
     let mut proposed = Proposed::default();
     for add in staged.add_proposals() {
         let key_package = add.add_proposal().key_package();
@@ -229,6 +231,11 @@ fn proposed(
         let lives = lives((lifetime.not_before(), lifetime.not_after()), accepted_at_ms);
         if certificate.entry.not_after_ms < accepted_at_ms || !lives {
             return Err(VoidReason::Certificate.into());
+        }
+        // Only a statement can ask for one package and no other.
+        if !entry.statements.is_empty() {
+            let bytes = key_package.tls_serialize_detached().map_err(|_| VoidReason::Parse)?;
+            proposed.packages.insert(certificate.device(), bytes);
         }
         if proposed.adds.insert(certificate.device(), certificate).is_some() {
             return Err(VoidReason::Roster.into());

@@ -19,11 +19,14 @@ use crate::verdict::VoidReason;
 pub(super) struct Proposed {
     pub(super) adds: BTreeMap<DeviceRef, Certificate>,
     pub(super) removes: BTreeMap<DeviceRef, Certificate>,
+    /// By which KeyPackages they are added, where the Commit carries statements.
+    pub(super) packages: BTreeMap<DeviceRef, Vec<u8>>,
 }
 
 /// Context and roles change by an admin. A device comes by an admin or a sibling, and goes by an
 /// admin, a sibling, or anyone whose Commit carries its account's leave (signed by a device that is
-/// in) or a device list that revokes it. Who so revokes a leaf may add what that list holds.
+/// in) or a device list that revokes it. Who so revokes a leaf may add what that list holds. A
+/// device whose rejoin the Commit carries goes and comes by anyone, by the KeyPackage in it.
 pub(super) fn check_roles(
     before: &ChannelContext,
     (committer, context_changes): (&Certificate, bool),
@@ -38,6 +41,9 @@ pub(super) fn check_roles(
     let mut accounts = BTreeSet::new();
     for leaf in proposed.removes.values() {
         let account = leaf.device().account;
+        if carried.takes_back(&leaf.device(), proposed) {
+            continue;
+        }
         if carried.revokes(leaf) {
             accounts.insert(account);
         } else if account != own && !carried.leavers.contains(&account) {
@@ -46,6 +52,9 @@ pub(super) fn check_roles(
     }
     let may_come = |leaf: &Certificate| {
         let account = leaf.device().account;
+        if carried.takes_back(&leaf.device(), proposed) {
+            return true;
+        }
         match carried.lists.get(&account) {
             Some(identity) => {
                 is_of(identity, leaf)
@@ -68,6 +77,8 @@ struct Carried {
     leavers: BTreeSet<AccountId>,
     /// The newest list of each account; of two with equal numbers the first.
     lists: BTreeMap<AccountId, PublicIdentity>,
+    /// Devices that lost their place, with the KeyPackages by which they come back.
+    rejoins: BTreeMap<DeviceRef, Bytes>,
 }
 
 impl Carried {
@@ -86,6 +97,12 @@ impl Carried {
                     {
                         carried.leavers.insert(said.certificate.device().account);
                     }
+                    StatementBody::Rejoin(rejoin)
+                        if said.channel == *channel
+                            && members.iter().any(|leaf| is_account(leaf, &said.certificate)) =>
+                    {
+                        carried.rejoins.insert(said.certificate.device(), rejoin.key_package);
+                    }
                     StatementBody::Leave
                     | StatementBody::Rejoin(_)
                     | StatementBody::Verdict(_)
@@ -103,10 +120,24 @@ impl Carried {
         Ok(carried)
     }
 
+    /// Whether a device comes in by exactly the KeyPackage of its carried rejoin.
+    fn takes_back(&self, device: &DeviceRef, proposed: &Proposed) -> bool {
+        let added = proposed.packages.get(device);
+        self.rejoins
+            .get(device)
+            .is_some_and(|wanted| added.is_some_and(|added| **wanted == **added))
+    }
+
     fn revokes(&self, leaf: &Certificate) -> bool {
         let identity = self.lists.get(&leaf.device().account);
         identity.is_some_and(|identity| is_of(identity, leaf) && identity.list.revokes(leaf))
     }
+}
+
+/// Whether a leaf is of the account that a certificate names, by its root.
+fn is_account(leaf: &MemberLeaf, certificate: &Certificate) -> bool {
+    leaf.certificate.device().account == certificate.device().account
+        && leaf.certificate.account_key.root == certificate.account_key.root
 }
 
 /// An id only names an account: the root is what it is.

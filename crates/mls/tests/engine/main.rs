@@ -14,6 +14,7 @@ mod hostile;
 mod kept;
 mod members;
 mod message;
+mod rejoin;
 mod revocation;
 mod support;
 mod unjudged;

@@ -7,8 +7,8 @@ use qpc_mls::{Verdict, VoidReason};
 use qpc_proto::message::{ChannelKind, WelcomePointer};
 
 use super::support::{
-    CHANNEL, Entry, Party, adding, assert_in_step, context, devices_statement, pointer, removing,
-    trio,
+    CHANNEL, Entry, Party, adding, applies, assert_in_step, context, devices_statement, pointer,
+    removing, trio, void_for_all,
 };
 
 /// Commits that carry `statements`, by a member who asks nobody whether they may.
@@ -19,24 +19,6 @@ fn carrying(party: &mut Party, plan: CommitPlan, statements: &[Bytes]) -> Entry 
 /// Adds `new` and removes `old`.
 fn swapping(new: &mut Party, old: &[&Party]) -> CommitPlan {
     CommitPlan { removes: removing(old).removes, ..adding(&[&new.key_package()]) }
-}
-
-/// The committer (first) and all others skip an entry alike.
-fn void_for_all(entry: &Entry, why: VoidReason, [committer, others @ ..]: [&mut Party; 3]) {
-    assert_eq!(committer.judge_pending(entry), Verdict::Void(why));
-    committer.clear();
-    for party in others {
-        let before = party.state();
-        assert_eq!(party.judge(entry), Verdict::Void(why));
-        assert_eq!(party.state(), before);
-    }
-}
-
-fn applies(party: &mut Party, entry: &Entry) -> qpc_mls::Applied {
-    match party.judge(entry) {
-        Verdict::Applied(applied) => applied,
-        other @ (Verdict::Void(_) | Verdict::Unjudged(_)) => panic!("not in force: {other:?}"),
-    }
 }
 
 #[test]

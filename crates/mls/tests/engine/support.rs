@@ -304,11 +304,16 @@ impl Party {
     }
 
     pub(crate) fn leave_statement(&self, channel: ChannelId) -> Bytes {
+        self.statement(channel, StatementBody::Leave)
+    }
+
+    /// What this device says in a channel.
+    pub(crate) fn statement(&self, channel: ChannelId, body: StatementBody) -> Bytes {
         let statement = Statement {
             channel,
             certificate: self.certificate.clone(),
             issued_at_ms: now_ms(),
-            body: StatementBody::Leave,
+            body,
         };
         statement.sign(sign(&self.key))
     }
@@ -407,4 +412,26 @@ pub(crate) fn assert_in_step(parties: &mut [&mut Party]) {
 /// The crypto of honest members.
 pub(crate) fn crypto() -> RustCrypto {
     RustCrypto::default()
+}
+
+/// The committer (first) and all others skip an entry alike.
+pub(crate) fn void_for_all(
+    entry: &Entry,
+    why: qpc_mls::VoidReason,
+    [committer, others @ ..]: [&mut Party; 3],
+) {
+    assert_eq!(committer.judge_pending(entry), Verdict::Void(why));
+    committer.clear();
+    for party in others {
+        let before = party.state();
+        assert_eq!(party.judge(entry), Verdict::Void(why));
+        assert_eq!(party.state(), before);
+    }
+}
+
+pub(crate) fn applies(party: &mut Party, entry: &Entry) -> Applied {
+    match party.judge(entry) {
+        Verdict::Applied(applied) => applied,
+        other @ (Verdict::Void(_) | Verdict::Unjudged(_)) => panic!("not in force: {other:?}"),
+    }
 }

@@ -131,7 +131,7 @@ fn case_107_a_home_restored_from_a_copy_says_so_and_sends_nothing() {
     world.user(0, |m, s| m.queue(s, &group, "from an old ratchet").map(drop)).unwrap();
     world.settle().unwrap();
     let row = channel(&mut world, 0, &group);
-    assert_eq!(row.status, ChannelStatus::NeedsRepair);
+    assert_eq!(row.status, ChannelStatus::Rejoining);
     assert!(row.reason.is_some());
     assert!(!world.alarms(0).unwrap().is_empty());
     assert_eq!(words(&mut world, 1, &group), ["before the copy", "after", "the copy"]);
@@ -149,7 +149,7 @@ fn case_107_a_copy_that_only_sent_says_so_too() {
     world.restore(0).unwrap();
     world.user(0, |m, s| m.queue(s, &group, "from an old ratchet").map(drop)).unwrap();
     world.settle().unwrap();
-    assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::NeedsRepair);
+    assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::Rejoining);
     assert!(!world.alarms(0).unwrap().is_empty());
     assert_eq!(words(&mut world, 1, &group), ["after the copy"]);
 }

@@ -18,6 +18,10 @@ pub(crate) enum IntentKind {
     Sibling,
     /// Devices that their account's newest list took off go out.
     Revoke,
+    /// This device asks to be taken in again.
+    Rejoin,
+    /// Devices that lost their place go out and in again by one Commit.
+    TakeBack,
 }
 
 /// How far it is. Below `Done` it is open. The number is stored.
@@ -64,6 +68,8 @@ impl IntentKind {
             Self::Leave => 3,
             Self::Sibling => 4,
             Self::Revoke => 5,
+            Self::Rejoin => 6,
+            Self::TakeBack => 7,
         }
     }
 }
@@ -93,6 +99,8 @@ fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
             2 => IntentKind::Remove,
             4 => IntentKind::Sibling,
             5 => IntentKind::Revoke,
+            6 => IntentKind::Rejoin,
+            7 => IntentKind::TakeBack,
             _ => IntentKind::Leave,
         },
         state: match row.get::<_, u8>(3)? {

@@ -1,0 +1,194 @@
+//! Members' clients take back who lost its place: one Commit takes devices out and in again, each by
+//! the KeyPackage in its own statement.
+//!
+//! The server judges what stands; what it refuses is dropped. Never acts for this device itself.
+
+use qpc_credential::{Certificate, Posted, Statement, StatementBody, admit_key_package};
+use qpc_mls::MlsError;
+use qpc_mls::engine::{CommitPlan, MemberLeaf};
+use qpc_proto::RequestId;
+use qpc_proto::message::{DeviceRef, Entry};
+use qpc_proto::roster::RosterChange;
+
+use super::store::{
+    ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, StandingRejoin, Status,
+};
+use super::{Machine, Step};
+use crate::error::ClientError;
+
+/// Devices taken in again by one Commit.
+const AT_ONCE: usize = 8;
+
+impl Machine {
+    /// Another device lost its place here: noted until a Commit takes it in again.
+    pub(super) fn rejoin_entry(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (entry, said): (&Entry, &Statement),
+    ) -> Result<(), ClientError> {
+        let device = said.certificate.device();
+        if device == self.profile.identity.device {
+            return Ok(());
+        }
+        let Some(members) = self.members_now(step, row)? else { return Ok(()) };
+        if !members.iter().any(|leaf| is_of_account(leaf, &said.certificate)) {
+            return Ok(());
+        }
+        let known = step.db.standing_rejoins(&row.channel)?;
+        if known.iter().any(|known| known.statement == entry.payload.as_ref()) {
+            return Ok(());
+        }
+        let standing = StandingRejoin { device, statement: entry.payload.to_vec() };
+        step.db.put_standing_rejoin(&row.channel, (entry.seq, &standing))?;
+        self.surveyed.remove(&row.channel);
+        let name = self.name_of(step, &device.account)?;
+        let text = format!("a device of {name} lost its place here and asks to be taken in again");
+        self.notice(step, row, (device, entry.seq, text))
+    }
+
+    /// The members as this device knows them; `None` when it has no group here.
+    fn members_now(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<Option<Vec<MemberLeaf>>, ClientError> {
+        match self.engine.view(step.db.0, &row.group) {
+            Ok(view) => Ok(Some(view.members)),
+            Err(MlsError::UnknownGroup) => Ok(None),
+            Err(_) if row.status == Status::Rejoining => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every member's client takes back who lost its place: siblings first, then by turns.
+    pub(super) fn survey_rejoins(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        members: &[MemberLeaf],
+    ) -> Result<(), ClientError> {
+        let standing = step.db.standing_rejoins(&row.channel)?;
+        let open = self.open_of(step, (&row.channel, IntentKind::TakeBack))?;
+        let Some(first) = standing.first().map(|standing| standing.device.account) else {
+            for intent in open.iter().filter(|intent| intent.state != IntentState::Sealed) {
+                step.db.set_intent(intent.id, (IntentState::Done, None))?;
+            }
+            return Ok(());
+        };
+        if !open.is_empty() {
+            return Ok(());
+        }
+        let gone: Vec<DeviceRef> = standing.iter().map(|standing| standing.device).collect();
+        let at = self.turn_of(step, (&first, members, &gone));
+        self.intend(step, &row.channel, (IntentKind::TakeBack, &[], at)).map(drop)
+    }
+
+    /// Takes out and in again who lost its place: several at once, until one of them may be what a
+    /// Commit was refused for.
+    pub(super) fn plan_take_back(
+        &self,
+        step: &mut Step<'_>,
+        intent: &IntentRow,
+        row: &ChannelRow,
+    ) -> Result<Option<CommitPlan>, ClientError> {
+        let most = if intent.attempts == 0 { AT_ONCE } else { 1 };
+        let members = self.engine.view(step.db.0, &row.group)?.members;
+        let mut plan = CommitPlan::default();
+        for standing in step.db.standing_rejoins(&row.channel)? {
+            let Some(key_package) = self.package_of(step, row, (&members, &standing))? else {
+                step.db.drop_standing_rejoin(&row.channel, &standing.device)?;
+                continue;
+            };
+            if plan.adds.len() < most {
+                plan.adds.push(key_package);
+                plan.statements.push(standing.statement.into());
+                if members.iter().any(|leaf| leaf.certificate.device() == standing.device) {
+                    plan.removes.insert(standing.device);
+                }
+            }
+        }
+        Ok((!plan.adds.is_empty()).then_some(plan))
+    }
+
+    /// The KeyPackage of a standing rejoin, if it may be followed.
+    fn package_of(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+        (members, standing): (&[MemberLeaf], &StandingRejoin),
+    ) -> Result<Option<Vec<u8>>, ClientError> {
+        let Ok(Posted::Said(said)) = Posted::verify(&standing.statement, &row.channel) else {
+            return Ok(None);
+        };
+        let StatementBody::Rejoin(rejoin) = said.body else { return Ok(None) };
+        let Ok(admitted) = admit_key_package(&rejoin.key_package, step.now_ms) else {
+            return Ok(None);
+        };
+        let newest = self.newest_of(step, &standing.device.account)?;
+        let may = admitted.device == standing.device
+            && said.certificate.device() == standing.device
+            && newest.is_none_or(|newest| newest.list.holds(&admitted.certificate))
+            && members.iter().any(|leaf| is_of_account(leaf, &said.certificate))
+            && standing.device != self.profile.identity.device;
+        Ok(may.then(|| rejoin.key_package.to_vec()))
+    }
+
+    /// A Commit is in force: whom it added or removed asks for nothing any more.
+    pub(super) fn settle_rejoins(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+        change: &RosterChange,
+    ) -> Result<(), ClientError> {
+        for device in change.adds.union(&change.removes) {
+            step.db.drop_standing_rejoin(&row.channel, device)?;
+        }
+        Ok(())
+    }
+
+    /// A Commit that takes somebody back is refused for good, or void: somebody did it already, or
+    /// it cannot be done. One of several is found by going on one by one.
+    pub(super) fn not_taken_back(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        sealed: &SealedCommitRow,
+    ) -> Result<(), ClientError> {
+        let carried = &sealed.bundle.statements;
+        if carried.len() == 1 {
+            for standing in step.db.standing_rejoins(&row.channel)? {
+                if carried.iter().any(|bytes| **bytes == *standing.statement) {
+                    step.db.drop_standing_rejoin(&row.channel, &standing.device)?;
+                }
+            }
+            step.db.set_intent(sealed.intent, (IntentState::Done, None))?;
+        } else {
+            step.db.set_intent(sealed.intent, (IntentState::Ready, None))?;
+        }
+        self.surveyed.remove(&row.channel);
+        Ok(())
+    }
+
+    /// An own Commit that carries statements is void.
+    pub(super) fn carried_in_vain(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        sealed: &SealedCommitRow,
+    ) -> Result<(), ClientError> {
+        let intent = step.db.intent(sealed.intent)?;
+        if intent.is_none_or(|intent| intent.kind != IntentKind::TakeBack) {
+            return Ok(());
+        }
+        let request_id = RequestId(step.random());
+        step.db.retry_intent(sealed.intent, (&request_id, step.now_ms))?;
+        self.not_taken_back(step, row, sealed)
+    }
+}
+
+/// A leaf of the same account: an id only names it, the root is what it is.
+fn is_of_account(leaf: &MemberLeaf, certificate: &Certificate) -> bool {
+    leaf.certificate.device().account == certificate.device().account
+        && leaf.certificate.account_key.root == certificate.account_key.root
+}

@@ -1,11 +1,11 @@
-//! Members' clients take back who lost its place: one Commit takes devices out and in again, each by
-//! the KeyPackage in its own statement.
+//! Members' clients take back who lost its place: one Commit takes devices out and in again, each
+//! by the KeyPackage in its own statement.
 //!
 //! The server judges what stands; what it refuses is dropped. Never acts for this device itself.
 
 use qpc_credential::{Certificate, Posted, Statement, StatementBody, admit_key_package};
 use qpc_mls::MlsError;
-use qpc_mls::engine::{CommitPlan, MemberLeaf};
+use qpc_mls::engine::{CommitPlan, MemberLeaf, Members};
 use qpc_proto::RequestId;
 use qpc_proto::message::{DeviceRef, Entry};
 use qpc_proto::roster::RosterChange;
@@ -52,7 +52,7 @@ impl Machine {
         &self,
         step: &Step<'_>,
         row: &ChannelRow,
-    ) -> Result<Option<Vec<MemberLeaf>>, ClientError> {
+    ) -> Result<Option<Members>, ClientError> {
         match self.engine.view(step.db.0, &row.group) {
             Ok(view) => Ok(Some(view.members)),
             Err(MlsError::UnknownGroup) => Ok(None),

@@ -66,10 +66,8 @@ impl Machine {
         match joined {
             Ok(joined) => self.joined(step, (&pointer, &joined), old.as_ref())?,
             Err(error @ (MlsError::Refused(_) | MlsError::Credential(_))) => {
-                let why = match &error {
-                    MlsError::Refused(reason) => (*reason).to_owned(),
-                    _ => error.to_string(),
-                };
+                let why = error.to_string();
+                let why = why.strip_prefix("refused: ").unwrap_or(&why);
                 self.alarm(step, place, format!("an invitation was refused: {why}"))?;
                 if let Some(old) = &old {
                     self.invitation_spoilt(step, old, pointer.join_seq)?;
@@ -92,11 +90,9 @@ impl Machine {
             return Ok(Claim::Refused("its channel is known as one of another kind"));
         }
         let rejoin = step.db.rejoin(&old.channel)?;
-        let been = match old.status {
-            // What took it out and in again may be its base.
-            Status::Rejoining => rejoin.joined_seq,
-            _ => old.base_commit.max(rejoin.joined_seq),
-        };
+        // Its base may be the very Commit that takes it out and in again.
+        let base = if old.status == Status::Rejoining { 0 } else { old.base_commit };
+        let been = base.max(rejoin.joined_seq);
         if been >= pointer.join_seq {
             return Ok(Claim::Old);
         }

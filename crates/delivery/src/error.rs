@@ -25,6 +25,9 @@ pub enum DeliveryError {
     /// The caller was removed by the Commit at this sequence number.
     #[error("this device was removed from the channel")]
     NotMember(u64),
+    /// A reset ended the channel; its successor.
+    #[error("this channel has ended: read it to its end, and go on in its successor")]
+    ChannelClosed(ChannelId),
     /// The pair's live direct channel.
     #[error("the pair has a direct channel; use it")]
     ChannelExists(ChannelId),
@@ -58,6 +61,7 @@ impl DeliveryError {
             Self::Refused(code, _) => *code,
             Self::ChannelNotFound => ErrorCode::ChannelNotFound,
             Self::NotMember(_) => ErrorCode::NotMember,
+            Self::ChannelClosed(_) => ErrorCode::ChannelClosed,
             Self::ChannelExists(_) => ErrorCode::ChannelExists,
             Self::StaleCommit(_) => ErrorCode::StaleCommit,
             Self::GapExpired(..) => ErrorCode::GapExpired,
@@ -77,7 +81,9 @@ impl DeliveryError {
             Self::Malformed(malformed) => ErrorBody::from(*malformed),
             Self::Credential(error) => ErrorBody::from(*error),
             Self::NotMember(seq) => body().with_detail(ErrorDetail::Removal(*seq)),
-            Self::ChannelExists(id) => body().with_detail(ErrorDetail::Channel(*id)),
+            Self::ChannelExists(id) | Self::ChannelClosed(id) => {
+                body().with_detail(ErrorDetail::Channel(*id))
+            }
             Self::StaleCommit(seq) => body().with_detail(ErrorDetail::LastCommit(*seq)),
             Self::GapExpired(first_available, boundary_head) => {
                 let (first_available, boundary_head) = (*first_available, *boundary_head);

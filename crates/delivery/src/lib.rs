@@ -18,8 +18,8 @@ pub use service::{Call, Config, Delivery, Pacing, Posts, Written};
 pub fn schema() -> qpc_storage::Schema {
     qpc_storage::Schema {
         name: "delivery",
-        // Older ones know no log without payloads.
-        oldest_reader: 4,
+        // Older ones would go on in channels that have ended.
+        oldest_reader: 5,
         migrations: &[
             qpc_storage::Migration {
                 name: "delivery",
@@ -33,6 +33,10 @@ pub fn schema() -> qpc_storage::Schema {
             qpc_storage::Migration {
                 name: "bounds",
                 sql: include_str!("../migrations/0004_bounds.sql"),
+            },
+            qpc_storage::Migration {
+                name: "standing",
+                sql: include_str!("../migrations/0005_standing.sql"),
             },
         ],
     }

@@ -62,12 +62,13 @@ impl Roster {
         of_account.map(|(_, join)| join).min()
     }
 
-    fn is_admin(&self, account: &AccountId) -> bool {
+    pub(crate) fn is_admin(&self, account: &AccountId) -> bool {
         self.roles.get(account) == Some(&Role::Admin)
     }
 
-    /// The roster after a change by the Commit at `seq`. In a direct channel both accounts are
-    /// admins, and stay the same two for ever.
+    /// The roster after a change by the Commit at `seq`. A device that goes and comes joins anew, and
+    /// its account keeps its role. In a direct channel both accounts are admins, and stay the same
+    /// two for ever.
     ///
     /// # Errors
     /// `ROSTER_REFUSED` for a change that does not fit, `GROUP_TOO_LARGE` above the limit.
@@ -84,7 +85,7 @@ impl Roster {
             }
         }
         for device in &change.adds {
-            if self.has(device) || next.devices.insert(*device, seq).is_some() {
+            if next.devices.insert(*device, seq).is_some() {
                 return Err(refused("an added device is in the roster"));
             }
         }
@@ -162,6 +163,8 @@ pub(crate) struct Right<'a> {
     pub(crate) before: &'a Roster,
     /// Accounts with a standing Leave statement, which the Commit carries.
     pub(crate) leavers: &'a BTreeSet<AccountId>,
+    /// Devices with a standing rejoin that the Commit carries, and a Welcome for its KeyPackage.
+    pub(crate) rejoiners: &'a BTreeSet<DeviceRef>,
     /// The newest device list of each account that the Commit carries.
     pub(crate) lists: &'a BTreeMap<AccountId, DeviceList>,
     /// Which devices that the change names are known to be revoked.
@@ -172,7 +175,8 @@ impl Right<'_> {
     /// Roles change by an admin; a device comes by an admin or a device of its own account, and
     /// goes by those or once its account has said that it leaves, or was revoked by a list that the
     /// Commit carries. Who so removes a device may add others of that account which the list holds.
-    /// A revoked device comes by nobody.
+    /// A device that comes back is taken out, if it is there, and put in by any member, while its
+    /// account has another place here or this one. A revoked device comes by nobody.
     ///
     /// # Errors
     /// `ROSTER_REFUSED` for anything else.
@@ -197,12 +201,21 @@ impl Right<'_> {
             return Err(refused("only an admin adds other accounts' devices"));
         }
         let may_go = |d: &DeviceRef| {
-            d.account == *own || self.leavers.contains(&d.account) || self.is_taken_off(d)
+            d.account == *own
+                || self.leavers.contains(&d.account)
+                || self.is_taken_off(d)
+                || (change.adds.contains(d) && self.comes_back(d, change))
         };
         if !change.removes.iter().all(may_go) {
             return Err(refused("only an admin removes devices of others who stay"));
         }
         Ok(())
+    }
+
+    /// Whether a device that the Commit adds was in its place before, and asks for it.
+    fn comes_back(&self, device: &DeviceRef, change: &RosterChange) -> bool {
+        let is_free = !self.before.has(device) || change.removes.contains(device);
+        is_free && self.before.has_account(&device.account) && self.rejoiners.contains(device)
     }
 
     /// Whether the Commit carries a list without a device that is known to be revoked.
@@ -213,7 +226,7 @@ impl Right<'_> {
     }
 
     fn may_come(&self, device: &DeviceRef, change: &RosterChange) -> bool {
-        let own = device.account == self.committer.account;
+        let own = device.account == self.committer.account || self.comes_back(device, change);
         let mut same = change.removes.iter().filter(|gone| gone.account == device.account);
         match self.lists.get(&device.account) {
             Some(list) if list.get(&device.device).is_none() => false,
@@ -267,7 +280,7 @@ mod tests {
         assert!(apply(&removes(&[device(4, 4)])).is_err());
         let mut both = adds(&[device(2, 2)]);
         both.removes = both.adds.clone();
-        assert!(apply(&both).is_err());
+        assert_eq!(apply(&both).unwrap().join_seq(&device(2, 2)), Some(5));
         let roles = RosterChange {
             roles: [(AccountId([4; 16]), Role::Admin)].into(),
             ..RosterChange::default()
@@ -327,6 +340,7 @@ mod tests {
             committer: device(account, account),
             before: &roster,
             leavers,
+            rejoiners: &BTreeSet::new(),
             lists: &lists,
             revoked: &revoked,
         };
@@ -347,6 +361,42 @@ mod tests {
         };
         assert!(right(1, &none).check(&roles).is_ok());
         assert!(right(2, &none).check(&roles).is_err());
+    }
+
+    #[test]
+    fn who_comes_back_is_taken_out_and_put_in_by_any_member_and_keeps_its_role() {
+        let roster = group();
+        let again = |d: DeviceRef| RosterChange { removes: [d].into(), ..adds(&[d]) };
+        let check = |asks: &[DeviceRef], change: &RosterChange, gone: &[DeviceId]| {
+            Right {
+                committer: device(2, 2),
+                before: &roster,
+                leavers: &BTreeSet::new(),
+                rejoiners: &asks.iter().copied().collect(),
+                lists: &BTreeMap::new(),
+                revoked: &gone.iter().copied().collect(),
+            }
+            .check(change)
+        };
+        let admin = device(1, 1);
+        assert!(check(&[admin], &again(admin), &[]).is_ok());
+        let after = roster.apply(&again(admin), ChannelKind::Group, 7).unwrap();
+        assert!(after.is_admin(&admin.account));
+        assert_eq!(after.join_seq(&admin), Some(7));
+        // Of another device, out alone, in beside another, one that was revoked, itself.
+        assert!(check(&[device(3, 3)], &again(admin), &[]).is_err());
+        assert!(check(&[admin], &removes(&[admin]), &[]).is_err());
+        let mut beside = again(admin);
+        beside.adds.insert(device(4, 4));
+        assert!(check(&[admin], &beside, &[]).is_err());
+        let mut beside = again(admin);
+        beside.removes.insert(device(3, 3));
+        assert!(check(&[admin], &beside, &[]).is_err());
+        assert!(check(&[admin], &again(admin), &[admin.device]).is_err());
+        assert!(check(&[device(2, 2)], &again(device(2, 2)), &[]).is_err());
+        // A device that lost its leaf comes while its account has another, else not.
+        assert!(check(&[device(3, 33)], &adds(&[device(3, 33)]), &[]).is_ok());
+        assert!(check(&[device(4, 4)], &adds(&[device(4, 4)]), &[]).is_err());
     }
 
     #[test]

@@ -7,12 +7,16 @@ mod expiry;
 mod export;
 mod inbox;
 mod key_packages;
+mod life;
 mod pacing;
 mod posts;
 mod quota;
 mod read;
 mod removal;
+mod reset;
 mod revocation;
+mod said;
+mod standing;
 mod write;
 mod writing;
 

@@ -7,5 +7,7 @@ pub(crate) mod commits;
 pub(crate) mod entries;
 pub(crate) mod expiry;
 pub(crate) mod key_packages;
+pub(crate) mod life;
 pub(crate) mod members;
 pub(crate) mod revoked;
+pub(crate) mod standing;

@@ -247,8 +247,8 @@ pub(crate) fn heard(
     let caller = node.authorize(tx, call)?;
     match node.delivery.head_of_member(&delivery_call(tx, caller, call.now_ms), channel) {
         Ok(head) => Ok(Some(head)),
-        Err(DeliveryError::NotMember(_) | DeliveryError::ChannelNotFound) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(DeliveryError::Store(error)) => Err(error.into()),
+        Err(_) => Ok(None),
     }
 }
 

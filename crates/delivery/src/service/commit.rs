@@ -6,14 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use qpc_credential::{DeviceList, MlsHeader, Posted, StatementBody, welcome_references};
+use qpc_credential::{
+    DeviceList, MlsHeader, Posted, StatementBody, key_package_ref, welcome_references,
+};
 use qpc_proto::chain::{sha256, statements_digest};
 use qpc_proto::limits::{PAYLOAD_BYTES_MAX, STATEMENT_BYTES_MAX};
-use qpc_proto::message::{Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel};
+use qpc_proto::message::{
+    Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel, DeviceRef,
+};
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, Malformed};
 
 use super::pacing::Turn;
+use super::reset::Ending;
 use super::writing::{Draft, Writing, mismatch};
 use super::{Call, Delivery, Written, inbox, removal};
 use crate::DeliveryError;
@@ -41,12 +46,16 @@ struct Proposed<'a> {
 }
 
 impl Delivery {
-    /// Creates a channel with its first Commit, all or nothing. The caller founds it, as an admin;
-    /// in a direct channel both accounts are admins. The same bundle again gets the first answer.
+    /// Creates a channel with its first Commit, all or nothing, and ends the one that it takes the
+    /// place of, if it brings a reset. The caller founds it, as an admin; in a direct channel both
+    /// accounts are admins. The same bundle again gets the first answer.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for a channel id in use; [`DeliveryError::ChannelExists`] for a pair that
-    /// has a direct channel; else as [`Self::commit`].
+    /// `INVALID_ARGUMENT` for a channel id in use, or another kind than that of the channel that
+    /// ends; [`DeliveryError::ChannelExists`] for a pair that has a direct channel; of the channel
+    /// that ends: [`DeliveryError::ChannelNotFound`], [`DeliveryError::NotMember`],
+    /// [`DeliveryError::ChannelClosed`], `STATEMENT_INVALID`, `ROSTER_REFUSED`; else as
+    /// [`Self::commit`].
     pub fn create_channel(
         &self,
         call: &Call<'_>,
@@ -65,6 +74,7 @@ impl Delivery {
                 Err(other) => Err(other),
             };
         }
+        let ending = Ending::of(self, call, create)?;
         let new = NewChannel {
             id: create.channel,
             kind: create.kind,
@@ -79,10 +89,13 @@ impl Delivery {
         let before = Roster::founding(call.caller);
         let turn = Turn::default();
         let proposed = writing.propose(&create.bundle, (header, turn), before)?;
+        let ended = ending.map(|ending| ending.close(&proposed.after)).transpose()?;
         if create.kind == ChannelKind::Direct {
             writing.take_pair(&proposed.after)?;
         }
-        writing.put_commit(&draft, &proposed, &Roster::default())
+        let mut written = writing.put_commit(&draft, &proposed, &Roster::default())?;
+        written.wakes.extend(ended);
+        Ok(written)
     }
 
     /// Appends a Commit with its Welcome and its declared change of the roster.
@@ -137,18 +150,36 @@ impl<'a> Writing<'a> {
             true => BTreeSet::new(),
             false => &self.leavers(&before)? & &carried.leavers,
         };
+        let references = references(bundle)?;
         let right = Right {
             committer: self.call.caller,
             before: &before,
             leavers: &leavers,
+            rejoiners: &self.rejoiners((&carried, &references), &before)?,
             lists: &carried.lists,
             revoked: &self.revoked(&change)?,
         };
         right.check(&change)?;
         let after = before.apply(&change, self.channel.kind, self.next_seq()?)?;
-        self.check_welcome(bundle, &change)?;
+        self.check_welcome(&references, &change)?;
         let welcome_hash = welcome_hash(bundle);
         Ok(Proposed { bundle, header, turn, welcome_hash, change, before, after })
+    }
+
+    /// Devices whose rejoin stands, is carried, and has the KeyPackage that the Welcome is for.
+    fn rejoiners(
+        &self,
+        (carried, references): (&Carried, &Option<Vec<Digest>>),
+        before: &Roster,
+    ) -> Result<BTreeSet<DeviceRef>, DeliveryError> {
+        let mut rejoiners = BTreeSet::new();
+        for asked in &carried.rejoins {
+            let is_welcome = references.as_ref().is_some_and(|all| all.contains(&asked.2));
+            if is_welcome && self.may_come_back(asked, before)? {
+                rejoiners.insert(asked.0);
+            }
+        }
+        Ok(rejoiners)
     }
 
     /// Which of the devices that come or go are known to be revoked.
@@ -165,22 +196,21 @@ impl<'a> Writing<'a> {
     /// The Welcome is for exactly the added devices, each by a KeyPackage of its own.
     fn check_welcome(
         &self,
-        bundle: &CommitBundle,
+        references: &Option<Vec<Digest>>,
         change: &RosterChange,
     ) -> Result<(), DeliveryError> {
-        let Some(welcome) = &bundle.welcome else {
+        let Some(references) = references else {
             return match change.adds.is_empty() {
                 true => Ok(()),
                 false => Err(refused("devices are added without a Welcome")),
             };
         };
-        let references = welcome_references(welcome)?;
         if change.adds.is_empty() || references.len() != change.adds.len() {
             return Err(refused("the Welcome is not for the added devices alone"));
         }
         let mut welcomed = BTreeSet::new();
-        for reference in &references {
-            let owner = key_packages::owner(self.call.tx, reference)?;
+        for reference in references {
+            let owner = key_packages::owner(self.call.tx, reference, self.channel.no)?;
             welcomed.insert(owner.ok_or(refused("the Welcome uses an unknown KeyPackage"))?);
         }
         (welcomed == change.adds)
@@ -227,6 +257,7 @@ impl<'a> Writing<'a> {
         self.take_turn(proposed.turn, seq);
         self.put_members(proposed, current, &accepted)?;
         self.save_turns()?;
+        self.show_standing(&proposed.after, seq)?;
         let mut wakes = match &proposed.bundle.welcome {
             Some(welcome) => {
                 let row = commits::insert_welcome(tx, no, seq, welcome)?;
@@ -272,6 +303,9 @@ impl<'a> Writing<'a> {
 struct Carried {
     /// Accounts of which a device says that it leaves.
     leavers: BTreeSet<AccountId>,
+    /// Devices that want to come back, each with the join that it names and its KeyPackage's
+    /// reference.
+    rejoins: BTreeSet<(DeviceRef, u64, Digest)>,
     /// The newest list of each account.
     lists: BTreeMap<AccountId, DeviceList>,
 }
@@ -285,9 +319,12 @@ impl Carried {
                     StatementBody::Leave => {
                         carried.leavers.insert(said.certificate.device().account);
                     }
-                    StatementBody::Rejoin(_)
-                    | StatementBody::Verdict(_)
-                    | StatementBody::Reset(_) => {}
+                    StatementBody::Rejoin(rejoin) => {
+                        let reference = key_package_ref(&rejoin.key_package)?;
+                        let device = said.certificate.device();
+                        carried.rejoins.insert((device, rejoin.join_seq, reference));
+                    }
+                    StatementBody::Verdict(_) | StatementBody::Reset(_) => {}
                 },
                 Posted::Devices(identity) => {
                     let account = identity.account();
@@ -300,6 +337,11 @@ impl Carried {
         }
         Ok(carried)
     }
+}
+
+/// Whom a bundle's Welcome is for; none without one.
+fn references(bundle: &CommitBundle) -> Result<Option<Vec<Digest>>, DeliveryError> {
+    Ok(bundle.welcome.as_ref().map(|welcome| welcome_references(welcome)).transpose()?)
 }
 
 /// SHA-256 of a bundle's Welcome; zeros without one.

@@ -7,10 +7,10 @@ use qpc_proto::message::ChannelKind;
 use qpc_proto::{ChannelId, Malformed};
 use qpc_storage::Tx;
 
-use super::{Delivery, revocation};
+use super::{Delivery, revocation, standing};
 use crate::DeliveryError;
 use crate::store::channels::{self, Channel, NEVER};
-use crate::store::{commits, expiry, key_packages, members, revoked};
+use crate::store::{account, commits, expiry, key_packages, members};
 
 /// How long a Welcome waits for its device.
 const UNREAD_KEPT_MS: u64 = lifetime::RETENTION_MAX * 1_000;
@@ -23,7 +23,8 @@ const RETENTION_MIN_MS: u64 = 60_000;
 
 impl Delivery {
     /// Deletes what has expired: entries older than their channel's retention, later their message
-    /// ids, read or outlived Welcomes, tombstones of KeyPackages. About `limit` rows of each kind
+    /// ids, read or outlived Welcomes, tombstones of KeyPackages; and what was left of a channel
+    /// that all have left. About `limit` rows of each kind
     /// go at most; returns how many entries, ids and KeyPackages went.
     ///
     /// # Errors
@@ -126,7 +127,7 @@ impl Sweep<'_> {
         }
         Ok(match channel.kind {
             ChannelKind::Direct | ChannelKind::Group => {
-                expired.min(needed_from(self.tx, channel)?).max(first)
+                expired.min(self.needed_from(channel)?).max(first)
             }
             ChannelKind::Inbox => self.unread_from(channel, expired)?,
         })
@@ -150,7 +151,7 @@ impl Sweep<'_> {
         if end <= channel.first_seq || channel.kind == ChannelKind::Inbox {
             return Ok(end.max(channel.first_seq));
         }
-        Ok(end.min(needed_from(self.tx, channel)?).max(channel.first_seq))
+        Ok(end.min(self.needed_from(channel)?).max(channel.first_seq))
     }
 
     /// Takes the front off a log as far as `end`, forgets what was remembered long enough, and
@@ -169,10 +170,28 @@ impl Sweep<'_> {
         let forgotten = expiry::forget(tx, place, until_ms, self.left)?;
         self.count(u64::try_from(forgotten).unwrap_or(u64::MAX));
         let remembered = expiry::oldest_remembered(tx, place)?;
+        if remembered.is_none() && self.is_over(&channel)? {
+            members::drop_all(tx, no)?;
+            return Ok(account::delete_channel(tx, no)?);
+        }
         let forget_at = remembered.map_or(NEVER, |at_ms| at_ms.saturating_add(kept_ms));
         let next_cut = if cut < end { self.now_ms } else { self.next_cut(&channel)? };
         let due_at = next_cut.min(forget_at);
         Ok(expiry::note_due(tx, no, (due_at, self.delivery.config.retention_ms))?)
+    }
+
+    /// Where a log must stay, for a statement that stands.
+    fn needed_from(&self, channel: &Channel) -> Result<u64, DeliveryError> {
+        self.delivery.needed_from((self.tx, self.now_ms), channel)
+    }
+
+    /// Whether a channel has lost its last entry and message id, and nobody who stays is in it.
+    fn is_over(&self, channel: &Channel) -> Result<bool, DeliveryError> {
+        if channel.kind == ChannelKind::Inbox || channel.first_seq <= channel.head_seq {
+            return Ok(false);
+        }
+        let roster = commits::roster(self.tx, channel.no, channel.last_commit)?;
+        standing::is_abandoned(self.tx, &channels::leaves(self.tx, channel.no)?, &roster)
     }
 
     /// How long a message id is remembered.
@@ -204,17 +223,4 @@ impl Sweep<'_> {
         let stuck = due_at <= self.now_ms;
         Ok(if stuck { self.now_ms.saturating_add(LOOK_AGAIN_MS) } else { due_at })
     }
-}
-
-/// The first standing statement of a log: an account said that it leaves, or a list took a device
-/// off its account; and it is still there.
-fn needed_from(tx: &Tx<'_>, channel: &Channel) -> Result<u64, DeliveryError> {
-    let leaves = channels::leaves(tx, channel.no)?;
-    if leaves.is_empty() && revoked::lists(tx, channel.no)?.is_empty() {
-        return Ok(u64::MAX);
-    }
-    let roster = commits::roster(tx, channel.no, channel.last_commit)?;
-    let standing = leaves.iter().filter(|(account, seq)| roster.leaves(account, *seq));
-    let list = revocation::first_needed(tx, channel, &roster)?;
-    Ok(standing.map(|(_, seq)| *seq).chain(list).min().unwrap_or(u64::MAX))
 }

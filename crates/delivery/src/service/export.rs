@@ -11,7 +11,7 @@ use crate::DeliveryError;
 use crate::store::account::{self, Delivered, Place};
 use crate::store::channels::Channel;
 use crate::store::members::{self, Member};
-use crate::store::{channels, revoked};
+use crate::store::{channels, revoked, standing};
 
 impl Delivery {
     /// All that the tables of this crate say of an account, as a JSON object. Times are Unix
@@ -52,8 +52,27 @@ fn membership(tx: &Tx<'_>, place: &Place) -> Result<Value, DeliveryError> {
         "place": cursor(tx, (channel, &place.device))?,
         "posted": ranges(&account::posted_by(tx, channel.no, &place.device.device)?),
         "commits_of_account": ranges(&account::commits_of(tx, channel.no, account)?),
-        "leave_of_account": of_account(channels::leaves(tx, channel.no)?),
+        "leave_of_account": leave(tx, place)?,
+        "rejoin": rejoin(tx, place)?,
+        "verdicts_on": ranges(&standing::verdicts_of(tx, channel.no, &place.device.device)?),
         "device_list_of_account": of_account(revoked::lists(tx, channel.no)?),
+    }))
+}
+
+fn leave(tx: &Tx<'_>, place: &Place) -> Result<Option<u64>, DeliveryError> {
+    let leaves = channels::leaves(tx, place.channel.no)?;
+    let own = leaves.iter().find(|leave| leave.account == place.device.account);
+    Ok(own.map(|leave| leave.seq))
+}
+
+fn rejoin(tx: &Tx<'_>, place: &Place) -> Result<Option<Value>, DeliveryError> {
+    let rejoin = standing::rejoin_of(tx, (place.channel.no, &place.device))?;
+    Ok(rejoin.map(|rejoin| {
+        json!({
+            "seq": rejoin.seq,
+            "at_ms": rejoin.accepted_at_ms,
+            "join_seq": rejoin.join_seq,
+        })
     }))
 }
 

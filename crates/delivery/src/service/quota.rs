@@ -51,6 +51,12 @@ impl Writing<'_> {
         }
         Ok(())
     }
+
+    /// Whether the channel has room for a statement of the server.
+    pub(super) fn channel_has_room(&self, draft: &Draft<'_>) -> bool {
+        let sixteenth = self.delivery.config.channel_bytes_max / 16;
+        self.channel.held.statements.saturating_add(draft.bytes) <= sixteenth
+    }
 }
 
 /// Adds an entry.

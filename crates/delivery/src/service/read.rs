@@ -5,6 +5,7 @@ use qpc_proto::ChannelId;
 use qpc_proto::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use qpc_proto::message::{ChannelKind, ChannelState, Cursor, Fetch, Page, inbox_channel};
 
+use super::writing::Writing;
 use super::{Call, Delivery, removal};
 use crate::DeliveryError;
 use crate::store::channels::{self, Channel};
@@ -73,23 +74,19 @@ impl Delivery {
     }
 
     /// The head of a channel that the calling device is in with all rights: it may publish to it,
-    /// and hears what is published. Nobody publishes to an inbox.
+    /// and hears what is published. Nobody publishes to an inbox, or to a channel that has ended.
     ///
     /// # Errors
-    /// [`DeliveryError::ChannelNotFound`], [`DeliveryError::NotMember`], [`DeliveryError::Store`].
+    /// [`DeliveryError::ChannelNotFound`], [`DeliveryError::NotMember`],
+    /// [`DeliveryError::ChannelClosed`] or `CHANNEL_CLOSED`, [`DeliveryError::Store`].
     pub fn head_of_member(
         &self,
         call: &Call<'_>,
         channel: &ChannelId,
     ) -> Result<u64, DeliveryError> {
-        let channel = channels::find(call.tx, channel, false)?;
-        let channel = channel.ok_or(DeliveryError::ChannelNotFound)?;
-        let member = members::find(call.tx, channel.no, &call.caller)?;
-        let member = member.ok_or(DeliveryError::ChannelNotFound)?;
-        match removal::effective(self, call.now_ms, &member) {
-            Some(removal) => Err(DeliveryError::NotMember(removal.seq)),
-            None => Ok(channel.head_seq),
-        }
+        let place = Writing::open(self, call, channel)?;
+        place.check_rights()?;
+        Ok(place.channel.head_seq)
     }
 
     /// The channels that the calling device may read, its inbox always among them.

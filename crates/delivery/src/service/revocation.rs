@@ -69,8 +69,11 @@ impl Delivery {
     ) -> Result<bool, DeliveryError> {
         let id = MessageId(sha256(statement).short());
         let seq = channel.head_seq.saturating_add(1);
-        // A log that is full for ever must not stop the revocation.
-        if revoked::posted(tx, channel.no, account)? == Some(id) || seq > SEQ_MAX {
+        // A log that is full for ever, or has ended, must not stop the revocation.
+        if channel.has_ended()
+            || revoked::posted(tx, channel.no, account)? == Some(id)
+            || seq > SEQ_MAX
+        {
             return Ok(false);
         }
         let draft = Draft::plain(EntryKind::Statement, id, statement);
@@ -82,19 +85,21 @@ impl Delivery {
     }
 }
 
-/// The first list in a log that members still need. Only reads.
-pub(super) fn first_needed(
+/// The lists in a log that members still need: each account with where its list stands. Only reads.
+pub(super) fn needed(
     tx: &Tx<'_>,
     channel: &Channel,
     roster: &Roster,
-) -> Result<Option<u64>, DeliveryError> {
-    let mut first = None;
-    for (account, seq) in revoked::lists(tx, channel.no)? {
-        if is_needed(tx, (channel, roster), &account)? {
-            first = Some(first.map_or(seq, |least: u64| least.min(seq)));
+) -> Result<Vec<(AccountId, u64)>, DeliveryError> {
+    let mut needed = revoked::lists(tx, channel.no)?;
+    for at in (0..needed.len()).rev() {
+        if let Some((account, _)) = needed.get(at)
+            && !is_needed(tx, (channel, roster), account)?
+        {
+            needed.swap_remove(at);
         }
     }
-    Ok(first)
+    Ok(needed)
 }
 
 /// Forgets the lists of erased accounts in a log that nobody needs.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qpc_credential::{CredentialError, Posted, Statement as SignedStatement, StatementBody};
+use qpc_credential::Posted;
 use qpc_proto::message::{Accepted, Enqueue, EnqueueAnswer, EntryKind, Statement};
 use qpc_proto::{AccountId, MessageId};
 
@@ -10,7 +10,7 @@ use super::writing::{Draft, Writing};
 use super::{Call, Delivery, Written};
 use crate::DeliveryError;
 use crate::roster::Roster;
-use crate::store::{channels, commits};
+use crate::store::channels;
 
 impl Delivery {
     /// Appends the longest good prefix of a batch; a duplicate is good. Why the next entry was
@@ -36,7 +36,8 @@ impl Delivery {
     ///
     /// # Errors
     /// [`DeliveryError::ChannelNotFound`], `MESSAGE_ID_CONFLICT`, [`DeliveryError::NotMember`],
-    /// `QUOTA`, `STATEMENT_INVALID`, [`DeliveryError::Store`].
+    /// [`DeliveryError::ChannelClosed`], `QUOTA`, `STATEMENT_INVALID`; for a rejoin's KeyPackage
+    /// what [`Self::upload`] says; [`DeliveryError::Store`].
     pub fn statement(
         &self,
         call: &Call<'_>,
@@ -51,43 +52,18 @@ impl Delivery {
         writing.check_rights()?;
         writing.check_room(&draft)?;
         let posted = Posted::verify(&statement.statement, &statement.channel)?;
-        writing.check_statement(&posted)?;
+        let note = writing.check_statement(&posted)?;
         let accepted = writing.append_new(&draft)?;
-        match posted {
-            Posted::Said(SignedStatement { body: StatementBody::Leave, .. }) => {
-                let account = &call.caller.account;
-                channels::put_leave(call.tx, writing.channel.no, account, accepted.seq)?;
-            }
-            Posted::Said(_) | Posted::Devices(_) => {}
-        }
+        writing.note(note, &accepted)?;
         Ok(Written::waking(accepted, vec![writing.finish()?]))
     }
 }
 
 impl Writing<'_> {
-    /// A device speaks for itself; a list is of use while a device is here that it doesn't hold.
-    fn check_statement(&self, posted: &Posted) -> Result<(), DeliveryError> {
-        let refusal = match posted {
-            Posted::Said(said) => {
-                let own = said.certificate.device() == self.call.caller;
-                (!own).then_some("signed by another device")
-            }
-            Posted::Devices(identity) => {
-                let roster =
-                    commits::roster(self.call.tx, self.channel.no, self.channel.last_commit)?;
-                let account = identity.account();
-                let mut here = roster.devices().filter(|(d, _)| d.account == account);
-                let of_use = here.any(|(d, _)| identity.list.get(&d.device).is_none());
-                (!of_use).then_some("the list takes no device of this channel off")
-            }
-        };
-        refusal.map_or(Ok(()), |why| Err(CredentialError::Statement(why).into()))
-    }
-
     /// Accounts that have said they leave since they are in this roster.
     pub(super) fn leavers(&self, roster: &Roster) -> Result<BTreeSet<AccountId>, DeliveryError> {
         let leaves = channels::leaves(self.call.tx, self.channel.no)?;
-        let standing = leaves.into_iter().filter(|(account, seq)| roster.leaves(account, *seq));
-        Ok(standing.map(|(account, _)| account).collect())
+        let standing = leaves.into_iter().filter(|leave| roster.leaves(&leave.account, leave.seq));
+        Ok(standing.map(|leave| leave.account).collect())
     }
 }

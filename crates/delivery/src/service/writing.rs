@@ -134,8 +134,26 @@ impl<'a> Writing<'a> {
         Ok(Some(first.accepted))
     }
 
-    /// Second check: the device is in the channel, or its removal is still open.
+    /// Second check: the device is in the channel, which goes on.
+    ///
+    /// # Errors
+    /// [`DeliveryError::NotMember`]; [`DeliveryError::ChannelClosed`], or `CHANNEL_CLOSED` alone
+    /// where nobody has made a successor yet.
     pub(super) fn check_rights(&self) -> Result<(), DeliveryError> {
+        self.check_member()?;
+        if let Some(successor) = self.channel.successor {
+            return Err(DeliveryError::ChannelClosed(successor));
+        }
+        if self.channel.lived_in.is_some() {
+            let why = "the server was restored from a backup, and this channel ended there: go on \
+                       in another, made with a reset of this one";
+            return Err(DeliveryError::Refused(ErrorCode::ChannelClosed, why));
+        }
+        Ok(())
+    }
+
+    /// The device is in the channel, or its removal is still open.
+    pub(super) fn check_member(&self) -> Result<(), DeliveryError> {
         match removal::effective(self.delivery, self.call.now_ms, &self.member) {
             Some(removal) => Err(DeliveryError::NotMember(removal.seq)),
             None => Ok(()),
@@ -261,7 +279,8 @@ pub(super) fn append(
     (place, draft): (Place, &Draft<'_>),
 ) -> Result<Option<Accepted>, DeliveryError> {
     let seq = place.seq;
-    let log = Log { incarnation: delivery.incarnation, channel: channel.id };
+    let incarnation = channel.lived_in.unwrap_or(delivery.incarnation);
+    let log = Log { incarnation, channel: channel.id };
     let link = Link {
         seq,
         kind: draft.kind,

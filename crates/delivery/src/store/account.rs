@@ -7,6 +7,7 @@ use qpc_storage::{Number, Tx, sql};
 use super::channels::{self, Channel, channel_columns};
 use super::column::{decoded, number};
 use super::entries::entry_id;
+use super::standing;
 
 /// A device's place in a channel, its inbox included.
 pub(crate) struct Place {
@@ -148,6 +149,7 @@ pub(crate) fn delete_place(tx: &Tx<'_>, place: &Place) -> sql::Result<()> {
          WHERE id BETWEEN ?1 AND ?2 AND committer = ?3",
     )?
     .execute((entry_id(no, 0), entry_id(no, u64::MAX), account))?;
+    standing::forget_device(tx, no, &place.device.device)?;
     tx.prepare_cached("DELETE FROM members WHERE no = ?1 AND device_id = ?2")?
         .execute((no, place.device.device.as_bytes()))
         .map(drop)
@@ -165,6 +167,7 @@ pub(crate) fn delete_channel(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
     let ids = (entry_id(no, 0), entry_id(no, u64::MAX));
     tx.prepare_cached("DELETE FROM commits WHERE id BETWEEN ?1 AND ?2")?.execute(ids)?;
     tx.prepare_cached("DELETE FROM rosters WHERE id BETWEEN ?1 AND ?2")?.execute(ids)?;
+    standing::forget_channel(tx, no)?;
     tx.prepare_cached("DELETE FROM leaves WHERE no = ?1")?.execute([no])?;
     tx.prepare_cached("DELETE FROM direct_pairs WHERE no = ?1")?.execute([no])?;
     tx.prepare_cached("DELETE FROM posted_lists WHERE no = ?1")?.execute([no])?;

@@ -1,7 +1,7 @@
 //! Rows of channels, of direct pairs and of Leave statements.
 
 use qpc_proto::message::ChannelKind;
-use qpc_proto::{AccountId, ChannelId, DeviceId, Digest};
+use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, Incarnation};
 use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
@@ -45,6 +45,10 @@ pub(crate) struct Channel {
     pub(crate) due_at_ms: u64,
     /// The row says a later time than `due_at_ms`.
     pub(crate) due_moved: bool,
+    /// The life of the database that it was made in, if that is over.
+    pub(crate) lived_in: Option<Incarnation>,
+    /// The channel that took its place.
+    pub(crate) successor: Option<ChannelId>,
 }
 
 impl Held {
@@ -54,6 +58,11 @@ impl Held {
 }
 
 impl Channel {
+    /// Whether it takes no entry any more, but perhaps a reset.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lived_in.is_some() || self.successor.is_some()
+    }
+
     /// Notes that something can go at `at_ms`.
     pub(crate) fn is_due(&mut self, at_ms: u64) {
         if at_ms < self.due_at_ms {
@@ -64,7 +73,7 @@ impl Channel {
 }
 
 /// How many columns [`channel_columns`] are.
-pub(super) const COLUMNS: usize = 19;
+pub(super) const COLUMNS: usize = 21;
 
 /// The columns of [`channel`], of a table alias `c`. A macro: each statement is one literal.
 macro_rules! channel_columns {
@@ -72,7 +81,7 @@ macro_rules! channel_columns {
         "c.no, c.channel_id, c.kind, c.first_seq, c.head_seq, c.head, c.head_at_ms, c.last_commit,
          c.boundary_head, c.retention_ms, c.devices, c.app_bytes, c.commit_bytes,
          c.statement_bytes, c.turns_taken, c.turns_since_ms, c.reserved_for, c.reserved_until_ms,
-         c.due_at_ms"
+         c.due_at_ms, c.incarnation, c.successor"
     };
 }
 pub(super) use channel_columns;
@@ -103,6 +112,8 @@ pub(super) fn channel(row: &sql::Row<'_>) -> sql::Result<Channel> {
         reserved: reserved.map(|device| (DeviceId(device), reserved_until_ms)),
         due_at_ms: plain(18)?,
         due_moved: false,
+        lived_in: row.get::<_, Option<[u8; 16]>>(19)?.map(Incarnation),
+        successor: row.get::<_, Option<[u8; 16]>>(20)?.map(ChannelId),
     })
 }
 
@@ -166,6 +177,8 @@ pub(crate) fn insert(tx: &Tx<'_>, new: &NewChannel) -> sql::Result<Channel> {
         reserved: None,
         due_at_ms: NEVER,
         due_moved: false,
+        lived_in: None,
+        successor: None,
     })
 }
 
@@ -250,19 +263,45 @@ pub(crate) fn free_dead_pair(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
     .map(drop)
 }
 
+/// Frees the pair of a direct channel.
+pub(crate) fn free_pair(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
+    tx.prepare_cached("DELETE FROM direct_pairs WHERE no = ?1")?.execute([no]).map(drop)
+}
+
+/// Notes which channel took a channel's place.
+pub(crate) fn set_successor(tx: &Tx<'_>, no: i64, successor: &ChannelId) -> sql::Result<()> {
+    tx.prepare_cached("UPDATE channels SET successor = ?2 WHERE no = ?1")?
+        .execute((no, successor.as_bytes()))
+        .map(drop)
+}
+
 /// Notes an account's Leave statement; a newer one replaces it.
 pub(crate) fn put_leave(tx: &Tx<'_>, no: i64, account: &AccountId, seq: u64) -> sql::Result<()> {
     tx.prepare_cached(
         "INSERT INTO leaves (no, account_id, seq) VALUES (?1, ?2, ?3)
-         ON CONFLICT (no, account_id) DO UPDATE SET seq = excluded.seq",
+         ON CONFLICT (no, account_id) DO UPDATE SET seq = excluded.seq, shown_seq = 0",
     )?
     .execute((no, account.as_bytes(), Number(seq)))
     .map(drop)
 }
 
+/// An account's newest Leave statement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leave {
+    pub(crate) account: AccountId,
+    pub(crate) seq: u64,
+    /// Where the server showed it again last; else its own place.
+    pub(crate) shown_seq: u64,
+}
+
 /// Each account's newest Leave statement.
-pub(crate) fn leaves(tx: &Tx<'_>, no: i64) -> sql::Result<Vec<(AccountId, u64)>> {
-    tx.prepare_cached("SELECT account_id, seq FROM leaves WHERE no = ?1 ORDER BY account_id")?
-        .query_map([no], |row| Ok((AccountId(row.get(0)?), row.get::<_, Number>(1)?.0)))?
-        .collect()
+pub(crate) fn leaves(tx: &Tx<'_>, no: i64) -> sql::Result<Vec<Leave>> {
+    tx.prepare_cached(
+        "SELECT account_id, seq, max(seq, shown_seq) FROM leaves WHERE no = ?1 ORDER BY account_id",
+    )?
+    .query_map([no], |row| {
+        let (seq, shown_seq) = (row.get::<_, Number>(1)?.0, row.get::<_, Number>(2)?.0);
+        Ok(Leave { account: AccountId(row.get(0)?), seq, shown_seq })
+    })?
+    .collect()
 }

@@ -7,6 +7,7 @@ use sql::OptionalExtension as _;
 use super::channels::{self, Channel, NEVER, channel_columns};
 use super::column::number;
 use super::entries::entry_id;
+use super::standing;
 
 /// Each of the three ways to be due is a range of one index.
 const DUE: &str = concat!(
@@ -90,6 +91,7 @@ pub(crate) fn trim(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> 
         "UPDATE commits SET roster_change = x'', statements = x'' WHERE id >= ?1 AND id < ?2",
     )?
     .execute(ids)?;
+    standing::trim_verdicts(tx, channel.no, end)?;
     tx.prepare_cached(
         "UPDATE channels SET first_seq = ?3, boundary_head =
              coalesce((SELECT head FROM log WHERE no = ?1 AND seq = ?3 - 1), boundary_head)

@@ -7,13 +7,41 @@ use qpc_proto::{AccountId, DeviceId, Digest};
 use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
-/// Whose package a reference is or was.
-pub(crate) fn owner(tx: &Tx<'_>, reference: &Digest) -> sql::Result<Option<DeviceRef>> {
-    tx.prepare_cached("SELECT account_id, device_id FROM key_packages WHERE reference = ?1")?
-        .query_row([reference.as_bytes()], |row| {
-            Ok(DeviceRef { account: AccountId(row.get(0)?), device: DeviceId(row.get(1)?) })
-        })
-        .optional()
+/// Whose package a reference is or was that is good in a channel.
+pub(crate) fn owner(
+    tx: &Tx<'_>,
+    reference: &Digest,
+    channel: i64,
+) -> sql::Result<Option<DeviceRef>> {
+    tx.prepare_cached(
+        "SELECT account_id, device_id FROM key_packages
+         WHERE reference = ?1 AND coalesce(only_in, ?2) = ?2",
+    )?
+    .query_row((reference.as_bytes(), channel), |row| {
+        Ok(DeviceRef { account: AccountId(row.get(0)?), device: DeviceId(row.get(1)?) })
+    })
+    .optional()
+}
+
+/// Notes a package that is never served, and is good in one channel; false when its reference was
+/// here before.
+pub(crate) fn insert_only_in(
+    tx: &Tx<'_>,
+    admitted: &AdmittedKeyPackage,
+    (channel, now_ms): (i64, u64),
+) -> sql::Result<bool> {
+    tx.prepare_cached(
+        "INSERT INTO key_packages (reference, device_id, account_id, last_resort, uploaded_at_ms,
+             used, only_in) VALUES (?1, ?2, ?3, 0, ?4, 0, ?5) ON CONFLICT DO NOTHING",
+    )?
+    .execute((
+        admitted.reference.as_bytes(),
+        admitted.device.device.as_bytes(),
+        admitted.device.account.as_bytes(),
+        Number(now_ms),
+        channel,
+    ))
+    .map(|inserted| inserted == 1)
 }
 
 /// Puts a package in; false when its reference was here before.

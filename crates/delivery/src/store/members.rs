@@ -223,6 +223,11 @@ pub(crate) fn confirm_removal(tx: &Tx<'_>, no: i64, device: &DeviceRef) -> sql::
         .map(drop)
 }
 
+/// Forgets all who are or were in a channel.
+pub(crate) fn drop_all(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
+    tx.prepare_cached("DELETE FROM members WHERE no = ?1")?.execute([no]).map(drop)
+}
+
 /// Whether any device of an account is or was in a channel.
 pub(crate) fn has_account(tx: &Tx<'_>, no: i64, account: &AccountId) -> sql::Result<bool> {
     tx.prepare_cached("SELECT 1 FROM members WHERE account_id = ?1 AND no = ?2")?
@@ -270,11 +275,11 @@ pub(crate) fn save_pace(tx: &Tx<'_>, no: i64, member: &Member) -> sql::Result<()
 }
 
 /// Whether a member of another account has posted after the Commit at `seq` on an older base: it
-/// had read that Commit, and has not applied it.
+/// had read that Commit, and has not applied it. Who has joined since has.
 pub(crate) fn doubts(tx: &Tx<'_>, (no, account): (i64, &AccountId), seq: u64) -> sql::Result<bool> {
     tx.prepare_cached(
         "SELECT 1 FROM members WHERE no = ?1 AND account_id != ?2 AND removal_seq IS NULL
-         AND last_seq > ?3 AND last_base < ?3",
+         AND last_seq > ?3 AND last_base < ?3 AND join_seq <= ?3",
     )?
     .exists((no, account.as_bytes(), Number(seq)))
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qpc_credential::{Said, StatementBody};
 use qpc_proto::message::{ChannelKind, Notice, NoticeKind};
-use qpc_proto::{ChannelId, ErrorCode};
+use qpc_proto::{ChannelId, Digest, ErrorCode};
 use serde_json::Value;
 
 use crate::mls::Device;
@@ -26,6 +27,8 @@ const TABLES: &[(&str, Option<&str>, Option<&str>)] = &[
     ("welcomes", None, None),
     ("members", Some("channels"), None),
     ("leaves", Some("channels"), None),
+    ("rejoins", Some("channels"), None),
+    ("verdicts", Some("channels"), None),
     ("direct_pairs", Some("direct_channels"), None),
     ("key_packages", Some("key_packages"), None),
     ("revoked", Some("revoked_devices"), Some("device ids: members may still remove them")),
@@ -116,6 +119,12 @@ fn erase(world: &mut World, device: &Device, limit: u32) -> usize {
 #[test]
 fn every_table_is_covered_by_export_and_erasure_or_says_why_not() {
     let (mut world, alice, bob, bob2) = inhabited();
+    let rejoin = world.rejoin_of(&bob, 1, 100).0;
+    world.state(&bob, (20, rejoin)).unwrap();
+    let said = Said { commit_seq: 7, commit: Digest::ZERO, applied: true };
+    world.state(&bob, (21, bob.state(CHANNEL, StatementBody::Verdict(said)))).unwrap();
+    let shown = export(&mut world, &bob)["channels"][0].clone();
+    assert_eq!((&shown["rejoin"]["seq"], &shown["verdicts_on"]), (&9.into(), &"7".into()));
     let known: BTreeSet<String> = TABLES.iter().map(|(name, ..)| (*name).to_owned()).collect();
     assert_eq!(tables(&mut world), known, "a table that nobody has thought about");
     world.revoke(&[&bob2], &bob.list(2, &[&bob]));

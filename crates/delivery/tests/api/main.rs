@@ -33,7 +33,11 @@ mod quota;
 #[cfg(test)]
 mod read;
 #[cfg(test)]
+mod rejoin;
+#[cfg(test)]
 mod removal;
+#[cfg(test)]
+mod reset;
 #[cfg(test)]
 mod retry;
 #[cfg(test)]
@@ -43,6 +47,8 @@ mod runs;
 #[cfg(test)]
 mod stale;
 #[cfg(test)]
+mod standing;
+#[cfg(test)]
 mod statement;
 #[cfg(test)]
 mod strangers;
@@ -50,3 +56,5 @@ mod strangers;
 mod support;
 #[cfg(test)]
 mod upgrade;
+#[cfg(test)]
+mod verdict;

@@ -85,11 +85,16 @@ impl Device {
     }
 
     pub(crate) fn leave(&self, channel: ChannelId) -> Bytes {
+        self.state(channel, StatementBody::Leave)
+    }
+
+    /// A signed statement of this device.
+    pub(crate) fn state(&self, channel: ChannelId, body: StatementBody) -> Bytes {
         let statement = Statement {
             channel,
             certificate: Certificate::verify(&self.certificate()).unwrap(),
             issued_at_ms: 1,
-            body: StatementBody::Leave,
+            body,
         };
         statement.sign(|tbs| sign(&self.key(), tbs))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use qpc_credential::{Rejoin, RejoinReason, StatementBody};
 use qpc_delivery::{Call, Config, Delivery, DeliveryError, Pacing, Written};
 use qpc_proto::aad::{Aad, CommitBinding};
 use qpc_proto::chain::{Link, Log, statements_digest};
@@ -259,6 +260,30 @@ impl World {
         id: u8,
     ) -> Result<Written<Accepted>, DeliveryError> {
         self.state(device, (id, device.leave(CHANNEL)))
+    }
+
+    /// A rejoin of a device since its join at `join_seq`, and the KeyPackage in it, of `seed`.
+    pub(crate) fn rejoin_of(&self, device: &Device, join_seq: u64, seed: u8) -> (Bytes, Bytes) {
+        let key_package = device.key_package(seed, false, self.now_ms);
+        let rejoin = Rejoin {
+            incarnation: self.delivery.incarnation,
+            join_seq,
+            base_commit: join_seq,
+            reason: RejoinReason::Damaged,
+            key_package: key_package.clone(),
+        };
+        (device.state(CHANNEL, StatementBody::Rejoin(rejoin)), key_package)
+    }
+
+    /// A Commit after the one at `after` that puts devices back by what they have said.
+    pub(crate) fn bringing_back(after: u64, back: &[(&Device, &(Bytes, Bytes))]) -> Plan {
+        let devices: Vec<_> = back.iter().map(|(device, _)| *device).collect();
+        let statements: Vec<_> = back.iter().map(|(_, (said, _))| said.clone()).collect();
+        let packages: Vec<_> = back.iter().map(|(_, (_, package))| package.clone()).collect();
+        let mut plan = Plan::on(after).removing(&devices).stating(&statements);
+        plan.change.adds = plan.change.removes.clone();
+        plan.welcome = Some(mls::welcome(&packages));
+        plan
     }
 
     pub(crate) fn fetch(

@@ -12,7 +12,8 @@ use crate::store;
 impl Node {
     /// Begins another life of a database whose file was restored, so that every client notices at
     /// its next login: entries that it has seen may be gone, and what it gets now must not be taken
-    /// for what it had. KeyPackages are void, because some were given away since the backup; their
+    /// for what it had. Channels take no entry any more but the reset that ends them; inboxes begin
+    /// a new hash chain. KeyPackages are void, because some were given away since the backup; their
     /// devices are told that they have none. Returns the node of the new life.
     ///
     /// # Errors
@@ -27,12 +28,14 @@ impl Node {
         rng.fill_bytes(&mut fresh.0);
         let begun = store.transact(|tx| {
             store::set_incarnation(tx, &fresh)?;
-            before.delivery.void_key_packages(tx)
+            before.delivery.end_life(tx, fresh)
         })?;
         // What is left of these the jobs can't end with; the type does not know.
         let impossible = || StorageError::from_sql(sql::Error::InvalidQuery);
         match begun {
-            Outcome::Done(void) => tracing::info!(void, "a restored database begins a new life"),
+            Outcome::Done((channels, key_packages)) => {
+                tracing::info!(channels, key_packages, "a restored database begins a new life");
+            }
             Outcome::Refused(DeliveryError::Store(error)) => {
                 return Err(StorageError::from_sql(error));
             }

@@ -66,9 +66,9 @@ impl Roster {
         self.roles.get(account) == Some(&Role::Admin)
     }
 
-    /// The roster after a change by the Commit at `seq`. A device that goes and comes joins anew, and
-    /// its account keeps its role. In a direct channel both accounts are admins, and stay the same
-    /// two for ever.
+    /// The roster after a change by the Commit at `seq`. A device that goes and comes joins anew,
+    /// and its account keeps its role. In a direct channel both accounts are admins, and stay the
+    /// same two for ever.
     ///
     /// # Errors
     /// `ROSTER_REFUSED` for a change that does not fit, `GROUP_TOO_LARGE` above the limit.
@@ -335,12 +335,12 @@ mod tests {
         let roster = group();
         let leavers = [AccountId([3; 16])].into();
         let none = BTreeSet::new();
-        let (lists, revoked) = (BTreeMap::new(), BTreeSet::new());
+        let (lists, revoked, nobody) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let right = |account, leavers| Right {
             committer: device(account, account),
             before: &roster,
             leavers,
-            rejoiners: &BTreeSet::new(),
+            rejoiners: &nobody,
             lists: &lists,
             revoked: &revoked,
         };

@@ -28,6 +28,7 @@ mod metrics;
 mod program;
 mod publish;
 mod quic;
+mod reset;
 mod restore;
 mod streams;
 mod subscribe;

@@ -176,7 +176,7 @@ impl Right<'_> {
     /// goes by those or once its account has said that it leaves, or was revoked by a list that the
     /// Commit carries. Who so removes a device may add others of that account which the list holds.
     /// A device that comes back is taken out, if it is there, and put in by any member, while its
-    /// account has another place here or this one. A revoked device comes by nobody.
+    /// account has a device here. A revoked device comes by nobody.
     ///
     /// # Errors
     /// `ROSTER_REFUSED` for anything else.

@@ -1,5 +1,6 @@
 //! What a device may say in a log: that its account leaves, that it wants its place back, what it
-//! made of a Commit. Checks come before the first write; never acts on what was said.
+//! made of a Commit. Judges it and notes it; never acts on it. An error leaves nothing: the caller
+//! rolls back.
 
 use bytes::Bytes;
 use qpc_credential::{

@@ -47,13 +47,14 @@ pub(crate) struct Ended {
 }
 
 /// The rejoins of a channel that name their device's latest join, of devices that have their
-/// rights, in the order of the devices.
+/// rights and were not revoked, in the order of the devices.
 pub(crate) fn rejoins(tx: &Tx<'_>, no: i64, ended: Ended) -> sql::Result<Vec<Rejoin>> {
     tx.prepare_cached(
         "SELECT r.account_id, r.device_id, r.join_seq, r.reference, r.accepted_at_ms, r.seq
          FROM rejoins r JOIN members m ON m.no = r.no AND m.device_id = r.device_id
          WHERE r.no = ?1 AND m.join_seq = r.join_seq AND r.accepted_at_ms > ?2
              AND (m.removal_seq IS NULL OR (m.removal_confirmed = 0 AND m.removed_at_ms > ?3))
+             AND NOT EXISTS (SELECT 1 FROM revoked v WHERE v.device_id = r.device_id)
          ORDER BY r.device_id",
     )?
     .query_map((no, Number(ended.rejoins_ms), Number(ended.removals_ms)), rejoin)?

@@ -7,7 +7,7 @@ use qpc_proto::message::{Cursor, EntryKind, inbox_channel};
 use qpc_proto::{Digest, ErrorCode, MessageId};
 
 use crate::mls::Device;
-use crate::support::{CHANNEL, Plan, World, message};
+use crate::support::{CHANNEL, NOW, Plan, World, message};
 
 /// The statements behind `after_seq`: number, payload and message id.
 fn statements(world: &mut World, reader: &Device, after_seq: u64) -> Vec<(u64, Bytes, MessageId)> {
@@ -77,6 +77,20 @@ fn what_a_commit_settles_is_not_shown() {
     plan.welcome = Some(crate::mls::welcome(&[said.1, key_package]));
     assert_eq!(world.commit(&alice, &plan).unwrap().answer.seq, 7);
     assert_eq!(statements(&mut world, &erin, 0), []);
+}
+
+#[test]
+fn a_rejoin_of_a_revoked_device_stands_no_more() {
+    let (mut world, [alice, bob, ..], [rejoin, leave, list]) = stood();
+    let of_bob = bob.list(2, &[]);
+    assert_eq!(world.revoke(&[&bob], &of_bob), [CHANNEL]);
+    let dave = Device::new(4, 4);
+    let plan = world.adding(&[&dave]).at(1, 1);
+    assert_eq!(world.commit(&alice, &plan).unwrap().answer.seq, 6);
+    let expected = [shown(&leave, 7, 6), shown(&list, 8, 6), shown(&of_bob, 9, 6)];
+    assert_eq!(statements(&mut world, &dave, 0), expected);
+    let back = World::bringing_back(6, &[(&bob, &(rejoin, bob.key_package(100, false, NOW)))]);
+    assert_eq!(world.commit_code(&dave, &back), ErrorCode::RosterRefused);
 }
 
 #[test]

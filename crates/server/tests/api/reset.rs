@@ -77,6 +77,12 @@ async fn who_follows_a_channel_reads_its_end_and_is_told_where_it_goes_on() {
     one.call(&resetting(&device)).await.unwrap();
     one.enqueue(NEXT, 1).await;
     assert_eq!((one.seqs(CHANNEL).await, one.seqs(NEXT).await), (vec![1, 2], vec![1, 2]));
+    // It has ended for good.
+    let mut rig = rig.restart().await;
+    let one = rig.connect().log_in(&device).await;
+    for body in refusals(&device, &one).await {
+        assert_eq!(body.detail, Some(ErrorDetail::Channel(NEXT)));
+    }
 }
 
 /// As a restored server begins: another incarnation over what the copy holds.

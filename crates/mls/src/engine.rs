@@ -29,7 +29,7 @@ use self::kept::{Groups, Kept};
 use crate::context::ChannelContext;
 use crate::device::{self, Device};
 use crate::error::MlsError;
-use crate::provider::{Provider, Stamp};
+use crate::provider::{Provider, ProviderError, Stamp};
 
 /// MLS group id: 32 bytes.
 pub type MlsGroupId = [u8; 32];
@@ -116,12 +116,12 @@ impl Engine {
     /// until it is given back: `look` and `change` do that.
     fn load(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<(Option<Stamp>, Kept), MlsError> {
         let (provider, group_id) = (self.provider(tx), GroupId::from_slice(id));
-        let stamp = provider.stamp(&group_id)?;
+        let stamp = provider.stamp(&group_id).map_err(gone)?;
         if let Some(kept) = self.groups.take(id, stamp.as_ref()) {
             return Ok((stamp, kept));
         }
-        let group = MlsGroup::load(provider.storage(), &group_id)?.ok_or(MlsError::UnknownGroup)?;
-        Ok((stamp, Kept::new(group)))
+        let group = MlsGroup::load(provider.storage(), &group_id).map_err(gone)?;
+        Ok((stamp, Kept::new(group.ok_or(MlsError::UnknownGroup)?)))
     }
 
     /// Reads a group.
@@ -201,7 +201,10 @@ impl Engine {
     pub fn forget(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<(), MlsError> {
         tx.savepoint(|tx| match self.load(tx, id) {
             Ok((_, mut kept)) => Ok(kept.group.delete(self.provider(tx).storage())?),
-            Err(MlsError::UnknownGroup) => Ok(()),
+            // What of it does not decode goes, too.
+            Err(MlsError::UnknownGroup) => {
+                Ok(self.provider(tx).storage().erase_group(&GroupId::from_slice(id))?)
+            }
             Err(error) => Err(error),
         })
     }
@@ -231,6 +234,14 @@ impl Engine {
         self.change(tx, id, |tx, Kept { group, .. }| {
             Ok(group.clear_pending_commit(self.provider(tx).storage())?)
         })
+    }
+}
+
+/// A group that does not decode is none: no later attempt does better.
+fn gone(error: ProviderError) -> MlsError {
+    match error {
+        ProviderError::Decode => MlsError::UnknownGroup,
+        error @ (ProviderError::Sql(_) | ProviderError::Encode) => error.into(),
     }
 }
 

@@ -226,7 +226,9 @@ impl Machine {
                 other.account == device.account && !adds.contains(&other)
             };
             let name = self.name_of(step, &device.account)?;
-            let text = if removes.iter().any(|gone| gone.account == device.account) {
+            let text = if removes.contains(&device) {
+                format!("{name} came back with a device that had lost its place")
+            } else if removes.iter().any(|gone| gone.account == device.account) {
                 format!("{name} is here with another device")
             } else if view.members.iter().any(stood) {
                 format!("{name} is here with one more device")

@@ -5,7 +5,6 @@
 
 use qpc_credential::{Rejoin, RejoinReason, StatementBody};
 use qpc_mls::MlsError;
-use qpc_mls::provider::ProviderError;
 use qpc_proto::message::{ChannelKind, ChannelState, Entry, EntryKind};
 use qpc_proto::{ChannelId, Digest, ErrorBody};
 
@@ -21,6 +20,8 @@ const WAITS: &str = "it asked to be taken in again and waits until a member's cl
 const SOON: &str = "it asked to be taken in again less than an hour ago, and does so again then";
 /// A device asks once in this time and channel, in milliseconds.
 const ASK_EVERY_MS: u64 = 3_600_000;
+/// How long a rejoin stands at the server: as long as its KeyPackage can be added.
+pub(super) const REJOIN_STANDS_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Why, for a person.
 fn told(reason: RejoinReason) -> &'static str {
@@ -59,6 +60,9 @@ impl Machine {
             return Ok(());
         }
         self.rebase(step, row)?;
+        if reason == RejoinReason::Damaged {
+            self.engine.forget(step.db.0, &row.group)?;
+        }
         rejoin.wanted = Some(reason.code());
         step.db.put_rejoin(&row.channel, &rejoin)?;
         row.status = Status::Rejoining;
@@ -83,14 +87,16 @@ impl Machine {
             let latest = rejoin.latest_seq.max(rejoin.joined_seq);
             let reason = rejoin.wanted.and_then(|code| RejoinReason::from_code(code).ok());
             let (Some(reason), Status::Rejoining) = (reason, row.status) else { continue };
-            if waiting || latest == 0 || rejoin.asked_seq == latest {
+            let since = step.now_ms.saturating_sub(rejoin.asked_ms);
+            let stands = rejoin.asked_seq == latest && since <= REJOIN_STANDS_MS;
+            if waiting || latest == 0 || stands {
                 continue;
             }
-            if rejoin.asked_ms > 0 && step.now_ms < rejoin.asked_ms.saturating_add(ASK_EVERY_MS) {
+            if rejoin.asked_ms > 0 && since < ASK_EVERY_MS {
                 self.explain(step, &mut row, (reason, SOON))?;
                 continue;
             }
-            let key_package = self.engine.key_package(step.db.0, true, step.now_ms)?.bytes.into();
+            let key_package = self.engine.key_package(step.db.0, false, step.now_ms)?.bytes.into();
             let body = StatementBody::Rejoin(Rejoin {
                 incarnation,
                 join_seq: latest,
@@ -152,7 +158,10 @@ impl Machine {
         let Some(mut row) = step.db.channel(&intent.channel)? else { return Ok(()) };
         // A later join may be known by now: then it asks again.
         self.list_due = true;
-        let rejoin = step.db.rejoin(&row.channel)?;
+        let mut rejoin = step.db.rejoin(&row.channel)?;
+        // What was not taken does not count for the limit.
+        rejoin.asked_ms = step.now_ms.saturating_sub(ASK_EVERY_MS);
+        step.db.put_rejoin(&row.channel, &rejoin)?;
         let reason = rejoin.wanted.and_then(|code| RejoinReason::from_code(code).ok());
         let (Some(reason), Status::Rejoining) = (reason, row.status) else { return Ok(()) };
         let waits = format!("{WAITS} (the server says: {})", body.message);
@@ -349,11 +358,5 @@ impl Machine {
 
 /// What no later attempt does better: this device has no group, or one that is no good.
 fn is_damage(error: &MlsError) -> bool {
-    matches!(
-        error,
-        MlsError::UnknownGroup
-            | MlsError::NotMember
-            | MlsError::Library(_)
-            | MlsError::Provider(ProviderError::Decode)
-    )
+    matches!(error, MlsError::UnknownGroup | MlsError::NotMember)
 }

@@ -10,6 +10,7 @@ use qpc_proto::RequestId;
 use qpc_proto::message::{DeviceRef, Entry};
 use qpc_proto::roster::RosterChange;
 
+use super::rejoin::REJOIN_STANDS_MS;
 use super::store::{
     ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, StandingRejoin, Status,
 };
@@ -122,9 +123,13 @@ impl Machine {
             return Ok(None);
         };
         let StatementBody::Rejoin(rejoin) = said.body else { return Ok(None) };
-        let Ok(admitted) = admit_key_package(&rejoin.key_package, step.now_ms) else {
+        // It was made with the statement, and stands longer than a directory would serve it.
+        let Ok(admitted) = admit_key_package(&rejoin.key_package, said.issued_at_ms) else {
             return Ok(None);
         };
+        if step.now_ms.saturating_sub(said.issued_at_ms) > REJOIN_STANDS_MS {
+            return Ok(None);
+        }
         let newest = self.newest_of(step, &standing.device.account)?;
         let may = admitted.device == standing.device
             && said.certificate.device() == standing.device

@@ -44,6 +44,13 @@ const EPOCH_KEYS: &str = "SELECT value FROM mls_epoch_key_pairs
 const ERASE_EPOCH_KEYS: &str = "DELETE FROM mls_epoch_key_pairs
     WHERE group_id = ?1 AND epoch = ?2 AND leaf_index = ?3";
 
+const ERASE_GROUP: [&str; 4] = [
+    "DELETE FROM mls_group WHERE group_id = ?1",
+    "DELETE FROM mls_own_leaf_node WHERE group_id = ?1",
+    "DELETE FROM mls_proposal WHERE group_id = ?1",
+    "DELETE FROM mls_epoch_key_pairs WHERE group_id = ?1",
+];
+
 /// One member's key pairs in one epoch of one group.
 pub(super) struct EpochSlot<'a, G, E> {
     pub(super) group_id: &'a G,
@@ -76,6 +83,15 @@ impl Store<'_> {
         let key = codec::encode(group_id)?;
         self.drop_stamp(&key)?;
         self.execute(ERASE, params![key.as_slice(), kind as i64])
+    }
+
+    /// Erases everything of a group without reading it.
+    pub(crate) fn erase_group(&self, group_id: &impl Serialize) -> Result<(), ProviderError> {
+        let key = codec::encode(group_id)?;
+        for statement in ERASE_GROUP {
+            self.execute(statement, params![key.as_slice()])?;
+        }
+        Ok(())
     }
 
     pub(super) fn push_leaf(

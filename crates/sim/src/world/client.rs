@@ -227,6 +227,20 @@ impl World {
         client.reopen()
     }
 
+    /// Damages a client's file while it is closed; the client is offline then.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or SQLite refuses.
+    pub fn damage(&mut self, index: usize, statement: &str) -> Result<()> {
+        let client = self.client(index)?;
+        (client.core, client.link) = (None, None);
+        let mut store = Store::open(&client.path, &options())?;
+        let done = store.transact(|tx| tx.execute(statement, []).map(drop))?;
+        drop(store);
+        anyhow::ensure!(matches!(done, qpc_storage::Outcome::Done(())), "not damaged");
+        client.reopen()
+    }
+
     /// Writes a message, which the invariants follow to its end. Texts must differ.
     ///
     /// # Errors

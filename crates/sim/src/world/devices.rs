@@ -137,6 +137,18 @@ impl World {
         self.wake(&wakes.into_iter().collect())
     }
 
+    /// Everybody goes, and the server ends what is due after so long; the clocks stay, because
+    /// OpenMLS reads this machine's.
+    ///
+    /// # Errors
+    /// The server's database.
+    pub fn expire_after(&mut self, passed_ms: u64) -> Result<()> {
+        for index in 0..self.clients.len() {
+            self.disconnect(index)?;
+        }
+        self.server.expire(self.now_ms.saturating_add(passed_ms)).map(drop)
+    }
+
     /// A further client with an account of its own; returns its number.
     ///
     /// # Errors

@@ -116,44 +116,6 @@ fn a_crash_after_every_single_input_loses_nothing() {
     assert_eq!(words(&mut world, 0, &group), ["meanwhile"]);
 }
 
-#[test]
-fn case_107_a_home_restored_from_a_copy_says_so_and_sends_nothing() {
-    let mut world = world(2);
-    let group = group(&mut world, &[1]);
-    say(&mut world, 0, (&group, "before the copy"));
-    world.settle().unwrap();
-    world.back_up(0).unwrap();
-    for text in ["after", "the copy"] {
-        say(&mut world, 0, (&group, text));
-        world.settle().unwrap();
-    }
-    world.restore(0).unwrap();
-    world.user(0, |m, s| m.queue(s, &group, "from an old ratchet").map(drop)).unwrap();
-    world.settle().unwrap();
-    let row = channel(&mut world, 0, &group);
-    assert_eq!(row.status, ChannelStatus::Rejoining);
-    assert!(row.reason.is_some());
-    assert!(!world.alarms(0).unwrap().is_empty());
-    assert_eq!(words(&mut world, 1, &group), ["before the copy", "after", "the copy"]);
-}
-
-#[test]
-fn case_107_a_copy_that_only_sent_says_so_too() {
-    let mut world = world(2);
-    let group = group(&mut world, &[1]);
-    world.back_up(0).unwrap();
-    world.settle().unwrap();
-    say(&mut world, 0, (&group, "after the copy"));
-    // Accepted, but never answered, read or acknowledged.
-    assert!(world.deliver(0, (Method::Enqueue, true)).unwrap());
-    world.restore(0).unwrap();
-    world.user(0, |m, s| m.queue(s, &group, "from an old ratchet").map(drop)).unwrap();
-    world.settle().unwrap();
-    assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::Rejoining);
-    assert!(!world.alarms(0).unwrap().is_empty());
-    assert_eq!(words(&mut world, 1, &group), ["after the copy"]);
-}
-
 fn login_answer(world: &World, offset_ms: u64, incarnation: Incarnation) -> Input {
     Input::Online(LoginAnswer {
         access_token: Token::NONE,

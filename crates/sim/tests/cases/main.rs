@@ -22,5 +22,7 @@ mod messages;
 mod outbox;
 mod pacing;
 mod regressions;
+mod rejoin;
+mod restored;
 mod support;
 mod tampering;

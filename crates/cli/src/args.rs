@@ -258,6 +258,34 @@ pub(crate) enum Group {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Change what a group is called; admins only.
+    Rename {
+        /// The group's title or channel id.
+        group: String,
+        /// What members see it called from now on.
+        title: String,
+    },
+    /// Say what a group is about; admins only. An empty text takes it away.
+    Describe {
+        /// The group's title or channel id.
+        group: String,
+        /// What it is about.
+        description: String,
+    },
+    /// Make a member an admin; admins only.
+    Promote {
+        /// The group's title or channel id.
+        group: String,
+        /// Name at the server.
+        name: String,
+    },
+    /// Make an admin a member; admins only. A group keeps one.
+    Demote {
+        /// The group's title or channel id.
+        group: String,
+        /// Name at the server.
+        name: String,
+    },
     /// Leave; the history stays readable here.
     Leave {
         /// The group's title or channel id.

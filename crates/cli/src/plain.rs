@@ -200,6 +200,8 @@ pub(crate) mod samples {
             channel: "0123456789abcdef0123456789abcdef".to_owned(),
             kind: "group".to_owned(),
             title: "Hikers".to_owned(),
+            description: String::new(),
+            role: Some("admin".to_owned()),
             status: ChannelStatus::Active,
             reason: None,
             cursor: 3,

@@ -17,6 +17,7 @@
 //! It reads no clock and has no randomness of its own: both come with every step.
 
 mod account;
+mod adds;
 mod answers;
 mod claims;
 mod commands;
@@ -26,6 +27,7 @@ mod evidence;
 mod inbox;
 mod intents;
 mod lists;
+mod metadata;
 mod notices;
 mod outbox;
 mod pending;
@@ -38,6 +40,7 @@ mod survey;
 mod take_back;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod uploads;
 mod welcomes;
 mod work;
@@ -144,6 +147,7 @@ pub struct Machine {
     caught_up: bool,
     /// The logs followed on this connection; `None` when it follows none yet.
     followed: Option<BTreeSet<ChannelId>>,
+    upkeep: upkeep::Upkeep,
 }
 
 /// What a machine counts as sent and followed.
@@ -199,6 +203,7 @@ impl Machine {
             status_due: false,
             caught_up: false,
             followed: None,
+            upkeep: upkeep::Upkeep::default(),
         })
     }
 
@@ -271,6 +276,7 @@ impl Machine {
         self.offline();
         self.online = true;
         self.caught_up = false;
+        self.upkeep.note_server_time(answer.now_ms, step.now_ms);
         (self.list_due, self.status_due, self.own_due) = (true, true, true);
         self.stopped = account::stopped(&self.profile, &self.own);
         step.events.push(Event::Online);
@@ -312,6 +318,7 @@ impl Machine {
         self.own_due |=
             self.in_flight.contains(&Work::OwnDevices) && !in_flight.contains(&Work::OwnDevices);
         self.surveyed.clear();
+        self.upkeep.look_now();
         self.in_flight.retain(|work| in_flight.contains(work));
         self.followed = followed;
     }

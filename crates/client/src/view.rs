@@ -99,6 +99,10 @@ pub struct Channel {
     pub kind: String,
     /// A group's title, or the peer's name.
     pub title: String,
+    /// What a group is about; empty when nobody said.
+    pub description: String,
+    /// This account's role, `admin` or `member`; none before the channel is created.
+    pub role: Option<String>,
     /// How it stands.
     pub status: ChannelStatus,
     /// Why, where the status needs it said.

@@ -8,6 +8,7 @@ mod commit;
 mod judge;
 mod kept;
 mod message;
+mod own;
 mod roles;
 mod welcome;
 

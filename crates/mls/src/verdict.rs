@@ -32,6 +32,8 @@ pub struct Applied {
     pub committer: DeviceRef,
     /// What it changed.
     pub change: RosterChange,
+    /// The context before it.
+    pub context_before: ChannelContext,
     /// The context after it.
     pub context: ChannelContext,
     /// This device was removed by it.

@@ -200,8 +200,9 @@ fn command(world: &mut World, index: usize) -> Result<()> {
             format!("{index} {} {other}: {}", if add { "adds" } else { "removes" }, allowed.is_ok())
         }
         (_, Some(group)) => {
-            world.user(index, move |m, s| m.leave(s, &group))?;
-            format!("{index} leaves")
+            // The only admin must make another first.
+            let allowed = world.user(index, move |m, s| m.leave(s, &group));
+            format!("{index} leaves: {}", allowed.is_ok())
         }
         (_, None) => return Ok(()),
     };

@@ -29,6 +29,18 @@ pub(super) async fn run(
         Group::Remove { group, names } => {
             session.answer(ANSWER, client.group_remove(group, names)).await
         }
+        Group::Rename { group, title } => {
+            session.answer(ANSWER, client.group_rename(group, title)).await
+        }
+        Group::Describe { group, description } => {
+            session.answer(ANSWER, client.group_describe(group, description)).await
+        }
+        Group::Promote { group, name } => {
+            session.answer(ANSWER, client.group_role((group, name), true)).await
+        }
+        Group::Demote { group, name } => {
+            session.answer(ANSWER, client.group_role((group, name), false)).await
+        }
         Group::Leave { group } => session.answer(ANSWER, client.group_leave(group)).await,
     }?;
     output.records(&[channel])

@@ -5,7 +5,7 @@ use qpc_proto::{AccountId, ChannelId};
 
 use super::Client;
 use crate::error::ClientError;
-use crate::machine::{Input, Started, Target};
+use crate::machine::{Input, Machine, Started, Step, Target};
 use crate::view;
 
 impl Client {
@@ -105,6 +105,61 @@ impl Client {
             .run(move |machine, step| machine.change_members(step, &channel, (add, &accounts)))
             .await?;
         self.finish(started).await
+    }
+
+    /// Changes a group's title.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] for a title that cannot be, or an account that is no admin;
+    /// [`ClientError::Failed`] with the reason.
+    pub async fn group_rename(
+        &self,
+        group: &str,
+        title: &str,
+    ) -> Result<view::Channel, ClientError> {
+        let (channel, title) = (self.channel_of(group).await?, title.to_owned());
+        let change = move |machine: &mut Machine, step: &mut Step<'_>| {
+            machine.set_title(step, &channel, &title)
+        };
+        self.finish(self.host.run(change).await?).await
+    }
+
+    /// Changes what a group is said to be about.
+    ///
+    /// # Errors
+    /// As [`Client::group_rename`].
+    pub async fn group_describe(
+        &self,
+        group: &str,
+        description: &str,
+    ) -> Result<view::Channel, ClientError> {
+        let (channel, text) = (self.channel_of(group).await?, description.to_owned());
+        let change = move |machine: &mut Machine, step: &mut Step<'_>| {
+            machine.set_description(step, &channel, &text)
+        };
+        self.finish(self.host.run(change).await?).await
+    }
+
+    /// Makes a member an admin, or an admin a member.
+    ///
+    /// # Errors
+    /// As [`Client::group_rename`]; the only admin stays one.
+    pub async fn group_role(
+        &self,
+        (group, name): (&str, &str),
+        admin: bool,
+    ) -> Result<view::Channel, ClientError> {
+        let channel = self.channel_of(group).await?;
+        let me = self.whoami().await?;
+        let account = match name.trim().to_lowercase() == me.name {
+            true => AccountId::from_hex(&me.account)
+                .map_err(|_| ClientError::Internal("the own account id"))?,
+            false => self.account(name).await?,
+        };
+        let change = move |machine: &mut Machine, step: &mut Step<'_>| {
+            machine.set_admin(step, &channel, (&account, admin))
+        };
+        self.finish(self.host.run(change).await?).await
     }
 
     /// Asks to leave a group; any member's client does the rest.

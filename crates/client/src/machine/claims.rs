@@ -110,7 +110,9 @@ impl Machine {
         if self.claim_later(step, (&row, &account), &body)? {
             return Ok(());
         }
-        if body.code.retryable() && self.pause(step, (work, body.retry_after_ms)) <= 6 {
+        // Who adds many is slowed down more often.
+        let waits = u32::try_from(step.db.intent_accounts(intent)?.len()).unwrap_or(0).max(6);
+        if body.code.retryable() && self.pause(step, (work, body.retry_after_ms)) <= waits {
             return Ok(());
         }
         let name = self.name_of(step, &account)?;
@@ -156,6 +158,8 @@ impl Machine {
             IntentKind::Create
             | IntentKind::Add
             | IntentKind::Remove
+            | IntentKind::Update
+            | IntentKind::Context
             | IntentKind::Leave
             | IntentKind::Rejoin
             | IntentKind::TakeBack => return Ok(false),

@@ -4,6 +4,7 @@ use qpc_proto::message::ChannelKind;
 use qpc_proto::roster::Role;
 use qpc_proto::{AccountId, ChannelId, limits};
 
+use super::metadata::checked_title;
 use super::store::{ChannelRow, IntentKind, IntentState, State, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
@@ -83,11 +84,7 @@ impl Machine {
         step: &mut Step<'_>,
         title: &str,
     ) -> Result<Started, ClientError> {
-        let title = title.trim();
-        if title.is_empty() || title.len() > qpc_mls::context::TITLE_BYTES_MAX {
-            return Err(ClientError::Usage("a title has 1 to 256 bytes".into()));
-        }
-        let row = new_channel(step, ChannelKind::Group, title.to_owned());
+        let row = new_channel(step, ChannelKind::Group, checked_title(title)?);
         step.db.put_channel(&row)?;
         let intent = self.intend(step, &row.channel, (IntentKind::Create, &[], 0))?;
         Ok(Started { intent: Some(intent), channel: row.channel })
@@ -132,6 +129,7 @@ impl Machine {
         channel: &ChannelId,
     ) -> Result<Started, ClientError> {
         let mut row = self.known_group(step, channel)?;
+        self.refuse_last_admin(step, &row)?;
         row.status = Status::Leaving;
         let alone = self.end_if_alone(step, &mut row)?;
         self.give_up_for_leave(step, &row)?;
@@ -194,7 +192,11 @@ impl Machine {
         step.db.channel(channel)?.ok_or_else(|| ClientError::NotFound("no such channel".into()))
     }
 
-    fn known_group(&self, step: &Step<'_>, channel: &ChannelId) -> Result<ChannelRow, ClientError> {
+    pub(super) fn known_group(
+        &self,
+        step: &Step<'_>,
+        channel: &ChannelId,
+    ) -> Result<ChannelRow, ClientError> {
         let row = self.known(step, channel)?;
         if row.kind != ChannelKind::Group {
             return Err(ClientError::Usage("that is a direct channel, not a group".into()));

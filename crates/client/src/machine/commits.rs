@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use qpc_credential::mls_header;
 use qpc_mls::engine::{CommitEntry, GroupView, MemberLeaf};
 use qpc_mls::{Applied, MlsError, Unjudged, Verdict};
-use qpc_proto::message::{ChannelKind, Entry};
+use qpc_proto::message::Entry;
 
 use super::evidence::{OPENED, UNOPENED};
 use super::inbox::Progress;
@@ -68,8 +68,9 @@ impl Machine {
                     row.status = Status::Active;
                     self.is_in(step, (&row.channel, entry.seq))?;
                 }
-                step.db.set_intent(sealed.intent, (IntentState::Done, None))?;
+                self.commit_done(step, sealed.intent)?;
                 self.in_force(step, row, (entry, &applied))?;
+                self.leaf_renewed(step, row)?;
             }
             Verdict::Void(_) | Verdict::Unjudged(_) => {
                 self.engine.clear_pending(step.db.0, &row.group)?;
@@ -107,6 +108,7 @@ impl Machine {
                 self.compare_view(step, row, (entry, &aad, OPENED))?;
                 self.confirm_join(row, &applied.committer.account);
                 self.in_force(step, row, (entry, &applied))?;
+                self.tree_changed(step, row, &applied.change)?;
                 Ok(Progress::Advance)
             }
             Verdict::Void(reason) => {
@@ -166,9 +168,7 @@ impl Machine {
         row: &mut ChannelRow,
         (entry, applied): (&Entry, &Applied),
     ) -> Result<(), ClientError> {
-        if row.kind == ChannelKind::Group {
-            row.title.clone_from(&applied.context.title);
-        }
+        self.tell_context(step, row, (entry, applied))?;
         self.settle_rejoins(step, row, &applied.change)?;
         if applied.self_removed && applied.change.adds.contains(&self.profile.identity.device) {
             return self.taken_out_and_in(step, row, entry.seq);

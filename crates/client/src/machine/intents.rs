@@ -109,6 +109,9 @@ impl Machine {
         if row.kind == IntentKind::Revoke {
             self.revoke_failed(step, (intent, &row.channel), reason)?;
         }
+        if row.kind == IntentKind::Update {
+            self.update_failed(step, &row.channel)?;
+        }
         if row.kind == IntentKind::Create
             && let Some(mut channel) = step.db.channel(&row.channel)?
         {
@@ -223,6 +226,8 @@ impl Machine {
                 let plan = CommitPlan { removes, statements, ..CommitPlan::default() };
                 Ok((!plan.removes.is_empty()).then_some(plan))
             }
+            IntentKind::Update => Ok(self.is_update_due(step, row)?.then(CommitPlan::default)),
+            IntentKind::Context => self.plan_context(step, intent, row),
             IntentKind::TakeBack => self.plan_take_back(step, intent, row),
             IntentKind::Leave | IntentKind::Rejoin => Ok(None),
         }
@@ -247,7 +252,7 @@ impl Machine {
                     let held = newest.is_none_or(|it| it.list.holds(&admitted.certificate));
                     outlived |= !held && intent.kind == IntentKind::Add;
                     if held {
-                        adds.push(bytes);
+                        adds.push((admitted.device.account, bytes));
                     }
                 }
                 Err(_) => outlived = true,
@@ -261,7 +266,7 @@ impl Machine {
             step.db.set_intent(intent.id, (IntentState::Claiming, None))?;
             return Ok(None);
         }
-        Ok((!adds.is_empty()).then(|| CommitPlan { adds, ..CommitPlan::default() }))
+        self.plan_batch(step, row, adds)
     }
 
     fn devices(

@@ -71,7 +71,7 @@ impl Machine {
     }
 
     fn seal_batch(
-        &self,
+        &mut self,
         step: &mut Step<'_>,
         row: &ChannelRow,
         waiting: Vec<OutboxRow>,
@@ -83,8 +83,9 @@ impl Machine {
             head: row.head,
         };
         let own_devices = Some(self.own.digest());
+        let room = usize::try_from(self.epoch_room(step, row)?).unwrap_or(usize::MAX);
         let mut sealed = Vec::with_capacity(waiting.len());
-        for mut message in waiting {
+        for mut message in waiting.into_iter().take(room) {
             let Some(line) = step.db.message(message.id)? else { continue };
             let content = Content {
                 content_id: line.content_id,
@@ -110,6 +111,7 @@ impl Machine {
             message.sealed = Some((message_id, row.last_commit, payload));
             sealed.push(message);
         }
+        self.note_sealed(step, (row, sealed.len()))?;
         Ok(sealed)
     }
 

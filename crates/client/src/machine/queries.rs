@@ -157,11 +157,12 @@ impl Machine {
         step: &Step<'_>,
         row: &ChannelRow,
     ) -> Result<view::Channel, ClientError> {
-        let epoch = match self.engine.view(step.db.0, &row.group) {
-            Ok(group) => group.epoch,
-            Err(MlsError::UnknownGroup) => 0,
+        let group = match self.engine.view(step.db.0, &row.group) {
+            Ok(group) => Some(group),
+            Err(MlsError::UnknownGroup) => None,
             Err(error) => return Err(error.into()),
         };
+        let own = self.profile.identity.device.account;
         Ok(view::Channel {
             channel: row.channel.to_string(),
             kind: match row.kind {
@@ -171,13 +172,15 @@ impl Machine {
             }
             .to_owned(),
             title: row.title.clone(),
+            description: group.as_ref().map(|g| g.context.description.clone()).unwrap_or_default(),
+            role: group.as_ref().map(|g| role(g.context.role(&own))),
             status: status(row.status),
             reason: match (&row.reason, row.status.seals()) {
-                (None, true) => self.withheld(step, row)?,
+                (None, true) => self.withheld(step, row)?.or(self.worn(step, row)?),
                 (reason, _) => reason.clone(),
             },
             cursor: row.cursor,
-            epoch,
+            epoch: group.map_or(0, |group| group.epoch),
             base_commit: row.base_commit,
             outbox: step.db.outbox_len(Some(&row.channel))?,
         })
@@ -209,11 +212,7 @@ impl Machine {
             let member = members.entry(account).or_insert_with(|| view::Member {
                 name,
                 account: account.to_string(),
-                role: match group.context.role(&account) {
-                    Role::Admin => "admin",
-                    Role::Member => "member",
-                }
-                .to_owned(),
+                role: role(group.context.role(&account)),
                 devices: Vec::new(),
                 me: account == own,
             });
@@ -352,6 +351,14 @@ pub struct Standing {
     pub cursor: u64,
     /// The hash chain's head there.
     pub head: Digest,
+}
+
+fn role(role: Role) -> String {
+    match role {
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+    .to_owned()
 }
 
 fn status(status: Status) -> view::ChannelStatus {

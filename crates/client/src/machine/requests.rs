@@ -33,6 +33,7 @@ impl Machine {
         }
         self.ask_to_rejoin(step)?;
         self.survey(step)?;
+        self.look_after(step)?;
         self.account_requests(step, &mut out)?;
         self.intent_requests(step, &mut out)?;
         for row in step.db.channels()? {
@@ -123,7 +124,7 @@ impl Machine {
                 let devices = step.db.intent_devices(intent.id)?;
                 for (account, request_id, claimed) in step.db.intent_accounts(intent.id)? {
                     let work = Work::Claim(intent.id, account);
-                    if !claimed && self.is_due(&work, step.now_ms) {
+                    if !claimed && self.may_claim_more() && self.is_due(&work, step.now_ms) {
                         let devices = devices.clone();
                         let claim = ClaimKeyPackages { account, devices };
                         let request = Request::ClaimKeyPackages(claim);
@@ -204,8 +205,9 @@ impl Machine {
                 let removal = matches!(intent.kind, IntentKind::Remove | IntentKind::Revoke);
                 let messages = step.db.outbox_len(Some(&row.channel))? > 0;
                 let first = intent.kind == IntentKind::Create || (intent.attempts == 0 && removal);
+                let urgent = removal || self.goes_first(step, (&intent, row))?;
                 let blocked = self.in_flight.contains(&Work::Outbox(row.channel))
-                    || (messages && !first && !removal);
+                    || (messages && !first && !urgent);
                 // Who is leaving still removes others who are: somebody must.
                 let can = row.status.seals()
                     || intent.kind == IntentKind::Create
@@ -246,8 +248,12 @@ impl Machine {
         };
         let mut open = step.db.open_in(&row.channel)?;
         open.retain(ready);
-        // What a revoked device must not read waits for its removal.
-        open.sort_by_key(|intent| intent.kind != IntentKind::Revoke);
+        // What a revoked device must not read waits for its removal; any Commit is an update, too.
+        open.sort_by_key(|intent| match intent.kind {
+            IntentKind::Revoke => 0,
+            IntentKind::Update => 2,
+            _ => 1,
+        });
         Ok(open.into_iter().next())
     }
 

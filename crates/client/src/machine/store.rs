@@ -9,6 +9,7 @@ mod message;
 mod notice;
 mod profile;
 mod rejoin;
+mod upkeep;
 mod upload;
 
 pub(crate) use channel::{ChannelRow, KeptEntry, Status};
@@ -18,6 +19,7 @@ pub(crate) use link::LinkRow;
 pub(crate) use message::{MessageRow, OutboxRow, State};
 pub(crate) use profile::Profile;
 pub(crate) use rejoin::{RejoinRow, StandingRejoin};
+pub(crate) use upkeep::{ContextChange, OwnKeyPackage, UpkeepRow};
 pub(crate) use upload::UploadRow;
 
 use qpc_storage::{Migration, Schema};
@@ -30,6 +32,7 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "claims", sql: include_str!("../../migrations/0003_claims.sql") },
         Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
         Migration { name: "rejoin", sql: include_str!("../../migrations/0004_rejoin.sql") },
+        Migration { name: "upkeep", sql: include_str!("../../migrations/0006_upkeep.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

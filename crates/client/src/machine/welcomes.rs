@@ -64,7 +64,10 @@ impl Machine {
             allowed.then_some(joined).ok_or(MlsError::Refused("this device is in its channel"))
         });
         match joined {
-            Ok(joined) => self.joined(step, (&pointer, &joined), old.as_ref())?,
+            Ok(joined) => {
+                self.joined(step, (&pointer, &joined), old.as_ref())?;
+                self.leaf_joined(step, (&pointer.channel, welcome))?;
+            }
             Err(error @ (MlsError::Refused(_) | MlsError::Credential(_))) => {
                 let why = error.to_string();
                 let why = why.strip_prefix("refused: ").unwrap_or(&why);

@@ -175,6 +175,7 @@ fn check(
         committer: committer.device(),
         self_removed: staged.self_removed(),
         change,
+        context_before: before,
         context: after,
     })
 }

@@ -66,4 +66,12 @@ impl Store<'_> {
         let key = codec::encode(key)?;
         self.execute(table.erase, params![key.as_slice()])
     }
+
+    /// The keys of the key packages that are here.
+    pub(crate) fn key_package_references<T: DeserializeOwned>(
+        &self,
+    ) -> Result<Vec<T>, ProviderError> {
+        let query = "SELECT reference FROM mls_key_package";
+        self.all(query, [], |row| super::decode(row, 0))
+    }
 }

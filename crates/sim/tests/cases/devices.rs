@@ -547,6 +547,9 @@ fn what_a_sibling_wrote_is_refused_visibly_when_its_account_leaves() {
 fn who_leaves_while_the_only_other_member_recovers_gets_out() {
     let mut world = world(2);
     let group = group(&mut world, &[1]);
+    let account = world.account(1).unwrap();
+    world.user(0, |m, s| m.set_admin(s, &group, (&account, true))).unwrap();
+    at_peace(&mut world);
     world.disconnect(1).unwrap();
     world.disconnect(0).unwrap();
     world.user(0, |m, s| m.leave(s, &group)).unwrap();

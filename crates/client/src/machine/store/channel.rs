@@ -245,7 +245,7 @@ impl Db<'_> {
     }
 
     pub(crate) fn delete_channel(&self, channel: &ChannelId) -> sql::Result<()> {
-        for table in ["channel", "head", "standing_statement", "outbox"] {
+        for table in ["channel", "head", "standing_statement", "outbox", "upkeep"] {
             let statement = format!("DELETE FROM {table} WHERE channel = ?1");
             self.0.prepare_cached(&statement)?.execute([channel.0])?;
         }

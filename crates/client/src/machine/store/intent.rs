@@ -22,6 +22,10 @@ pub(crate) enum IntentKind {
     Rejoin,
     /// Devices that lost their place go out and in again by one Commit.
     TakeBack,
+    /// The own leaf gets new keys.
+    Update,
+    /// Title, description or a role change.
+    Context,
 }
 
 /// How far it is. Below `Done` it is open. The number is stored.
@@ -70,6 +74,8 @@ impl IntentKind {
             Self::Revoke => 5,
             Self::Rejoin => 6,
             Self::TakeBack => 7,
+            Self::Update => 10,
+            Self::Context => 11,
         }
     }
 }
@@ -101,6 +107,8 @@ fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
             5 => IntentKind::Revoke,
             6 => IntentKind::Rejoin,
             7 => IntentKind::TakeBack,
+            10 => IntentKind::Update,
+            11 => IntentKind::Context,
             _ => IntentKind::Leave,
         },
         state: match row.get::<_, u8>(3)? {

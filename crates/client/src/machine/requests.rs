@@ -249,10 +249,8 @@ impl Machine {
         let mut open = step.db.open_in(&row.channel)?;
         open.retain(ready);
         // What a revoked device must not read waits for its removal; any Commit is an update, too.
-        open.sort_by_key(|intent| match intent.kind {
-            IntentKind::Revoke => 0,
-            IntentKind::Update => 2,
-            _ => 1,
+        open.sort_by_key(|intent| {
+            (intent.kind != IntentKind::Revoke, intent.kind == IntentKind::Update)
         });
         Ok(open.into_iter().next())
     }

@@ -9,7 +9,7 @@ mod link;
 mod raw;
 mod tampered;
 
-pub(crate) use client::SimClient;
+pub(crate) use client::{Link, SimClient};
 pub use raw::Raw;
 
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub type Liar = Box<dyn FnMut(usize, &mut Input) + Send>;
 const ROUNDS_MAX: usize = 4_000;
 /// Rounds of silence, each longer than nothing and all together longer than any pause of a client.
 const IDLE_ROUNDS: usize = 40;
+/// In peace a connection is opened anew before its token ends.
+const CONNECTION_MS: u64 = 600_000;
 
 /// Everything that a seed decides about.
 pub struct World {
@@ -181,7 +183,12 @@ impl World {
     /// Connects who is offline and delivers what is on its way. False when nothing was.
     fn exchange(&mut self, some: &[usize]) -> Result<bool> {
         let mut moved = false;
+        let now_ms = self.now_ms;
         for index in some.iter().copied() {
+            let old = |link: &Link| now_ms.saturating_sub(link.opened_at_ms) > CONNECTION_MS;
+            if self.client(index)?.link.as_ref().is_some_and(old) {
+                self.disconnect(index)?;
+            }
             if self.client(index)?.link.is_none() && !self.client(index)?.is_stopped() {
                 self.connect(index)?;
             }

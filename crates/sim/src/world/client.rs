@@ -24,6 +24,7 @@ pub(crate) struct Link {
     pub(crate) peer: Peer,
     pub(crate) token: Token,
     pub(crate) refresh: Token,
+    pub(crate) opened_at_ms: u64,
     pub(crate) up: VecDeque<Outgoing>,
     pub(crate) down: VecDeque<Down>,
     /// The followed logs and how far each was pushed.

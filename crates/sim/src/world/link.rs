@@ -52,6 +52,7 @@ impl World {
             peer,
             token: tokens.access_token.clone(),
             refresh: tokens.refresh_token.clone(),
+            opened_at_ms: now_ms,
             up: VecDeque::new(),
             down: VecDeque::new(),
             followed: BTreeMap::new(),

@@ -205,6 +205,15 @@ fn accounts(view: &GroupView) -> BTreeSet<AccountId> {
     view.members.iter().map(|leaf| leaf.certificate.device().account).collect()
 }
 
+/// What a role is called.
+pub(super) fn role(role: Role) -> String {
+    match role {
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+    .to_owned()
+}
+
 /// A title of 1 to 256 bytes without space around it.
 pub(super) fn checked_title(title: &str) -> Result<String, ClientError> {
     let title = title.trim();

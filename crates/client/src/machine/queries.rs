@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use qpc_credential::safety_number;
 use qpc_mls::MlsError;
 use qpc_proto::message::{ChannelKind, DeviceRef};
-use qpc_proto::roster::Role;
 use qpc_proto::{AccountId, ChannelId, Digest};
 
 use super::contacts::key_changed;
+use super::metadata::role;
 use super::store::{ChannelRow, ContactRow, MessageRow, State, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
@@ -351,14 +351,6 @@ pub struct Standing {
     pub cursor: u64,
     /// The hash chain's head there.
     pub head: Digest,
-}
-
-fn role(role: Role) -> String {
-    match role {
-        Role::Admin => "admin",
-        Role::Member => "member",
-    }
-    .to_owned()
 }
 
 fn status(status: Status) -> view::ChannelStatus {

@@ -19,6 +19,8 @@
 mod account;
 mod adds;
 mod answers;
+mod ballot;
+mod branch;
 mod claims;
 mod commands;
 mod commits;
@@ -42,6 +44,7 @@ mod take_back;
 mod tests;
 mod upkeep;
 mod uploads;
+mod verdicts;
 mod welcomes;
 mod work;
 

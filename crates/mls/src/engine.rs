@@ -5,6 +5,7 @@
 //! Never sends, stores a message or reads a clock of its own; `now_ms` is an argument.
 
 mod commit;
+mod committer;
 mod judge;
 mod kept;
 mod message;

@@ -8,6 +8,7 @@ mod codec;
 mod equivalence;
 mod group;
 mod keys;
+pub(crate) mod overheard;
 mod proposals;
 mod stamp;
 mod storage;

@@ -162,7 +162,8 @@ impl Machine {
             | IntentKind::Context
             | IntentKind::Leave
             | IntentKind::Rejoin
-            | IntentKind::TakeBack => return Ok(false),
+            | IntentKind::TakeBack
+            | IntentKind::Verdict => return Ok(false),
         };
         let ceiling = 1_000_u64.saturating_mul(1 << intent.claims.min(10)).min(CLAIM_WAIT_MS_MAX);
         let wait = (ceiling / 2).saturating_add(step.below(ceiling / 2).max(50));

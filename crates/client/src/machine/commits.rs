@@ -19,7 +19,7 @@ pub(super) const ELSEWHERE: &str = "a Commit on another branch of the group";
 /// As above.
 pub(super) const NOT_FOR_US: &str = "a Commit whose keys were not made for this device";
 /// How long nothing is sent after a Commit whose path this device cannot open, in milliseconds.
-const QUIET_MS: u64 = 30_000;
+pub(super) const QUIET_MS: u64 = 30_000;
 
 fn of(entry: &Entry) -> CommitEntry<'_> {
     CommitEntry {
@@ -99,6 +99,7 @@ impl Machine {
         };
         if aad.base_commit != row.base_commit {
             self.compare_view(step, row, (entry, &aad, UNOPENED))?;
+            self.parted(step, row, aad.base_commit)?;
             return self.skip(step, row, (entry, ELSEWHERE));
         }
         match self.engine.judge(step.db.0, &row.group, &of(entry))? {
@@ -113,12 +114,14 @@ impl Machine {
             }
             Verdict::Void(reason) => {
                 self.compare_view(step, row, (entry, &aad, UNOPENED))?;
+                self.note_void(step, row, entry)?;
                 let text = format!("a void Commit ({}): skipped by everyone", reason.as_str());
                 self.skip(step, row, (entry, &text))
             }
             Verdict::Unjudged(Unjudged::Path) => {
                 self.compare_view(step, row, (entry, &aad, UNOPENED))?;
                 row.quiet_until_ms = step.now_ms.saturating_add(QUIET_MS);
+                self.note_unjudged(step, row, entry)?;
                 self.skip(step, row, (entry, NOT_FOR_US))
             }
             Verdict::Unjudged(Unjudged::Clock) => Ok(Progress::Hold(
@@ -182,6 +185,7 @@ impl Machine {
         }
         self.surveyed.remove(&row.channel);
         let view = self.engine.view(step.db.0, &row.group)?;
+        self.note_applied(step, row, (entry, applied, &view))?;
         self.end_if_alone(step, row)?;
         if row.status == Status::Leaving && !applied.change.adds.is_empty() {
             // Who came in behind the statement has not read it.

@@ -16,6 +16,10 @@ use super::{Machine, Step, Work};
 use crate::error::ClientError;
 use crate::view::Event;
 
+/// Why a message is not opened here.
+const ON_ANOTHER_BRANCH: &str =
+    "sent on another branch of the group: if that is given up, it comes again";
+
 /// What reading an entry came to.
 pub(super) enum Progress {
     /// Done with it.
@@ -80,6 +84,9 @@ impl Machine {
             let provisional = row.inviter.is_some();
             row.status = if provisional { Status::Unconfirmed } else { Status::Active };
             row.reason = None;
+        }
+        if row.kind != ChannelKind::Inbox {
+            self.end_of_counting(step, row, entry)?;
         }
         let read = self.read_kind(step, row, entry);
         match self.read_without_place(step, row, (entry, read))? {
@@ -215,7 +222,8 @@ impl Machine {
         let opened = if aad.base_commit == row.base_commit {
             self.engine.open(step.db.0, &row.group, &entry.payload)
         } else {
-            Err(MlsError::Refused("sent on another branch of the group"))
+            self.parted(step, row, aad.base_commit)?;
+            Err(MlsError::Refused(ON_ANOTHER_BRANCH))
         };
         let opened = match opened {
             Ok(opened) => opened,
@@ -314,6 +322,9 @@ impl Machine {
         if let StatementBody::Rejoin(_) = statement.body {
             self.rejoin_entry(step, row, (entry, &statement))?;
             return Ok(Progress::Advance);
+        }
+        if let StatementBody::Verdict(said) = &statement.body {
+            return self.verdict_entry(step, row, (&statement, said));
         }
         let device = statement.certificate.device();
         let members = self.engine.view(step.db.0, &row.group)?.members;

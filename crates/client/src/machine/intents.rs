@@ -229,7 +229,7 @@ impl Machine {
             IntentKind::Update => Ok(self.is_update_due(step, row)?.then(CommitPlan::default)),
             IntentKind::Context => self.plan_context(step, intent, row),
             IntentKind::TakeBack => self.plan_take_back(step, intent, row),
-            IntentKind::Leave | IntentKind::Rejoin => Ok(None),
+            IntentKind::Leave | IntentKind::Rejoin | IntentKind::Verdict => Ok(None),
         }
     }
 

@@ -131,7 +131,7 @@ impl Machine {
                         self.send(out, Outgoing { work, request_id, request });
                     }
                 }
-            } else if matches!(intent.kind, IntentKind::Leave | IntentKind::Rejoin) {
+            } else if intent.kind.is_statement() {
                 let work = Work::Statement(intent.id);
                 if self.is_due(&work, step.now_ms)
                     && let Some(statement) = step.db.statement(intent.id)?
@@ -243,7 +243,7 @@ impl Machine {
     ) -> Result<Option<IntentRow>, ClientError> {
         let ready = |intent: &IntentRow| {
             intent.state == IntentState::Ready
-                && !matches!(intent.kind, IntentKind::Leave | IntentKind::Rejoin)
+                && !intent.kind.is_statement()
                 && intent.not_before_ms <= step.now_ms
         };
         let mut open = step.db.open_in(&row.channel)?;

@@ -156,7 +156,7 @@ impl Machine {
             return Ok(Some(super::contacts::key_changed(&contact.name)));
         }
         let open = self.open_of(step, (&row.channel, IntentKind::Revoke))?;
-        let Some(intent) = open.first() else { return Ok(None) };
+        let Some(intent) = open.first() else { return self.withheld_by_split(step, row) };
         let accounts = step.db.intent_accounts(intent.id)?;
         let Some((account, ..)) = accounts.first() else { return Ok(None) };
         let name = self.name_of(step, account)?;

@@ -11,6 +11,7 @@ mod profile;
 mod rejoin;
 mod upkeep;
 mod upload;
+mod verdict;
 
 pub(crate) use channel::{ChannelRow, KeptEntry, Status};
 pub(crate) use contact::ContactRow;
@@ -21,6 +22,7 @@ pub(crate) use profile::Profile;
 pub(crate) use rejoin::{RejoinRow, StandingRejoin};
 pub(crate) use upkeep::{ContextChange, OwnKeyPackage, UpkeepRow};
 pub(crate) use upload::UploadRow;
+pub(crate) use verdict::{Made, VerdictRow};
 
 use qpc_storage::{Migration, Schema};
 
@@ -33,6 +35,7 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
         Migration { name: "rejoin", sql: include_str!("../../migrations/0004_rejoin.sql") },
         Migration { name: "upkeep", sql: include_str!("../../migrations/0006_upkeep.sql") },
+        Migration { name: "verdicts", sql: include_str!("../../migrations/0005_verdicts.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

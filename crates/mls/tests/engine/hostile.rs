@@ -26,6 +26,8 @@ pub(crate) enum Lie {
     None,
     /// Seals rubbish to this HPKE key.
     RubbishFor(Vec<u8>),
+    /// Seals rubbish to these HPKE keys.
+    RubbishForAll(Vec<Vec<u8>>),
     /// Seals another secret to this HPKE key.
     OtherSecretFor(Vec<u8>),
     /// Rewrites the 12 bytes of sender data: leaf index, generation, reuse guard.
@@ -200,6 +202,7 @@ impl OpenMlsCrypto for Crooked {
             | Lie::Content(_)
             | Lie::None
             | Lie::RubbishFor(_)
+            | Lie::RubbishForAll(_)
             | Lie::OtherSecretFor(_) => {}
         }
         self.real.aead_encrypt(alg, key, &data, nonce, aad)
@@ -218,7 +221,16 @@ impl OpenMlsCrypto for Crooked {
             secret[0] ^= 1;
         }
         let sealed = self.real.hpke_seal(config, pk_r, info, aad, &secret)?;
-        if !matches!(&self.lie, Lie::RubbishFor(key) if key == pk_r) {
+        let spoilt = match &self.lie {
+            Lie::RubbishFor(key) => key == pk_r,
+            Lie::RubbishForAll(keys) => keys.iter().any(|key| key == pk_r),
+            Lie::None
+            | Lie::OtherSecretFor(_)
+            | Lie::SenderData(_)
+            | Lie::Content(_)
+            | Lie::Swap(..) => false,
+        };
+        if !spoilt {
             return Ok(sealed);
         }
         let mut rubbish = sealed.ciphertext.as_slice().to_vec();

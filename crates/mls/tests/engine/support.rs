@@ -248,6 +248,12 @@ impl Party {
         self.run(|engine, tx| engine.judge(tx, &group, &entry.read())).unwrap()
     }
 
+    /// Who made a Commit that this member can't open.
+    pub(crate) fn committer(&mut self, entry: &Entry) -> Option<DeviceRef> {
+        let (group, read) = (self.group, (entry.payload.as_slice(), entry.accepted_at_ms));
+        self.run(|engine, tx| engine.committer(tx, &group, read)).unwrap()
+    }
+
     pub(crate) fn judge_pending(&mut self, entry: &Entry) -> Verdict {
         let group = self.group;
         self.run(|engine, tx| engine.judge_pending(tx, &group, &entry.read())).unwrap()

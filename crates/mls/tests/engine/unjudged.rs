@@ -28,6 +28,7 @@ fn case_120_a_path_that_one_member_cannot_open_is_unjudged_by_that_member_alone(
         let entry = self_update(&mut bob, lie);
         let before = carol.state();
         assert_eq!(carol.judge(&entry), Verdict::Unjudged(Unjudged::Path));
+        assert_eq!(carol.committer(&entry), Some(bob.id()));
         assert_eq!(carol.state(), before, "an unjudged Commit left a trace");
         assert!(matches!(alice.judge(&entry), Verdict::Applied(_)));
         // The victim goes on from its own base: what it seals is of the old epoch.
@@ -37,6 +38,39 @@ fn case_120_a_path_that_one_member_cannot_open_is_unjudged_by_that_member_alone(
         assert_eq!(new, old + 1);
         drop(dave.key_package());
     }
+}
+
+/// Who is left out is told by nothing but the sealed sender data of a Commit that it can't open.
+#[test]
+fn case_120_half_of_a_group_knows_whose_commit_the_other_half_applied() {
+    let [mut alice, mut bob, mut carol] = trio();
+    let keys = vec![bob.leaf_key_of(&carol), bob.leaf_key_of(&alice)];
+    let entry = self_update(&mut bob, Lie::RubbishForAll(keys));
+    for victim in [&mut alice, &mut carol] {
+        assert_eq!(victim.judge(&entry), Verdict::Unjudged(Unjudged::Path));
+        assert_eq!(victim.committer(&entry), Some(bob.id()));
+    }
+    assert_in_step(&mut [&mut alice, &mut bob, &mut carol]);
+    // The next valid Commit of either side goes on from the base that both know.
+    let next = alice.commit(1, &CommitPlan::default());
+    alice.merge(&next);
+    assert!(matches!(carol.judge(&next), Verdict::Applied(_)));
+    assert_in_step(&mut [&mut alice, &mut carol]);
+}
+
+#[test]
+fn nobody_is_named_as_the_maker_of_a_commit_that_is_not_unjudged_for_its_path() {
+    let [mut alice, mut bob, mut carol] = trio();
+    let entry = alice.commit(1, &CommitPlan::default());
+    let before = bob.state();
+    assert_eq!(bob.committer(&entry), None, "a good one");
+    assert_eq!(bob.state(), before, "asking left a trace");
+    let mut torn = Entry { payload: entry.payload.clone(), ..self_update(&mut carol, Lie::None) };
+    if let Some(last) = torn.payload.last_mut() {
+        *last ^= 1;
+    }
+    assert_eq!(bob.committer(&torn), None, "one whose sender signed nothing");
+    assert_eq!(bob.state(), before, "asking left a trace");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod pacing;
 mod regressions;
 mod rejoin;
 mod restored;
+mod split;
 mod support;
 mod tampering;
 mod upkeep;

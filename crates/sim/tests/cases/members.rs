@@ -10,7 +10,7 @@ pub(crate) mod support;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
-use qpc_credential::Posted;
+use qpc_credential::{Posted, Said, StatementBody};
 use qpc_mls::Verdict;
 use qpc_mls::context::{ChannelContext, POLICY_VERSION};
 use qpc_mls::engine::{CommitEntry, CommitPlan, Place};
@@ -26,7 +26,7 @@ use qpc_proto::roster::RosterChange;
 use qpc_proto::{ChannelId, Digest, ErrorBody, ErrorCode, MessageId, RequestId, Signature};
 use qpc_sim::World;
 
-use hostile::Attack;
+use hostile::{Attack, Lie};
 use support::{Party, devices_statement, now_ms};
 
 /// Seed of its keys; no other account of a world has them.
@@ -279,6 +279,34 @@ impl Member {
     pub(crate) fn states(&mut self, world: &mut World, statement: Bytes) -> Answer {
         let request = Request::Statement(Statement { channel: self.channel, statement });
         place_of(self.asks(world, &request))
+    }
+
+    /// What it says it made of a Commit.
+    pub(crate) fn verdict(&self, said: Said) -> Bytes {
+        let statement = qpc_credential::Statement {
+            channel: self.channel,
+            certificate: self.party.certificate.clone(),
+            issued_at_ms: now_ms(),
+            body: StatementBody::Verdict(said),
+        };
+        statement.sign(sign)
+    }
+
+    /// The HPKE keys of clients' leaves.
+    pub(crate) fn keys_of(&mut self, world: &mut World, clients: &[usize]) -> Vec<Vec<u8>> {
+        let leaves: Vec<u32> = clients.iter().map(|client| self.leaf_of(world, *client)).collect();
+        self.party.bare(Lie::None, |group, _, _| {
+            let of = |leaf: &u32| group.members().find(|member| member.index.u32() == *leaf);
+            leaves.iter().filter_map(of).map(|member| member.encryption_key).collect()
+        })
+    }
+
+    /// A Commit that these clients can't open and all others can.
+    pub(crate) fn splits(&mut self, world: &mut World, victims: &[usize]) -> u64 {
+        let lie = Lie::RubbishForAll(self.keys_of(world, victims));
+        let attack = Attack { lie, ..Attack::default() };
+        let lie = self.crooked((&RosterChange::default(), &[]), attack);
+        self.commits(world, lie).unwrap()
     }
 
     /// The leaf of a client.

@@ -26,6 +26,8 @@ pub(crate) enum IntentKind {
     Update,
     /// Title, description or a role change.
     Context,
+    /// What this device made of a Commit is said.
+    Verdict,
 }
 
 /// How far it is. Below `Done` it is open. The number is stored.
@@ -76,7 +78,13 @@ impl IntentKind {
             Self::TakeBack => 7,
             Self::Update => 10,
             Self::Context => 11,
+            Self::Verdict => 12,
         }
+    }
+
+    /// Whether it is done by a statement instead of a Commit.
+    pub(crate) fn is_statement(self) -> bool {
+        matches!(self, Self::Leave | Self::Rejoin | Self::Verdict)
     }
 }
 
@@ -109,6 +117,7 @@ fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
             7 => IntentKind::TakeBack,
             10 => IntentKind::Update,
             11 => IntentKind::Context,
+            12 => IntentKind::Verdict,
             _ => IntentKind::Leave,
         },
         state: match row.get::<_, u8>(3)? {

@@ -32,7 +32,7 @@ impl State {
         Self::Cancelled,
     ];
 
-    fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         Self::ALL.iter().zip(0_u8..).find(|(s, _)| **s == self).map_or(0, |(_, code)| code)
     }
 

@@ -341,7 +341,8 @@ impl Server {
         };
         let shared = Arc::clone(&self.shared);
         sessions.spawn(async move {
-            match incoming.establish().await {
+            // Boxed, so that no connection holds room for its handshake.
+            match Box::pin(incoming.establish()).await {
                 Ok(connection) => session::run(shared, connection).await,
                 Err(error) => {
                     shared.metrics.handshake_failed((&error).into());

@@ -109,6 +109,7 @@ pub(crate) struct Session {
 
 impl Session {
     async fn accept(self: &Arc<Self>, connection: &Connection, streams: &mut JoinSet<()>) -> End {
+        let mut allowed = STREAMS_BEFORE_LOGIN_MAX;
         let unauthenticated = self.peer.overdue(self.shared.limits.auth_timeout);
         tokio::pin!(unauthenticated);
         let over = self.over();
@@ -117,6 +118,10 @@ impl Session {
         tokio::pin!(cut_off);
         loop {
             let room = streams.len() < self.streams_max();
+            if let Some(more) = self.more_streams(streams.len(), allowed) {
+                connection.allow_streams(u32::try_from(more).unwrap_or(u32::MAX));
+                allowed = more;
+            }
             tokio::select! {
                 accepted = connection.accept_stream(), if room => match accepted {
                     Ok(Some(ends)) => self.spawn(ends, streams),
@@ -144,7 +149,7 @@ impl Session {
         let pause = self.shared.limits.recheck.saturating_mul(RECHECKS);
         loop {
             tokio::time::sleep(pause).await;
-            if self.peer.device().is_some() && self.check().await.is_some() {
+            if self.peer.device().is_some() && Box::pin(self.check()).await.is_some() {
                 return;
             }
         }
@@ -159,7 +164,8 @@ impl Session {
         call
     }
 
-    /// Why the connection's session has ended, if it has.
+    /// Why the connection's session has ended, if it has. Its callers box it: it is seldom under
+    /// way, and each connection would hold room for it.
     async fn check(&self) -> Option<ErrorCode> {
         let frame = RequestFrame {
             method: 0,
@@ -179,7 +185,7 @@ impl Session {
             let device = self.peer.bound().await;
             let mut registration = self.shared.bound.enter(device);
             if registration.suspect
-                && let Some(code) = self.check().await
+                && let Some(code) = Box::pin(self.check()).await
                 && code != ErrorCode::Unauthenticated
             {
                 return code;
@@ -189,6 +195,13 @@ impl Session {
                 () = self.peer.left(device) => {}
             }
         }
+    }
+
+    /// How many streams the client is allowed next, if half of what it is allowed is open: few have
+    /// many, and each that may be opened costs memory.
+    fn more_streams(&self, open: usize, allowed: usize) -> Option<usize> {
+        let most = self.streams_max();
+        (allowed < most && open >= allowed / 2).then(|| allowed.saturating_mul(2).min(most))
     }
 
     fn streams_max(&self) -> usize {

@@ -123,6 +123,14 @@ impl Connection {
         }
     }
 
+    /// From now on the peer may have so many streams open at once. quinn holds some memory for each
+    /// that may be opened, so allow more only to who uses them. In memory all are allowed.
+    pub fn allow_streams(&self, streams: u32) {
+        if let Inner::Quic { connection, .. } = &self.inner {
+            connection.set_max_concurrent_bi_streams(streams.into());
+        }
+    }
+
     /// The next stream that the peer opened; `None` once either application has closed the
     /// connection ([`Connection::closed`] has the code). Cancel-safe.
     ///

@@ -18,7 +18,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Time for a whole handshake, in [`crate::Incoming::establish`].
     pub handshake_timeout: Duration,
-    /// Bidirectional streams that a client may have open at once.
+    /// Bidirectional streams that a client may have open at once, until it is allowed others
+    /// ([`crate::Connection::allow_streams`]).
     pub streams: u32,
     /// Bytes received and not read, per stream.
     pub stream_window: u32,
@@ -35,7 +36,7 @@ impl Default for Limits {
         Self {
             idle_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(10),
-            streams: 64,
+            streams: 4,
             stream_window: 256 * 1024,
             receive_window: 1024 * 1024,
             send_window: 1024 * 1024,

@@ -52,6 +52,45 @@ async fn case_019_above_the_cap_new_connections_are_refused_and_old_ones_work() 
     rig.server.stop().await.unwrap();
 }
 
+/// Whether a client may open another stream now.
+async fn may_open(client: &Client) -> bool {
+    tokio::select! {
+        biased;
+        opened = client.connection.open_stream() => opened.is_ok(),
+        () = std::future::ready(()) => false,
+    }
+}
+
+#[tokio::test]
+async fn who_uses_its_streams_is_allowed_more_but_no_more_than_64() {
+    let rig = Rig::start(Limits::default());
+    let (listener, url) = listen();
+    let client = async {
+        let connection = connect(&url, &ClientLimits::default()).await.unwrap();
+        let client = Client { connection };
+        let device = Device::new(1);
+        client.register(&device).await.unwrap();
+        let one = client.log_in(&device).await;
+        let mut held = Vec::new();
+        while held.len() < 64 {
+            let mut stream = one.client.stream().await;
+            stream.sender.send(&one.frame(&Request::ServerInfo)).await.unwrap();
+            assert!(stream.next().await.is_some());
+            held.push(stream);
+        }
+        assert!(!may_open(&one.client).await);
+        // What the server has to say about streams came before this answer.
+        held[0].sender.send(&one.frame(&Request::ServerInfo)).await.unwrap();
+        assert!(held[0].next().await.is_some());
+        assert!(!may_open(&one.client).await);
+    };
+    tokio::select! {
+        () = rig.server.serve(&listener, std::future::pending()) => unreachable!(),
+        () = client => {}
+    }
+    rig.server.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_188_a_stop_ends_subscriptions_and_connections_with_their_reason() {
     let rig = Rig::start(Limits { grace: Duration::from_secs(30), ..Limits::default() });

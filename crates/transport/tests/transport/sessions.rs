@@ -93,6 +93,7 @@ async fn case_012_stalled_readers_bound_what_a_connection_holds() {
     const STREAMS: usize = 8;
     let limits =
         Limits { stream_window: 32 * 1024, receive_window: 64 * 1024, ..Limits::default() };
+    let limits = Limits { streams: 8, ..limits };
     let (listener, url) = listen(&identity(), limits);
     let (_endpoint, connecting) = raw::dial(&url, &[b"qpc"], None);
     let (client, server) =
@@ -127,12 +128,15 @@ async fn a_client_may_open_so_many_streams_and_no_unidirectional_one() {
     assert!(cancelled(client.open_stream()).await.is_none());
     let opened = cancelled(server.open_stream()).await;
     assert!(opened.is_none(), "servers open none");
+    server.allow_streams(3);
+    let third = client.open_stream().await.unwrap();
+    assert!(cancelled(client.open_stream()).await.is_none());
 
     let (_endpoint, connecting) = raw::dial(&url, &[b"qpc"], None);
     let (raw, taken) =
         tokio::join!(connecting, async { listener.accept().await.unwrap().establish().await });
     assert!(cancelled(raw.unwrap().open_uni()).await.is_none());
-    drop((first, second, taken));
+    drop((first, second, third, taken));
 }
 
 #[tokio::test]

@@ -13,13 +13,14 @@ mod turns;
 
 pub use error::DeliveryError;
 pub use service::{Call, Config, Delivery, Pacing, Posts, Written};
+pub use store::RecentIds;
 
 /// The tables of this crate, for [`qpc_storage::Options`].
 pub fn schema() -> qpc_storage::Schema {
     qpc_storage::Schema {
         name: "delivery",
-        // Older ones would go on in channels that have ended.
-        oldest_reader: 5,
+        // Older ones would look for message ids in the log's index.
+        oldest_reader: 6,
         migrations: &[
             qpc_storage::Migration {
                 name: "delivery",
@@ -37,6 +38,10 @@ pub fn schema() -> qpc_storage::Schema {
             qpc_storage::Migration {
                 name: "standing",
                 sql: include_str!("../migrations/0005_standing.sql"),
+            },
+            qpc_storage::Migration {
+                name: "accepted_ids",
+                sql: include_str!("../migrations/0006_accepted_ids.sql"),
             },
         ],
     }

@@ -5,6 +5,7 @@ mod config;
 mod erasure;
 mod expiry;
 mod export;
+mod ids;
 mod inbox;
 mod key_packages;
 mod life;
@@ -24,6 +25,8 @@ use qpc_proto::message::{DeviceRef, Entry};
 use qpc_proto::{ChannelId, Incarnation};
 use qpc_storage::Tx;
 
+use crate::store::RecentIds;
+
 pub use config::{Config, Pacing};
 pub use posts::Posts;
 
@@ -34,6 +37,8 @@ pub struct Delivery {
     pub incarnation: Incarnation,
     /// Policy.
     pub config: Config,
+    /// Message ids that were accepted last.
+    pub recent: RecentIds,
 }
 
 /// What one authorized request comes with.

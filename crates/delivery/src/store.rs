@@ -9,5 +9,8 @@ pub(crate) mod expiry;
 pub(crate) mod key_packages;
 pub(crate) mod life;
 pub(crate) mod members;
+mod recent;
 pub(crate) mod revoked;
 pub(crate) mod standing;
+
+pub use recent::RecentIds;

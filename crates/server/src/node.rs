@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use qpc_auth::{Auth, Call as AuthCall, PowSecret};
-use qpc_delivery::Delivery;
+use qpc_delivery::{Delivery, RecentIds};
 use qpc_proto::binding::ChannelBinding;
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{DeviceRef, Entry, Method, Request};
@@ -181,7 +181,11 @@ impl Node {
         };
         Ok(Self {
             auth: Auth { incarnation, config: policy.auth, pow_secret },
-            delivery: Delivery { incarnation, config: policy.delivery },
+            delivery: Delivery {
+                incarnation,
+                config: policy.delivery,
+                recent: RecentIds::default(),
+            },
         })
     }
 

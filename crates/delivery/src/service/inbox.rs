@@ -70,7 +70,12 @@ fn post(
 ) -> Result<ChannelId, DeliveryError> {
     let mut inbox = open(delivery, tx, device)?;
     let place = Place { seq: inbox.head_seq.saturating_add(1), sender: None };
-    append(delivery, (&mut Inserts::new(tx)?, now_ms), &mut inbox, (place, draft))?;
+    append(
+        delivery,
+        (&mut Inserts::new(tx, &delivery.recent)?, now_ms),
+        &mut inbox,
+        (place, draft),
+    )?;
     channels::save(tx, &inbox)?;
     Ok(inbox.id)
 }

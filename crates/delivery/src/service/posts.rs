@@ -63,7 +63,8 @@ impl Posts<'_> {
     ) -> Result<Written<EnqueueAnswer>, DeliveryError> {
         let call = Call { tx: self.tx, ..*call };
         let mut writing = self.open(&call, &enqueue.channel)?;
-        let ready = self.inserts.take().map_or_else(|| Inserts::new(self.tx), Ok)?;
+        let ready =
+            self.inserts.take().map_or_else(|| Inserts::new(self.tx, &self.delivery.recent), Ok)?;
         let inserts = self.inserts.insert(ready);
         let (answer, mut posted) = writing.post(inserts, &enqueue.entries)?;
         if posted.is_empty() {

@@ -77,7 +77,7 @@ impl Delivery {
             return Ok(false);
         }
         let draft = Draft::plain(EntryKind::Statement, id, statement);
-        let at = (&mut Inserts::new(tx)?, now_ms);
+        let at = (&mut Inserts::new(tx, &self.recent)?, now_ms);
         append(self, at, channel, (Place { seq, sender: None }, &draft))?;
         channels::save(tx, channel)?;
         revoked::put_posted(tx, channel.no, account, (seq, id))?;

@@ -106,7 +106,7 @@ impl Writing<'_> {
         let mut behind = self.standing(roster)?;
         behind.retain(|standing| standing.seq < last_join);
         behind.sort_by_key(|standing| standing.seq);
-        let mut inserts = Inserts::new(tx)?;
+        let mut inserts = Inserts::new(tx, &self.delivery.recent)?;
         for standing in behind.into_iter().take(SHOWN_MAX) {
             let Some(bytes) = standing::payload(tx, self.channel.no, standing.seq)? else {
                 continue;

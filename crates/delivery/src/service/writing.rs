@@ -124,7 +124,8 @@ impl<'a> Writing<'a> {
     /// `MESSAGE_ID_CONFLICT` if it was accepted with others.
     pub(super) fn replay(&self, draft: &Draft<'_>) -> Result<Option<Accepted>, DeliveryError> {
         let scope = (self.channel.no, &self.call.caller);
-        let Some(first) = entries::remembered(self.call.tx, scope, &draft.message_id)? else {
+        let accepted = (self.call.tx, &self.delivery.recent);
+        let Some(first) = entries::remembered(accepted, scope, &draft.message_id)? else {
             return Ok(None);
         };
         if first.digest != draft.digest() {
@@ -222,7 +223,7 @@ impl<'a> Writing<'a> {
 
     /// Appends an entry that has passed all checks and whose id is new, and remembers the id.
     pub(super) fn append_new(&mut self, draft: &Draft<'_>) -> Result<Accepted, DeliveryError> {
-        let mut inserts = Inserts::new(self.call.tx)?;
+        let mut inserts = Inserts::new(self.call.tx, &self.delivery.recent)?;
         self.append(&mut inserts, draft)?.ok_or_else(known_but_unknown)
     }
 

@@ -30,9 +30,18 @@ pub(crate) fn places(tx: &Tx<'_>, account: &AccountId, limit: u32) -> sql::Resul
     .collect()
 }
 
+/// Rows of `log` that device `?2` has posted to channel `?1`.
+macro_rules! posted {
+    () => {
+        "SELECT id FROM accepted_ids WHERE no = ?1 AND sender = ?2
+         UNION ALL SELECT id FROM log NOT INDEXED
+             WHERE id > (SELECT id FROM accepted_upto) AND no = ?1 AND sender = ?2"
+    };
+}
+
 /// Sequence numbers of the entries that a device has posted, as far as their ids are remembered.
 pub(crate) fn posted_by(tx: &Tx<'_>, no: i64, device: &DeviceId) -> sql::Result<Vec<u64>> {
-    tx.prepare_cached("SELECT seq FROM log WHERE no = ?1 AND sender = ?2 ORDER BY seq")?
+    tx.prepare_cached(concat!("SELECT seq FROM log WHERE id IN (", posted!(), ") ORDER BY seq"))?
         .query_map((no, device.as_bytes()), |row| Ok(row.get::<_, Number>(0)?.0))?
         .collect()
 }
@@ -131,10 +140,11 @@ pub(crate) fn delete_packages(tx: &Tx<'_>, account: &AccountId, limit: u32) -> s
 
 /// Forgets of at most `limit` entries in a channel that a device posted them; returns of how many.
 pub(crate) fn delete_ids(tx: &Tx<'_>, place: &Place, limit: u32) -> sql::Result<usize> {
-    tx.prepare_cached(
-        "UPDATE log SET sender = NULL, digest = NULL WHERE no = ?1 AND seq IN
-             (SELECT seq FROM log WHERE no = ?1 AND sender = ?2 LIMIT ?3)",
-    )?
+    tx.prepare_cached(concat!(
+        "UPDATE log SET sender = NULL, digest = NULL WHERE id IN (",
+        posted!(),
+        " LIMIT ?3)"
+    ))?
     .execute((place.channel.no, place.device.device.as_bytes(), limit))
 }
 

@@ -10,6 +10,7 @@ use sql::OptionalExtension as _;
 
 use super::column::decoded;
 use super::commits;
+use super::recent::RecentIds;
 
 /// The last sequence number that [`entry_id`] has room for.
 pub(crate) const SEQ_MAX: u64 = u32::MAX as u64;
@@ -35,6 +36,8 @@ pub(crate) struct NewRow<'a> {
 
 /// The statements that put entries in: kept ready by who puts in many.
 pub(crate) struct Inserts<'a> {
+    tx: &'a Tx<'a>,
+    recent: &'a RecentIds,
     row: sql::CachedStatement<'a>,
     payload: sql::CachedStatement<'a>,
 }
@@ -46,22 +49,27 @@ impl fmt::Debug for Inserts<'_> {
 }
 
 impl<'a> Inserts<'a> {
-    pub(crate) fn new(tx: &'a Tx<'a>) -> sql::Result<Self> {
+    pub(crate) fn new(tx: &'a Tx<'a>, recent: &'a RecentIds) -> sql::Result<Self> {
         Ok(Self {
+            tx,
+            recent,
             row: tx.prepare_cached(
                 "INSERT INTO log (no, seq, kind, after_commit, accepted_at_ms, message_id, head,
-                     sender, digest, welcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-                 ON CONFLICT (no, sender, message_id) WHERE sender IS NOT NULL DO NOTHING",
+                     sender, digest, welcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?,
-            payload: tx.prepare_cached(
-                "INSERT INTO payloads (id, payload) VALUES (last_insert_rowid(), ?1)",
-            )?,
+            payload: tx.prepare_cached("INSERT INTO payloads (id, payload) VALUES (?1, ?2)")?,
         })
     }
 
     /// Puts an entry in; false, and nothing is written, if its sender has one of that message id.
     pub(crate) fn put(&mut self, no: i64, new: &NewRow<'_>) -> sql::Result<bool> {
-        let inserted = self.row.execute((
+        let scope = new.sender.map(|(sender, _)| (no, sender));
+        if let Some(scope) = scope
+            && self.recent.find(self.tx, (scope, &new.message_id))?.is_some()
+        {
+            return Ok(false);
+        }
+        let id = self.row.insert((
             no,
             Number(new.accepted.seq),
             new.kind.code(),
@@ -73,10 +81,10 @@ impl<'a> Inserts<'a> {
             new.sender.map(|(_, digest)| digest),
             new.welcome,
         ))?;
-        if inserted == 0 {
-            return Ok(false);
+        if let Some(scope) = scope {
+            self.recent.note((scope, new.message_id), id);
         }
-        self.payload.execute([new.payload]).map(|_| true)
+        self.payload.execute((id, new.payload)).map(|_| true)
     }
 }
 
@@ -87,26 +95,26 @@ pub(crate) struct Remembered {
 }
 
 pub(crate) fn remembered(
-    tx: &Tx<'_>,
+    (tx, recent): (&Tx<'_>, &RecentIds),
     (no, device): (i64, &DeviceRef),
     message_id: &MessageId,
 ) -> sql::Result<Option<Remembered>> {
-    tx.prepare_cached(
-        "SELECT digest, seq, head, accepted_at_ms FROM log
-         WHERE no = ?1 AND sender = ?2 AND message_id = ?3",
-    )?
-    .query_row((no, device.device.as_bytes(), message_id.as_bytes()), |row| {
-        Ok(Remembered {
-            digest: row.get(0)?,
-            accepted: Accepted {
-                seq: row.get::<_, Number>(1)?.0,
-                head: Digest(row.get(2)?),
-                accepted_at_ms: row.get::<_, Number>(3)?.0,
-                duplicate: true,
-            },
+    let Some(id) = recent.find(tx, ((no, device.device), message_id))? else {
+        return Ok(None);
+    };
+    tx.prepare_cached("SELECT digest, seq, head, accepted_at_ms FROM log WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(Remembered {
+                digest: row.get(0)?,
+                accepted: Accepted {
+                    seq: row.get::<_, Number>(1)?.0,
+                    head: Digest(row.get(2)?),
+                    accepted_at_ms: row.get::<_, Number>(3)?.0,
+                    duplicate: true,
+                },
+            })
         })
-    })
-    .optional()
+        .optional()
 }
 
 /// What part of a log to read.

@@ -19,6 +19,9 @@ const TABLES: &[(&str, Option<&str>, Option<&str>)] = &[
     ("channels", Some("channels"), None),
     // Who posted an entry is forgotten with the account.
     ("log", Some("channels"), None),
+    ("accepted_ids", Some("channels"), None),
+    // How far the table before it reaches.
+    ("accepted_upto", None, None),
     // Ciphertext is the members', signed statements expire with the log.
     ("payloads", Some("inboxes"), Some("what members read, until the retention ends")),
     ("commits", Some("channels"), Some("declared changes, until the retention ends")),
@@ -133,8 +136,8 @@ fn every_table_is_covered_by_export_and_erasure_or_says_why_not() {
     for (table, member, _) in TABLES {
         let shown = member.map(|member| exported[member].as_array().unwrap().len());
         assert_ne!(shown, Some(0), "{table} is not exported");
-        // Rows of channels and Welcomes hold no name of the account.
-        let nameless = ["channels", "welcomes"].contains(table);
+        // Rows of these hold no name of the account.
+        let nameless = ["channels", "welcomes", "accepted_upto"].contains(table);
         assert!(nameless || held.contains_key(*table), "{table} is not put to the test");
     }
     world.revoke(&[&bob], &bob.list(3, &[]));

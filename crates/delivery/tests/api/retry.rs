@@ -1,10 +1,10 @@
 //! Retries, however late, and transactions that are rolled back.
 
-use qpc_proto::message::{Accepted, Cursor, Enqueue, NewEntry};
-use qpc_proto::{Digest, ErrorCode};
+use qpc_proto::message::{Accepted, ChannelKind, Cursor, Enqueue, NewEntry};
+use qpc_proto::{ChannelId, Digest, ErrorCode};
 
-use crate::mls::Device;
-use crate::support::{CHANNEL, NOW, Plan, World, message};
+use crate::mls::{self, Device};
+use crate::support::{CHANNEL, NOW, Plan, World, aad, message, message_on};
 
 const DAY: u64 = 24 * 3_600 * 1_000;
 
@@ -44,6 +44,80 @@ fn case_140_a_retry_after_six_days_gets_the_first_answer_whatever_came_between()
     assert_eq!(world.seqs(&alice), log);
     let inbox = qpc_proto::message::inbox_channel(&carol.id().device);
     assert_eq!(world.fetch(&carol, inbox, 0).unwrap().entries.len(), 1, "welcomed once");
+}
+
+/// Ids in the table, at its edge and in memory, before and after a restart.
+#[test]
+fn case_138_a_retry_is_known_wherever_its_id_is_kept() {
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    world.group(&[&alice, &bob]);
+    // Ids that grow, and ids that do not.
+    let ids: Vec<u8> = (1..=20).chain((21..=40).rev()).collect();
+    let mut said: Vec<(u8, Accepted)> = Vec::new();
+    for id in ids {
+        said.push((id, world.say(&alice, message(id, 1)).unwrap()));
+        // Another's ids are none of its own.
+        assert!(!world.say(&bob, message(id, 1)).unwrap().duplicate);
+    }
+    let log = world.seqs(&alice);
+    for _ in 0..3 {
+        for (id, first) in &said {
+            assert_eq!(world.say(&alice, message(*id, 1)).unwrap(), again(*first));
+            let other = message_on(*id, 1, 0);
+            assert_eq!(world.say(&alice, other).unwrap_err(), ErrorCode::MessageIdConflict);
+        }
+        world.restart();
+    }
+    assert_eq!(world.seqs(&alice), log);
+}
+
+#[test]
+fn case_143_an_id_whose_transaction_was_rolled_back_is_as_new_as_before() {
+    for panics in [false, true] {
+        let mut world = World::new();
+        let (alice, _, _) = devices();
+        world.group(&[&alice]);
+        for id in 1..=12 {
+            let enqueue = Enqueue { channel: CHANNEL, entries: vec![message(id, 1)] };
+            // Ids may be put away in it, too.
+            world.undo(&alice, panics, |d, call| d.enqueue(call, &enqueue));
+            // Another entry gets the number of the row.
+            assert!(!world.say(&alice, message(id + 100, 1)).unwrap().duplicate);
+            assert!(!world.say(&alice, message(id, 1)).unwrap().duplicate);
+            assert!(world.say(&alice, message(id, 1)).unwrap().duplicate);
+        }
+        world.restart();
+        assert!((1..=12).all(|id| world.say(&alice, message(id, 1)).unwrap().duplicate));
+    }
+}
+
+/// The rows of a channel that has gone had the highest numbers, which are given again.
+#[test]
+fn ids_are_known_in_rows_whose_numbers_were_used_before() {
+    const ALONE: ChannelId = ChannelId([0xaa; 16]);
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    world.group(&[&alice]);
+    world.create(&bob, ChannelKind::Group, &Plan { channel: ALONE, ..Plan::default() }).unwrap();
+    for id in 1..=9 {
+        let entry = NewEntry {
+            payload: mls::private_message(mls::APPLICATION, &aad(ALONE, 1), &[id; 40]),
+            ..message(id, 1)
+        };
+        let enqueue = Enqueue { channel: ALONE, entries: vec![entry] };
+        world.call(&bob, |d, call| d.enqueue(call, &enqueue)).unwrap();
+    }
+    let account = bob.id().account;
+    world.revoke(&[&bob], &bob.list(2, &[]));
+    while world.serve(|d, (tx, _)| d.erase_devices(tx, &account, 100)).unwrap() {}
+    let said: Vec<_> = (1..=9).map(|id| world.say(&alice, message(id, 1)).unwrap()).collect();
+    for _ in 0..2 {
+        for (id, first) in (1..=9).zip(&said) {
+            assert_eq!(world.say(&alice, message(id, 1)).unwrap(), again(*first));
+        }
+        world.restart();
+    }
 }
 
 /// The retention, and the time that a client keeps an entry in its outbox.

@@ -22,6 +22,7 @@ impl Node {
         work: Vec<Work>,
         rng: &mut R,
     ) -> Result<Vec<Outputs>, StorageError> {
+        self.put_ids_away(batch)?;
         let mut outputs = Vec::with_capacity(work.len());
         let mut run = Vec::new();
         for work in work {
@@ -35,6 +36,16 @@ impl Node {
         }
         self.run(batch, run, (&mut outputs, rng))?;
         Ok(outputs)
+    }
+
+    /// Before anything else of the batch. What fails here is tried again with the next one.
+    fn put_ids_away(&self, batch: &Batch<'_>) -> Result<(), StorageError> {
+        if self.delivery.has_ids_to_put_away()
+            && let Outcome::Refused(error) = batch.run(|tx| self.delivery.put_ids_away(tx))?
+        {
+            tracing::warn!(%error, "message ids were not put into their index");
+        }
+        Ok(())
     }
 
     fn alone<R: RngCore + CryptoRng>(

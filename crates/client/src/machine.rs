@@ -36,6 +36,8 @@ mod pending;
 mod queries;
 mod rejoin;
 mod requests;
+mod reset;
+mod restored;
 mod revocations;
 mod store;
 mod survey;
@@ -287,7 +289,7 @@ impl Machine {
         if known.is_some_and(|known| known != answer.incarnation) {
             let text = "the server was restored from a backup: its channels need repair";
             self.alarm(step, None, text.to_owned())?;
-            self.hold_all(step, text)?;
+            self.end_all(step, text)?;
         }
         step.db.set_incarnation(&answer.incarnation)?;
         self.profile.incarnation = Some(answer.incarnation);

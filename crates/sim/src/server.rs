@@ -42,6 +42,25 @@ impl SimServer {
         Ok(())
     }
 
+    /// Copies the file, as a backup would.
+    pub(crate) fn back_up(&mut self, rng: &mut ChaCha8Rng) -> Result<()> {
+        self.running = None;
+        std::fs::copy(&self.path, self.path.with_extension("copy"))?;
+        self.restart(rng)
+    }
+
+    /// Puts the copy back: another life of the database begins.
+    pub(crate) fn restore(&mut self, rng: &mut ChaCha8Rng) -> Result<()> {
+        self.running = None;
+        std::fs::copy(self.path.with_extension("copy"), &self.path)?;
+        let options =
+            Options::new(Key::from_bytes([7; 32]), schemas()).with_durability(Durability::Process);
+        let mut store = Store::open(&self.path, &options)?;
+        let node = Node::restored(&mut store, policy(), rng)?;
+        self.running = Some((store, node));
+        Ok(())
+    }
+
     /// One group commit.
     pub(crate) fn apply(&mut self, calls: Vec<Call>, rng: &mut ChaCha8Rng) -> Result<Vec<Outputs>> {
         let (store, node) = self.running.as_mut().context("the server is down")?;

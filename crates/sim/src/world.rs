@@ -123,6 +123,28 @@ impl World {
         self.server.restart(&mut self.rng)
     }
 
+    /// Backs the server up; every connection is lost.
+    ///
+    /// # Errors
+    /// When the database cannot be copied or opened.
+    pub fn back_up_server(&mut self) -> Result<()> {
+        for index in 0..self.clients.len() {
+            self.disconnect(index)?;
+        }
+        self.server.back_up(&mut self.rng)
+    }
+
+    /// Puts the server's backup back; every connection is lost.
+    ///
+    /// # Errors
+    /// When there is no backup, or it cannot be opened.
+    pub fn restore_server(&mut self) -> Result<()> {
+        for index in 0..self.clients.len() {
+            self.disconnect(index)?;
+        }
+        self.server.restore(&mut self.rng)
+    }
+
     /// Lets up to `most_ms` (a random time, at least one millisecond) pass for everybody.
     ///
     /// # Errors

@@ -129,7 +129,11 @@ impl Machine {
             let same = |state: &&ChannelState| {
                 state.channel == row.channel && inbox(state.kind) == inbox(row.kind)
             };
-            let Some(state) = channels.iter().find(same) else {
+            let state = channels.iter().find(same);
+            if self.compare_lives(step, &mut row, state)? {
+                continue;
+            }
+            let Some(state) = state else {
                 if row.status.reads() && asked.contains(&row.channel) {
                     row.status = Status::NeedsRepair;
                     row.reason = Some("the server does not know this channel".to_owned());
@@ -221,6 +225,11 @@ impl Machine {
             self.due_again(&work);
             self.stop(step, body.code);
             return Ok(());
+        }
+        if body.code == ErrorCode::ChannelClosed
+            && let Work::Outbox(channel) | Work::Commit(channel) = &work
+        {
+            return self.channel_closed(step, channel, &body);
         }
         match &work {
             Work::Lookup(name) if !body.code.retryable() => {

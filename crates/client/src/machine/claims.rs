@@ -107,7 +107,9 @@ impl Machine {
         else {
             return Ok(());
         };
-        if self.claim_later(step, (&row, &account), &body)? {
+        if self.claim_later(step, (&row, &account), &body)?
+            || self.successor_waits(step, (&row, &account), &body)?
+        {
             return Ok(());
         }
         // Who adds many is slowed down more often.

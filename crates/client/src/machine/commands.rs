@@ -188,7 +188,11 @@ impl Machine {
         Ok(step.db.mark_seen(up_to)?)
     }
 
-    fn known(&self, step: &Step<'_>, channel: &ChannelId) -> Result<ChannelRow, ClientError> {
+    pub(super) fn known(
+        &self,
+        step: &Step<'_>,
+        channel: &ChannelId,
+    ) -> Result<ChannelRow, ClientError> {
         step.db.channel(channel)?.ok_or_else(|| ClientError::NotFound("no such channel".into()))
     }
 
@@ -208,7 +212,7 @@ impl Machine {
     }
 }
 
-fn new_channel(step: &mut Step<'_>, kind: ChannelKind, title: String) -> ChannelRow {
+pub(super) fn new_channel(step: &mut Step<'_>, kind: ChannelKind, title: String) -> ChannelRow {
     let mut row = ChannelRow::new(ChannelId(step.random()), kind, Status::Creating);
     (row.title, row.group) = (title, step.random());
     row

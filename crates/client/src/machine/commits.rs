@@ -67,6 +67,8 @@ impl Machine {
                 if row.status == Status::Creating {
                     row.status = Status::Active;
                     self.is_in(step, (&row.channel, entry.seq))?;
+                    step.db.put_channel(row)?;
+                    self.took_place(step, &row.channel)?;
                 }
                 self.commit_done(step, sealed.intent)?;
                 self.in_force(step, row, (entry, &applied))?;

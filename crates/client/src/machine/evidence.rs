@@ -116,16 +116,4 @@ impl Machine {
         (row.status, row.reason) = (Status::Alarm, Some(format!("{text}: from {seq} on")));
         self.alarm(step, Some((row.channel, seq)), text.to_owned())
     }
-
-    /// Stops every channel for one reason.
-    pub(super) fn hold_all(&self, step: &Step<'_>, reason: &str) -> Result<(), ClientError> {
-        for mut row in step.db.channels()? {
-            if row.status.reads() {
-                row.status = Status::NeedsRepair;
-                row.reason = Some(reason.to_owned());
-                step.db.put_channel(&row)?;
-            }
-        }
-        Ok(())
-    }
 }

@@ -196,6 +196,12 @@ impl Machine {
         row: &ChannelRow,
         mut line: MessageRow,
     ) -> Result<(), ClientError> {
+        // What was sent again in the channel that took another's place may have been shown there.
+        if let Some((old, _)) = step.db.replaced_by(&row.channel)?
+            && step.db.has_content(&old, (&line.sender, &line.content_id))?
+        {
+            return Ok(());
+        }
         if let Some(id) = step.db.insert_message(&line)? {
             line.id = id;
             let view = self.message_view(step, (&line, &row.title))?;
@@ -325,6 +331,10 @@ impl Machine {
         }
         if let StatementBody::Verdict(said) = &statement.body {
             return self.verdict_entry(step, row, (&statement, said));
+        }
+        if let StatementBody::Reset(successor) = statement.body {
+            self.reset_entry(step, row, (entry, &statement, &successor))?;
+            return Ok(Progress::Advance);
         }
         let device = statement.certificate.device();
         let members = self.engine.view(step.db.0, &row.group)?.members;

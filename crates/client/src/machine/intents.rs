@@ -115,6 +115,7 @@ impl Machine {
         if row.kind == IntentKind::Create
             && let Some(mut channel) = step.db.channel(&row.channel)?
         {
+            self.successor_failed(step, &row.channel)?;
             channel.status = Status::Failed;
             channel.reason = Some(reason.to_owned());
             step.db.put_channel(&channel)?;
@@ -180,8 +181,18 @@ impl Machine {
 
     /// A new group at epoch 0; what an earlier attempt left is forgotten.
     fn create_group(&self, step: &Step<'_>, row: &ChannelRow) -> Result<(), ClientError> {
+        let context = self.founding_context(step, row)?;
+        self.engine.forget(step.db.0, &row.group)?;
+        Ok(self.engine.create(step.db.0, &row.group, (&context, step.now_ms))?)
+    }
+
+    fn founding_context(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<ChannelContext, ClientError> {
         let own = self.profile.identity.device.account;
-        let context = ChannelContext {
+        let fresh = ChannelContext {
             channel: row.channel,
             kind: row.kind,
             title: match row.kind {
@@ -193,8 +204,7 @@ impl Machine {
             replaces: None,
             policy_version: POLICY_VERSION,
         };
-        self.engine.forget(step.db.0, &row.group)?;
-        Ok(self.engine.create(step.db.0, &row.group, (&context, step.now_ms))?)
+        self.as_successor(step, (row, fresh))
     }
 
     /// What the Commit is to do now; `None` when it has been done meanwhile.
@@ -209,7 +219,9 @@ impl Machine {
         match intent.kind {
             IntentKind::Create => {
                 let adds = step.db.key_packages(intent.id)?;
-                Ok(Some(CommitPlan { adds, ..CommitPlan::default() }))
+                let founded = self.founding_context(step, row)?;
+                let context = self.admins_again(step, (row, founded), &adds)?;
+                Ok(Some(CommitPlan { adds, context, ..CommitPlan::default() }))
             }
             IntentKind::Add | IntentKind::Sibling => self.plan_adds(step, intent, row),
             IntentKind::Revoke => self.plan_revoke(step, intent, row),

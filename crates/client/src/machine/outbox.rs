@@ -167,6 +167,8 @@ impl Machine {
                 if row.status.is_over() {
                     self.refuse_outbox(step, &row, "you left")?;
                 }
+            } else if refusal.code == ErrorCode::ChannelClosed {
+                return self.channel_closed(step, channel, &refusal);
             } else if refusal.code.retryable() {
                 self.pause(step, (Work::Outbox(*channel), refusal.retry_after_ms));
             } else if let Some(id) = rest.first() {

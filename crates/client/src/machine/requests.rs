@@ -32,6 +32,7 @@ impl Machine {
             return Ok(out);
         }
         self.ask_to_rejoin(step)?;
+        self.repair_ended(step)?;
         self.survey(step)?;
         self.look_after(step)?;
         self.account_requests(step, &mut out)?;
@@ -265,8 +266,10 @@ impl Machine {
         let (channel, bundle) = (row.channel, sealed.bundle);
         let (request_id, request) = match intent {
             Some(intent) if intent.kind == IntentKind::Create => {
+                let ended = step.db.replaced_by(&channel)?;
+                let reset = ended.and_then(|(_, ended)| ended.statement).map(Into::into);
                 let create =
-                    CreateChannel { channel, kind: row.kind, bundle, retention_ms: 0, reset: None };
+                    CreateChannel { channel, kind: row.kind, bundle, retention_ms: 0, reset };
                 (intent.request_id, Request::CreateChannel(create))
             }
             Some(_) | None => (RequestId::ZERO, Request::Commit(CommitRequest { channel, bundle })),

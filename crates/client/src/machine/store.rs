@@ -9,6 +9,7 @@ mod message;
 mod notice;
 mod profile;
 mod rejoin;
+mod reset;
 mod upkeep;
 mod upload;
 mod verdict;
@@ -20,6 +21,7 @@ pub(crate) use link::LinkRow;
 pub(crate) use message::{MessageRow, OutboxRow, State};
 pub(crate) use profile::Profile;
 pub(crate) use rejoin::{RejoinRow, StandingRejoin};
+pub(crate) use reset::EndedRow;
 pub(crate) use upkeep::{ContextChange, OwnKeyPackage, UpkeepRow};
 pub(crate) use upload::UploadRow;
 pub(crate) use verdict::{Made, VerdictRow};
@@ -36,6 +38,7 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "rejoin", sql: include_str!("../../migrations/0004_rejoin.sql") },
         Migration { name: "upkeep", sql: include_str!("../../migrations/0006_upkeep.sql") },
         Migration { name: "verdicts", sql: include_str!("../../migrations/0005_verdicts.sql") },
+        Migration { name: "reset", sql: include_str!("../../migrations/0010_reset.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

@@ -192,6 +192,7 @@ impl Machine {
             false => format!("{name} added you"),
         };
         self.notice(step, &row, (inviter, row.cursor, text))?;
+        self.joined_successor(step, (&row.channel, joined))?;
         let view = self.channel_view(step, &row)?;
         step.events.push(Event::Channel(view));
         Ok(())

@@ -1,1 +1,125 @@
-//! A server that was put back from a backup: another life, and channels that go on elsewhere.
+//! Channels that go on as others: by a user's reset, and after a server was put back from a backup,
+//! which begins another life.
+
+use qpc_client::view::{Channel, ChannelStatus};
+use qpc_proto::ChannelId;
+use qpc_sim::World;
+
+use super::support::{
+    add, channel, group, history, in_step, members, names, read_all, say, words, world,
+};
+
+/// The one channel of a client that goes on.
+fn live(world: &mut World, index: usize) -> ChannelId {
+    let all = world.user(index, |m, s| m.channels(s)).unwrap();
+    let goes_on =
+        |c: &&Channel| matches!(c.status, ChannelStatus::Active | ChannelStatus::Unconfirmed);
+    let live: Vec<_> = all.iter().filter(goes_on).collect();
+    assert_eq!(live.len(), 1, "client {index}: {all:?}");
+    ChannelId::from_hex(&live[0].channel).unwrap()
+}
+
+/// How often a client shows a text, in all its channels.
+fn shown(world: &mut World, index: usize, text: &str) -> usize {
+    let all = world.user(index, |m, s| m.channels(s)).unwrap();
+    let ids = all.iter().map(|c| ChannelId::from_hex(&c.channel).unwrap());
+    let lines = ids.flat_map(|id| history(world, index, &id)).collect::<Vec<_>>();
+    lines.iter().filter(|line| line.text == text).count()
+}
+
+#[test]
+fn case_097_a_restored_server_s_channels_go_on_in_successors_and_nothing_is_lost() {
+    let mut world = world(3);
+    let old = group(&mut world, &[1, 2]);
+    say(&mut world, 1, (&old, "in the backup"));
+    world.settle().unwrap();
+    world.back_up_server().unwrap();
+    say(&mut world, 1, (&old, "lost, but 1 has it"));
+    add(&mut world, &old, &[2]);
+    world.settle().unwrap();
+    world.user(2, |m, s| m.queue(s, &old, "never sent").map(drop)).unwrap();
+    world.restore_server().unwrap();
+    world.settle().unwrap();
+    let new = live(&mut world, 0);
+    assert_ne!(new, old);
+    for index in [0, 1, 2] {
+        assert_eq!(live(&mut world, index), new);
+        assert_eq!(channel(&mut world, index, &old).status, ChannelStatus::Closed);
+    }
+    in_step(&mut world, &new, &[0, 1, 2]);
+    assert_eq!(members(&mut world, 2, &new), names(&[0, 1, 2]));
+    for text in ["in the backup", "lost, but 1 has it", "never sent"] {
+        for index in [0, 1, 2] {
+            assert_eq!(shown(&mut world, index, text), 1, "{text} at {index}");
+        }
+    }
+    say(&mut world, 2, (&new, "on we go"));
+    world.settle().unwrap();
+    assert!(words(&mut world, 1, &new).contains(&"on we go".to_owned()));
+}
+
+#[test]
+fn case_097_a_pair_finds_each_other_again_whoever_is_first() {
+    for first in [0, 1] {
+        let mut world = world(2);
+        let peer = world.account(1).unwrap();
+        let old = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+        world.settle().unwrap();
+        world.back_up_server().unwrap();
+        world.restore_server().unwrap();
+        world.user(first, |m, s| m.queue(s, &old, "hello again").map(drop)).unwrap();
+        // Alone for a while: nobody can be claimed for yet.
+        world.connect(first).unwrap();
+        for _ in 0..40 {
+            let next = world.sent(first).unwrap().first().map(|out| out.request.method());
+            if let Some(method) = next {
+                world.deliver(first, (method, false)).unwrap();
+            }
+            read_all(&mut world, first);
+            world.tick(1_000).unwrap();
+        }
+        world.settle().unwrap();
+        let new = live(&mut world, 0);
+        in_step(&mut world, &new, &[0, 1]);
+        assert_eq!(shown(&mut world, 1 - first, "hello again"), 1);
+    }
+}
+
+#[test]
+fn case_206_an_admin_resets_a_group_and_what_waits_moves() {
+    let mut world = world(3);
+    let old = group(&mut world, &[1, 2]);
+    let not_allowed = world.user(1, |m, s| m.reset(s, &old));
+    assert!(not_allowed.is_err());
+    world.disconnect(1).unwrap();
+    world.user(1, |m, s| m.queue(s, &old, "written before 1 heard").map(drop)).unwrap();
+    world.user(0, |m, s| m.reset(s, &old)).unwrap();
+    world.settle_among(&[0, 2]).unwrap();
+    world.settle().unwrap();
+    let new = live(&mut world, 0);
+    in_step(&mut world, &new, &[0, 1, 2]);
+    for index in [0, 1, 2] {
+        assert_eq!(channel(&mut world, index, &old).status, ChannelStatus::Closed);
+        assert_eq!(shown(&mut world, index, "written before 1 heard"), 1);
+    }
+    assert_eq!(world.alarms(1).unwrap(), &[] as &[String]);
+}
+
+#[test]
+fn of_two_resets_of_a_pair_the_first_at_the_server_stands() {
+    let mut world = world(2);
+    let peer = world.account(1).unwrap();
+    let old = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    world.settle().unwrap();
+    for index in [0, 1] {
+        world.user(index, |m, s| m.reset(s, &old)).unwrap();
+        say(&mut world, index, (&old, &format!("of {index}")));
+    }
+    world.settle().unwrap();
+    let new = live(&mut world, 0);
+    in_step(&mut world, &new, &[0, 1]);
+    for index in [0, 1] {
+        assert_eq!(shown(&mut world, index, "of 0"), 1);
+        assert_eq!(shown(&mut world, index, "of 1"), 1);
+    }
+}

@@ -177,6 +177,14 @@ impl Db<'_> {
         self.0.prepare_cached(&query)?.query_map([], read)?.collect()
     }
 
+    /// All operations of a channel.
+    pub(crate) fn intents_of(&self, channel: &ChannelId) -> sql::Result<Vec<u64>> {
+        self.0
+            .prepare_cached("SELECT id FROM intent WHERE channel = ?1")?
+            .query_map([channel.0], |row| row.get(0))?
+            .collect()
+    }
+
     /// Open operations of a channel, oldest first.
     pub(crate) fn open_in(&self, channel: &ChannelId) -> sql::Result<Vec<IntentRow>> {
         let query =

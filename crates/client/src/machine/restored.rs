@@ -1,0 +1,134 @@
+//! A server that was put back from a backup begins another life: its channels ended there. What the
+//! backup lacks is sent again in their successors, which members' clients make by themselves.
+//!
+//! Seals nothing in a channel of an earlier life.
+
+use qpc_proto::Digest;
+use qpc_proto::message::{ChannelKind, ChannelState};
+
+use super::store::{ChannelRow, EndedRow, Status};
+use super::{Machine, Step};
+use crate::error::ClientError;
+
+/// The other side of a direct channel waits this long, in milliseconds.
+const OTHER_SIDE_MS: u64 = 60_000;
+/// Devices of admins make a successor this far apart, in milliseconds.
+const TURN_MS: u64 = 30_000;
+
+impl Machine {
+    /// Another life of the server: every channel ended with the one before.
+    pub(super) fn end_all(&mut self, step: &mut Step<'_>, reason: &str) -> Result<(), ClientError> {
+        for mut row in step.db.channels()? {
+            let over = match row.status {
+                Status::Left | Status::Failed | Status::Closed => true,
+                // The server may never have heard of it.
+                Status::Creating => row.known_head == 0,
+                Status::Active
+                | Status::Unconfirmed
+                | Status::Leaving
+                | Status::Held
+                | Status::NeedsRepair
+                | Status::Alarm
+                | Status::Rejoining => false,
+            };
+            if over {
+                continue;
+            }
+            let ended = EndedRow { restored: true, ..EndedRow::default() };
+            step.db.put_ended(&row.channel, &ended)?;
+            if row.kind == ChannelKind::Inbox {
+                continue;
+            }
+            self.rebase(step, &row)?;
+            for message in step.db.outbox(&row.channel, u64::from(u32::MAX))? {
+                step.db.unseal(message.id)?;
+            }
+            if row.status == Status::Leaving {
+                self.refuse_outbox(step, &row, "you left")?;
+                row.status = Status::Left;
+            } else {
+                row.status = Status::NeedsRepair;
+                row.reason = Some(reason.to_owned());
+            }
+            step.db.put_channel(&row)?;
+        }
+        Ok(())
+    }
+
+    /// The first word of a restored server on a channel: how far its backup reaches. False for
+    /// channels of this life.
+    pub(super) fn compare_lives(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        state: Option<&ChannelState>,
+    ) -> Result<bool, ClientError> {
+        let Some(mut ended) = step.db.ended(&row.channel)?.filter(|ended| ended.restored) else {
+            return Ok(false);
+        };
+        if row.kind == ChannelKind::Inbox {
+            let Some(state) = state else { return Ok(true) };
+            // Another chain with the same numbers: it is read on where both lives agree.
+            (row.cursor, row.head) = (row.cursor.min(state.head_seq), Digest::ZERO);
+            row.known_head = state.head_seq;
+            step.db.rewind(&row.channel, 0)?;
+            step.db.drop_ended(&row.channel)?;
+            self.acked.insert(row.channel, state.acked_seq);
+            step.db.put_channel(row)?;
+            return Ok(true);
+        }
+        if ended.head_seq.is_none() && row.status == Status::NeedsRepair {
+            let head_seq = state.map_or(0, |state| state.head_seq);
+            ended.head_seq = Some(head_seq);
+            let own = self.profile.identity.device;
+            step.db.wait_again(&row.channel, (&own, head_seq))?;
+            ended.at_ms = self.successor_turn(step, row)?;
+            step.db.put_ended(&row.channel, &ended)?;
+        }
+        Ok(true)
+    }
+
+    /// When this device makes a successor by itself: the lower account of a pair at once, the other
+    /// later; devices of admins in the order of their leaves; others never.
+    fn successor_turn(
+        &self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<Option<u64>, ClientError> {
+        let own = self.profile.identity.device;
+        let jitter = step.below(TURN_MS);
+        if let Some(peer) = row.peer {
+            let wait = if own.account < peer { 0 } else { OTHER_SIDE_MS.saturating_add(jitter) };
+            return Ok(Some(step.now_ms.saturating_add(wait)));
+        }
+        let Some(view) = self.old_view(step, row)? else { return Ok(None) };
+        let mut admins = view
+            .members
+            .iter()
+            .map(|leaf| leaf.certificate.device())
+            .filter(|device| view.context.admins.contains(&device.account));
+        let turn = admins.position(|device| device == own).and_then(|at| u64::try_from(at).ok());
+        let wait = |turn: u64| turn.saturating_mul(TURN_MS).saturating_add(jitter / 4);
+        Ok(turn.map(|turn| step.now_ms.saturating_add(wait(turn))))
+    }
+
+    /// Makes the successors whose time has come, if nobody has made one.
+    pub(super) fn repair_ended(&mut self, step: &mut Step<'_>) -> Result<(), ClientError> {
+        if !self.compared {
+            return Ok(());
+        }
+        for channel in step.db.successors_due(step.now_ms)? {
+            let Some(row) = step.db.channel(&channel)? else { continue };
+            match self.make_successor(step, &row) {
+                Ok(_) => {}
+                Err(ClientError::Usage(_)) => {
+                    let mut ended = step.db.ended(&channel)?.unwrap_or_default();
+                    ended.at_ms = None;
+                    step.db.put_ended(&channel, &ended)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -96,7 +96,7 @@ impl Machine {
                 self.explain(step, &mut row, (reason, SOON))?;
                 continue;
             }
-            let key_package = self.engine.key_package(step.db.0, false, step.now_ms)?.bytes.into();
+            let key_package = self.engine.key_package(step.db.0, true, step.now_ms)?.bytes.into();
             let body = StatementBody::Rejoin(Rejoin {
                 incarnation,
                 join_seq: latest,

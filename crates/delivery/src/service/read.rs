@@ -108,6 +108,9 @@ impl Delivery {
                 removal_seq: None,
                 last_message_id: None,
                 retention_ms: self.config.retention_ms,
+                added_seq: 1,
+                incarnation: self.incarnation,
+                successor: None,
             });
         }
         Ok(states)
@@ -143,6 +146,7 @@ impl Delivery {
     }
 
     fn state(&self, call: &Call<'_>, channel: &Channel, member: &Member) -> ChannelState {
+        let is_out = removal::effective(self, call.now_ms, member).is_some();
         ChannelState {
             channel: channel.id,
             kind: channel.kind,
@@ -152,6 +156,9 @@ impl Delivery {
             removal_seq: member.removal.map(|removal| removal.seq),
             last_message_id: member.last_message_id,
             retention_ms: self.retention_ms(channel),
+            added_seq: member.join_seq,
+            incarnation: channel.lived_in.unwrap_or(self.incarnation),
+            successor: channel.successor.filter(|_| !is_out),
         }
     }
 }

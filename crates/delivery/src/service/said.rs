@@ -71,8 +71,10 @@ impl Writing<'_> {
         if admitted.device != self.call.caller {
             return Err(CredentialError::CredentialMismatch.into());
         }
-        if admitted.last_resort {
-            return Err(CredentialError::KeyPackage("a last resort is for the directory").into());
+        // Only a last resort is admitted for as long as a rejoin stands, and only its private part
+        // outlives a Welcome that leads nowhere.
+        if !admitted.last_resort {
+            return Err(CredentialError::KeyPackage("a rejoin's must be a last resort").into());
         }
         Ok(Note::Rejoin(rejoin.join_seq, Box::new(admitted)))
     }

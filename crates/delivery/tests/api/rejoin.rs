@@ -36,6 +36,8 @@ fn any_member_puts_the_only_admin_back_and_it_is_an_admin_still() {
     assert_eq!(world.commit(&bob, &plan).unwrap().answer.seq, 3);
     assert_eq!(join_of(&mut world, &alice), 3);
     // It reads on from where it was, seals after its join, and may do what an admin may.
+    let states = world.read(&alice, |d, call| d.list_channels(call)).unwrap();
+    assert_eq!((states[0].join_seq, states[0].added_seq), (1, 3));
     assert_eq!(world.seqs(&alice), [1, 2, 3]);
     assert_eq!(world.say(&alice, message_on(7, 3, 1)), Err(ErrorCode::AadMismatch));
     world.say(&alice, message(8, 3)).unwrap();
@@ -108,7 +110,7 @@ fn the_key_package_of_a_rejoin_is_good_in_its_channel_alone() {
     let refused = world.create(&bob, ChannelKind::Group, &plan).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::RosterRefused);
     // Nor can it be put into the directory, or counted as one that is there.
-    let upload = UploadKeyPackages { key_packages: vec![said.1.clone()], last_resort: None };
+    let upload = UploadKeyPackages { key_packages: Vec::new(), last_resort: Some(said.1.clone()) };
     let refused = world.call(&alice, |d, call| d.upload(call, &upload)).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::KeyPackageReused);
     let status = world.read(&alice, |d, call| d.key_package_status(call)).unwrap();
@@ -127,13 +129,16 @@ fn a_rejoin_is_judged_before_it_gets_into_the_log() {
             join_seq: 1,
             base_commit: 0,
             reason: RejoinReason::Expired,
-            key_package: bob.key_package(100, false, world.now_ms),
+            key_package: bob.key_package(100, true, world.now_ms),
         };
         change(&mut rejoin);
         bob.state(CHANNEL, StatementBody::Rejoin(rejoin))
     };
     let now_ms = world.now_ms;
-    let uploaded = world.packages(&[&bob]).remove(0);
+    let uploaded = bob.key_package(99, true, now_ms);
+    let upload =
+        UploadKeyPackages { key_packages: Vec::new(), last_resort: Some(uploaded.clone()) };
+    world.call(&bob, |d, call| d.upload(call, &upload)).unwrap();
     let hour_ms = 3_600_000;
     type Change<'a> = Box<dyn Fn(&mut Rejoin) + 'a>;
     let package = |package: Bytes| -> Change<'_> {
@@ -144,9 +149,9 @@ fn a_rejoin_is_judged_before_it_gets_into_the_log() {
         (Box::new(|r| r.join_seq = 2), ErrorCode::StatementInvalid),
         (Box::new(|r| r.join_seq = 0), ErrorCode::StatementInvalid),
         (package(b"x".as_slice().into()), ErrorCode::KeyPackageInvalid),
-        (package(alice.key_package(1, false, now_ms)), ErrorCode::CredentialMismatch),
-        (package(bob.key_package(1, true, now_ms)), ErrorCode::KeyPackageInvalid),
-        (package(bob.key_package(1, false, now_ms - 26 * hour_ms)), ErrorCode::KeyPackageInvalid),
+        (package(alice.key_package(1, true, now_ms)), ErrorCode::CredentialMismatch),
+        (package(bob.key_package(1, false, now_ms)), ErrorCode::KeyPackageInvalid),
+        (package(bob.key_package(1, true, now_ms - 721 * hour_ms)), ErrorCode::KeyPackageInvalid),
         (package(uploaded), ErrorCode::KeyPackageReused),
     ];
     for (at, (change, code)) in wrong.iter().enumerate() {

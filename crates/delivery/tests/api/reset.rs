@@ -100,6 +100,8 @@ fn an_admin_ends_a_channel_and_all_is_read_to_its_end() {
     world.call(&carol, |d, call| d.ack(call, &read)).unwrap();
     let states = world.read(&carol, |d, call| d.list_channels(call)).unwrap();
     assert_eq!((states[0].channel, states[0].head_seq, states[0].acked_seq), (CHANNEL, 3, 3));
+    let ended: Vec<_> = states.iter().filter_map(|s| Some((s.channel, s.successor?))).collect();
+    assert_eq!(ended, [(CHANNEL, NEXT)]);
     // The new one is a channel like any.
     let plan = Plan { channel: NEXT, id: 70, ..Plan::on(1) };
     world.commit(&carol, &plan).unwrap();
@@ -289,6 +291,12 @@ fn case_097_a_channel_of_another_life_takes_no_entry_but_the_reset_that_ends_it(
     heads(&page, first, Digest::ZERO);
     let page = world.fetch(&alice, NEXT, 0).unwrap();
     world.check_chain(&page, Digest::ZERO);
+    // So a device learns with which life to check which.
+    let states = world.read(&alice, |d, call| d.list_channels(call)).unwrap();
+    let life = |id| states.iter().find(|s| s.channel == id).unwrap().incarnation;
+    let now = world.delivery.incarnation;
+    let inbox = inbox_channel(&alice.id().device);
+    assert_eq!([life(CHANNEL), life(NEXT), life(inbox)], [first, now, now]);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn what_a_commit_settles_is_not_shown() {
     plan.statements = vec![leave, list];
     assert_eq!(world.commit(&alice, &plan).unwrap().answer.seq, 5);
     assert_eq!(statements(&mut world, &dave, 0), [shown(&rejoin, 6, 5)]);
-    let said = (rejoin, bob.key_package(100, false, world.now_ms));
+    let said = (rejoin, bob.key_package(100, true, world.now_ms));
     let erin = Device::new(5, 5);
     let mut plan = World::bringing_back(5, &[(&bob, &said)]);
     let key_package = world.packages(&[&erin]).remove(0);
@@ -89,7 +89,7 @@ fn a_rejoin_of_a_revoked_device_stands_no_more() {
     assert_eq!(world.commit(&alice, &plan).unwrap().answer.seq, 6);
     let expected = [shown(&leave, 7, 6), shown(&list, 8, 6), shown(&of_bob, 9, 6)];
     assert_eq!(statements(&mut world, &dave, 0), expected);
-    let back = World::bringing_back(6, &[(&bob, &(rejoin, bob.key_package(100, false, NOW)))]);
+    let back = World::bringing_back(6, &[(&bob, &(rejoin, bob.key_package(100, true, NOW)))]);
     assert_eq!(world.commit_code(&dave, &back), ErrorCode::RosterRefused);
 }
 

@@ -283,7 +283,7 @@ impl World {
 
     /// A rejoin of a device since its join at `join_seq`, and the KeyPackage in it, of `seed`.
     pub(crate) fn rejoin_of(&self, device: &Device, join_seq: u64, seed: u8) -> (Bytes, Bytes) {
-        let key_package = device.key_package(seed, false, self.now_ms);
+        let key_package = device.key_package(seed, true, self.now_ms);
         let rejoin = Rejoin {
             incarnation: self.delivery.incarnation,
             join_seq,

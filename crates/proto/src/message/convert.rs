@@ -8,7 +8,7 @@ use super::{
     NewEntry, Page,
 };
 use crate::error::{Malformed, UNSUPPORTED_VALUE};
-use crate::ids::{AccountId, ChannelId, DeviceId, Digest, MessageId};
+use crate::ids::{AccountId, ChannelId, DeviceId, Digest, Incarnation, MessageId};
 use crate::{limits, wire};
 
 /// A fixed-length id as a protobuf field.
@@ -184,11 +184,14 @@ impl ChannelState {
             removal_seq: self.removal_seq.unwrap_or(0),
             last_message_id: self.last_message_id.map(raw).unwrap_or_default(),
             retention_ms: self.retention_ms,
+            added_seq: self.added_seq,
+            incarnation: raw(self.incarnation),
+            successor: self.successor.map(raw).unwrap_or_default(),
         }
     }
 
     pub(crate) fn from_wire(wire: wire::ChannelState) -> Result<Self, Malformed> {
-        let id = &wire.last_message_id;
+        let (id, successor) = (&wire.last_message_id, &wire.successor);
         Ok(Self {
             channel: channel_id(&wire.channel_id)?,
             kind: ChannelKind::from_wire(wire.kind)?,
@@ -198,6 +201,9 @@ impl ChannelState {
             removal_seq: (wire.removal_seq != 0).then_some(wire.removal_seq),
             last_message_id: if id.is_empty() { None } else { Some(message_id(id)?) },
             retention_ms: wire.retention_ms,
+            added_seq: wire.added_seq,
+            incarnation: Incarnation::try_from(wire.incarnation.as_ref())?,
+            successor: if successor.is_empty() { None } else { Some(channel_id(successor)?) },
         })
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Identity;
 use crate::error::ErrorBody;
-use crate::ids::{AccountId, ChannelId, DeviceId, Digest, MessageId};
+use crate::ids::{AccountId, ChannelId, DeviceId, Digest, Incarnation, MessageId};
 
 /// What kind of log a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -181,6 +181,12 @@ pub struct ChannelState {
     pub last_message_id: Option<MessageId>,
     /// How long entries are kept now, milliseconds.
     pub retention_ms: u64,
+    /// The Commit that added it last: what a rejoin names. 1 in an inbox.
+    pub added_seq: u64,
+    /// What the hash chain runs in: an earlier life's in a channel of before a restore.
+    pub incarnation: Incarnation,
+    /// The channel that took its place.
+    pub successor: Option<ChannelId>,
 }
 
 /// A new application entry.

@@ -529,6 +529,16 @@ pub struct ChannelState {
     /// How long entries are kept now, in milliseconds.
     #[prost(uint64, tag = "8")]
     pub retention_ms: u64,
+    /// The sequence number of the Commit that added this device last: what a Rejoin names. 1 in an inbox.
+    #[prost(uint64, tag = "9")]
+    pub added_seq: u64,
+    /// The incarnation that the hash chain runs in: an earlier one in a channel that a restored server knows from
+    /// before.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub incarnation: ::prost::bytes::Bytes,
+    /// The channel that took this one's place; empty while none has, and for a device that was removed.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub successor: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListChannelsResponse {

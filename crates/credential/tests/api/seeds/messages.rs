@@ -216,6 +216,9 @@ fn channel(removal_seq: Option<u64>) -> ChannelState {
         removal_seq,
         last_message_id: removal_seq.map(|_| MessageId([5; 16])),
         retention_ms: 60_000,
+        added_seq: 2,
+        incarnation: Incarnation([6; 16]),
+        successor: removal_seq.map(|_| ChannelId([7; 16])),
     }
 }
 

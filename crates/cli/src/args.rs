@@ -105,6 +105,11 @@ pub(crate) enum Command {
     },
     /// Show what the server told of this account's security.
     Notices,
+    /// Show what this device never read, or could not read, and why.
+    Losses {
+        /// A contact's name, a group's title, or a channel id (at least 8 hex digits).
+        target: Option<String>,
+    },
     /// Show own messages that are not sent, send refused ones again, take waiting ones back.
     #[command(subcommand)]
     Outbox(Outbox),

@@ -88,6 +88,9 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(),
             place.with(output, async |s, o| account::accept(s, o, &name).await).await
         }
         Command::Notices => place.with(output, show::notices).await,
+        Command::Losses { target } => {
+            place.with(output, async |s, o| show::losses(s, o, target.as_deref()).await).await
+        }
         Command::Outbox(outbox) => {
             place.with(output, async |s, o| outbox::run(s, o, &outbox).await).await
         }

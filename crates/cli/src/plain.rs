@@ -2,7 +2,7 @@
 //! escape sequences, text of others escaped. Never prints.
 
 use qpc_client::view::{
-    Channel, ChannelStatus, Contact, Device, Event, Member, Message, MessageState, Notice,
+    Channel, ChannelStatus, Contact, Device, Event, Loss, Member, Message, MessageState, Notice,
     SafetyNumber, Whoami,
 };
 
@@ -49,6 +49,19 @@ impl Plain for Notice {
     fn plain(&self) -> String {
         let at = date_and_time(self.at_ms);
         format!("! {at} {}", visible(&self.text))
+    }
+}
+
+impl Plain for Loss {
+    fn plain(&self) -> String {
+        let last = self.seq.saturating_add(self.count).saturating_sub(1);
+        let numbers = match self.count {
+            1 => format!("number {}", self.seq),
+            _ => format!("numbers {} to {last}", self.seq),
+        };
+        let (at, title) = (date_and_time(self.at_ms), visible(&self.title));
+        let line = format!("{at} [{title}] {numbers}  {}", visible(&self.code));
+        because(line, Some(&self.reason))
     }
 }
 
@@ -221,6 +234,7 @@ pub(crate) mod samples {
             own: false,
             text: text.to_owned(),
             state,
+            code: None,
             reason: None,
             sent_at_ms: 0,
             accepted_at_ms: Some(1_709_164_800_000),

@@ -1,12 +1,13 @@
 //! Store and machine: one input, one commit, and only then what comes of it. Synchronous, so that
-//! many clients and a server run in one thread under a seed.
+//! many clients and a server run in one thread under a seed. A page that the program dies of, or
+//! panics at, is read entry by entry, until the one is set aside that it can't take.
 
-use qpc_proto::message::Cursor;
+use qpc_proto::message::{Cursor, Page, Response};
 use qpc_storage::{Outcome, Store};
 use rand_core::{CryptoRng, RngCore};
 
 use crate::error::ClientError;
-use crate::machine::{Input, Machine, Outgoing, Pool, Step};
+use crate::machine::{Approach, Db, Input, Machine, Outgoing, Pool, Step, Work};
 use crate::view::Event;
 
 /// What a step says, now that it is on disk.
@@ -18,6 +19,14 @@ pub struct Output {
     pub requests: Vec<Outgoing>,
     /// The followed channels changed: follow these from now on.
     pub subscribe: Option<Vec<Cursor>>,
+}
+
+impl Output {
+    fn add(&mut self, more: Self) {
+        self.events.extend(more.events);
+        self.requests.extend(more.requests);
+        self.subscribe = more.subscribe.or(self.subscribe.take());
+    }
 }
 
 /// A client's database and the machine over it.
@@ -43,10 +52,114 @@ impl Core {
     /// [`ClientError`] when it could not be made durable: nothing of it was kept.
     pub fn step<R: RngCore + CryptoRng + Send>(
         &mut self,
-        (now_ms, rng): (u64, &mut R),
+        clock: (u64, &mut R),
         input: Input,
     ) -> Result<Output, ClientError> {
-        self.with((now_ms, rng), |machine, step| machine.handle(step, input)).map(|((), out)| out)
+        match &input {
+            Input::Page(page) | Input::Answer(_, Ok(Response::Page(page))) => {
+                let page = page.clone();
+                self.read(clock, (input, page))
+            }
+            Input::Online(_)
+            | Input::Offline(_)
+            | Input::Answer(..)
+            | Input::Tick
+            | Input::Lookup(_) => {
+                let handled = self.with(clock, |machine, step| machine.handle(step, input));
+                handled.map(|((), output)| output)
+            }
+        }
+    }
+
+    /// Reads a page whole, if nothing speaks against it.
+    fn read<R: RngCore + CryptoRng + Send>(
+        &mut self,
+        (now_ms, rng): (u64, &mut R),
+        (input, page): (Input, Page),
+    ) -> Result<Output, ClientError> {
+        let channel = page.channel;
+        let wary = self.machine.is_wary(&channel);
+        let approach = match wary {
+            true => self.note((now_ms, &mut *rng), |m, s| m.begin_page(s, &page))?,
+            false => Approach::Whole,
+        };
+        let work = match &input {
+            Input::Answer(work, _) => Some(work.clone()),
+            _ => None,
+        };
+        if approach == Approach::Whole {
+            let whole = self.run((now_ms, &mut *rng), |machine, step| {
+                machine.handle(step, input)?;
+                if wary { machine.end_attempt(step, &channel) } else { Ok(()) }
+            })?;
+            match whole {
+                Outcome::Done(((), output)) => {
+                    self.machine.proved(&channel);
+                    return Ok(output);
+                }
+                Outcome::Refused(error) => {
+                    // It came to its end, though not a good one.
+                    self.note((now_ms, rng), |m, s| m.end_attempt(s, &channel))?;
+                    return Err(error);
+                }
+                Outcome::Panicked => {}
+            }
+        }
+        self.read_singly((now_ms, rng), (work, page, approach))
+    }
+
+    /// Reads the entries of a page each in a transaction of its own, and sets aside what this
+    /// program can't take.
+    fn read_singly<R: RngCore + CryptoRng + Send>(
+        &mut self,
+        (now_ms, rng): (u64, &mut R),
+        (work, mut page, approach): (Option<Work>, Page, Approach),
+    ) -> Result<Output, ClientError> {
+        let channel = page.channel;
+        let entries = std::mem::take(&mut page.entries);
+        let unread = self.note((now_ms, &mut *rng), |m, s| m.cursor(s, &channel))?;
+        let mut output = Output::default();
+        let mut aside = approach == Approach::SetAside;
+        for entry in entries.into_iter().filter(|entry| entry.seq > unread) {
+            let mut fails = std::mem::take(&mut aside);
+            if !fails {
+                self.note((now_ms, &mut *rng), |m, s| m.begin_entry(s, (&channel, entry.seq)))?;
+                let single = Page { entries: vec![entry.clone()], ..page.clone() };
+                let read = self.run((now_ms, &mut *rng), |machine, step| {
+                    machine.handle(step, Input::Page(single))?;
+                    machine.end_attempt(step, &channel)
+                })?;
+                match read {
+                    Outcome::Done(((), more)) => output.add(more),
+                    Outcome::Refused(error) => {
+                        self.note((now_ms, rng), |m, s| m.end_attempt(s, &channel))?;
+                        return Err(error);
+                    }
+                    Outcome::Panicked => fails = true,
+                }
+            }
+            if fails {
+                let place = (&channel, &entry);
+                let passed = self.with((now_ms, &mut *rng), |m, s| m.set_entry_aside(s, place))?;
+                output.add(passed.1);
+            }
+        }
+        if let Some(work) = work {
+            let answer = Input::Answer(work, Ok(Response::Page(page)));
+            output.add(self.with((now_ms, rng), |m, s| m.handle(s, answer))?.1);
+        }
+        self.machine.proved(&channel);
+        Ok(output)
+    }
+
+    /// Writes down something from which nothing follows now.
+    fn note<T, R: RngCore + CryptoRng + Send>(
+        &mut self,
+        (now_ms, rng): (u64, &mut R),
+        work: impl FnOnce(&Machine, &Step<'_>) -> Result<T, ClientError> + Send,
+    ) -> Result<T, ClientError> {
+        let machine = &self.machine;
+        done(self.store.transact(|tx| work(machine, &Step::new(tx, now_ms, rng)))?)
     }
 
     /// Runs a command or a query in one transaction, and takes what became due by it.
@@ -55,9 +168,17 @@ impl Core {
     /// What `work` returned (nothing of it was kept), or the database.
     pub fn with<T, R: RngCore + CryptoRng + Send>(
         &mut self,
-        (now_ms, rng): (u64, &mut R),
+        clock: (u64, &mut R),
         work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
     ) -> Result<(T, Output), ClientError> {
+        self.run(clock, work).and_then(done)
+    }
+
+    fn run<T, R: RngCore + CryptoRng + Send>(
+        &mut self,
+        (now_ms, rng): (u64, &mut R),
+        work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
+    ) -> Result<Outcome<(T, Output), ClientError>, ClientError> {
         let before = self.machine.sent();
         let machine = &mut self.machine;
         let outcome = self.store.transact(|tx| {
@@ -67,11 +188,19 @@ impl Core {
             let subscribe = machine.subscription(&step)?;
             Ok((value, Output { events: step.events, requests, subscribe }))
         });
-        let result = outcome.map_err(ClientError::from).and_then(done);
-        if result.is_err() {
+        if !matches!(outcome, Ok(Outcome::Done(_))) {
             self.machine.unsend(before);
         }
-        result
+        Ok(outcome?)
+    }
+
+    /// Ends the run in order: the next one need not be wary of what it reads.
+    ///
+    /// # Errors
+    /// The database.
+    pub fn close(mut self) -> Result<(), ClientError> {
+        done(self.store.transact(|tx| Ok::<_, ClientError>(Db(tx).set_going(false)?))?)?;
+        Ok(self.store.close()?)
     }
 
     /// Gives the database back.

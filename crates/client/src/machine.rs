@@ -28,6 +28,7 @@ mod contacts;
 mod evidence;
 mod inbox;
 mod intents;
+mod ledger;
 mod lists;
 mod metadata;
 mod notices;
@@ -47,6 +48,7 @@ mod tests;
 mod upkeep;
 mod uploads;
 mod verdicts;
+mod wary;
 mod welcomes;
 mod work;
 
@@ -67,6 +69,7 @@ use crate::view::Event;
 pub use commands::Started;
 pub use queries::{Standing, Target};
 pub(crate) use store::{Db, LinkRow, Profile};
+pub(crate) use wary::Approach;
 pub use work::{Failure, Input, Outgoing, Pool, Work};
 
 /// What a step may use: the transaction, the time, randomness; and what it says.
@@ -137,6 +140,13 @@ pub struct Machine {
     /// The newest identity of the own account, as in `profile`.
     own: PublicIdentity,
     own_due: bool,
+    /// Whether the last run ended without saying so.
+    unclean: bool,
+    /// Channels of which a page was read in this run, after such an end.
+    proven: BTreeSet<ChannelId>,
+    /// The number of an entry that this program can't take.
+    #[cfg(test)]
+    pub(crate) poison: Option<u64>,
     /// Why nothing is sent any more.
     stopped: Option<ErrorCode>,
     /// Lists of contacts, newer than the one known here, of which somebody spoke.
@@ -200,6 +210,10 @@ impl Machine {
             list_due: false,
             own,
             own_due: false,
+            unclean: Db(tx).set_going(true)?,
+            proven: BTreeSet::new(),
+            #[cfg(test)]
+            poison: None,
             stopped,
             spoken_of: BTreeMap::new(),
             excused: BTreeSet::new(),

@@ -173,6 +173,9 @@ pub struct Message {
     pub text: String,
     /// State.
     pub state: MessageState,
+    /// Unreadable: the stable cause, one of [`LossCode`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// Why, where the state needs it said.
     pub reason: Option<String>,
     /// When the sender's clock said it was written.
@@ -182,6 +185,80 @@ pub struct Message {
     /// What the user should know before this is sent: keys that changed since the last message.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// Why something in a log was lost for this device. The name is stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossCode {
+    /// The server kept it no longer than its retention.
+    Expired,
+    /// It was sealed on another branch of the group.
+    OtherBranch,
+    /// A Commit whose keys were not made for this device.
+    Unjudged,
+    /// No key of this device's epoch opens it.
+    Undecryptable,
+    /// Its sender made it wrong.
+    Malformed,
+    /// A Commit that every member skips.
+    Void,
+    /// A newer program may read it.
+    Unsupported,
+    /// This program failed on it again and again.
+    Crashed,
+    /// Anything else; see the reason.
+    Unreadable,
+}
+
+impl LossCode {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Expired,
+        Self::OtherBranch,
+        Self::Unjudged,
+        Self::Undecryptable,
+        Self::Malformed,
+        Self::Void,
+        Self::Unsupported,
+        Self::Crashed,
+        Self::Unreadable,
+    ];
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "EXPIRED",
+            Self::OtherBranch => "OTHER_BRANCH",
+            Self::Unjudged => "UNJUDGED",
+            Self::Undecryptable => "UNDECRYPTABLE",
+            Self::Malformed => "MALFORMED",
+            Self::Void => "VOID",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::Crashed => "CRASHED",
+            Self::Unreadable => "UNREADABLE",
+        }
+    }
+}
+
+/// Entries in a row that this device never read, or could not.
+#[derive(Debug, Clone, Serialize)]
+pub struct Loss {
+    /// Channel id.
+    pub channel: String,
+    /// Title of the channel at display; `inbox` for invitations and notices.
+    pub title: String,
+    /// Number of the first.
+    pub seq: u64,
+    /// How many.
+    pub count: u64,
+    /// One of [`LossCode`].
+    pub code: String,
+    /// The cause in words.
+    pub reason: String,
+    /// When the server accepted it, or when this device learned that it had expired.
+    pub at_ms: u64,
+    /// How often it was read again in vain.
+    pub retried: u64,
 }
 
 /// Something that happened to this account, as the server tells it: its word alone.

@@ -65,6 +65,20 @@ pub(super) async fn devices(session: &mut Session, output: &mut Output) -> Resul
     output.records(&devices)
 }
 
+/// `qpc losses [TARGET]`.
+pub(super) async fn losses(
+    session: &mut Session,
+    output: &mut Output,
+    target: Option<&str>,
+) -> Result<(), CliError> {
+    let client = session.client();
+    let losses = session.answer(ANSWER, client.losses(target)).await?;
+    if losses.is_empty() {
+        output.remark("nothing was lost");
+    }
+    output.records(&losses)
+}
+
 /// `qpc notices`.
 pub(super) async fn notices(session: &mut Session, output: &mut Output) -> Result<(), CliError> {
     let client = session.client();

@@ -226,6 +226,18 @@ impl Client {
         self.host.run(move |machine, step| machine.cancel(step, id)).await
     }
 
+    /// What was lost, of one channel or of all, the inbox among them.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`] for no such channel.
+    pub async fn losses(&self, target: Option<&str>) -> Result<Vec<view::Loss>, ClientError> {
+        let channel = match target {
+            Some(target) => Some(self.channel_of(target).await?),
+            None => None,
+        };
+        self.host.run(move |machine, step| machine.losses(step, channel.as_ref())).await
+    }
+
     /// One line of history, by its local number.
     ///
     /// # Errors

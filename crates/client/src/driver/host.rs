@@ -172,7 +172,7 @@ fn serve(
             change.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
-    if let Err(error) = core.into_store().close() {
+    if let Err(error) = core.close() {
         tracing::error!(%error, "the database was not closed in order");
     }
 }

@@ -307,6 +307,7 @@ impl Machine {
             if row.kind == ChannelKind::Inbox {
                 let count = first.saturating_sub(row.cursor).saturating_sub(1);
                 // Nothing in it builds on what is lost: it is read on where it begins now.
+                self.note_expired(step, &row.channel, (row.cursor, first))?;
                 (row.cursor, row.head) = (first.saturating_sub(1), boundary);
                 step.db.put_channel(&row)?;
                 let text = format!("{count} invitations expired before this device read them");

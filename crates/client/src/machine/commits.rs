@@ -137,7 +137,7 @@ impl Machine {
 
     /// Passes over a Commit that is not in force here; an own one that waits is sealed anew behind
     /// it.
-    fn skip(
+    pub(super) fn skip(
         &mut self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,

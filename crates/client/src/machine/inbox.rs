@@ -75,6 +75,8 @@ impl Machine {
         row: &mut ChannelRow,
         entry: &Entry,
     ) -> Result<bool, ClientError> {
+        #[cfg(test)]
+        assert!(self.poison != Some(entry.seq), "the poison of a test");
         let Some(incarnation) = self.profile.incarnation else { return Ok(false) };
         if !self.continues(step, row, (&incarnation, entry))? {
             return Ok(false);
@@ -134,6 +136,7 @@ impl Machine {
         row: &ChannelRow,
         (entry, reason): (&Entry, &str),
     ) -> Result<(), ClientError> {
+        self.note_loss(step, &row.channel, (entry, reason))?;
         step.db.keep_entry(&KeptEntry {
             channel: row.channel,
             seq: entry.seq,

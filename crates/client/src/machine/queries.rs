@@ -330,6 +330,10 @@ impl Machine {
                 State::Notice => view::MessageState::Notice,
                 State::Cancelled => view::MessageState::Cancelled,
             },
+            code: match (row.state, row.seq) {
+                (State::Unreadable, Some(seq)) => step.db.loss_code(&row.channel, seq)?,
+                _ => None,
+            },
             reason: row.reason.clone(),
             sent_at_ms: row.sent_at_ms,
             accepted_at_ms: row.accepted_at_ms,

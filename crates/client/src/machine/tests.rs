@@ -14,9 +14,9 @@ use crate::home::{Home, Protection};
 use crate::keys::{Keys, NextList, entry, public};
 use crate::register::Account;
 
-const NOW: u64 = 1_800_000_000_000;
+pub(super) const NOW: u64 = 1_800_000_000_000;
 
-fn alice() -> (TempDir, Core) {
+pub(super) fn alice() -> (TempDir, Core) {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Home::new(dir.path().join("h")).open_new(&Protection::KeyFile).unwrap();
     let from = ("alice", "qpc://h:1/#00");
@@ -24,7 +24,7 @@ fn alice() -> (TempDir, Core) {
     (dir, Core::open(store, Pool::default()).unwrap())
 }
 
-fn run<T>(
+pub(super) fn run<T>(
     core: &mut Core,
     work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
 ) -> Result<T, ClientError> {
@@ -52,7 +52,7 @@ fn a_message_from_the_end_of_time_is_kept() {
     assert_eq!((kept.text.as_str(), kept.sent_at_ms), ("late", i64::MAX.unsigned_abs()));
 }
 
-fn online(core: &mut Core) -> crate::core::Output {
+pub(super) fn online(core: &mut Core) -> crate::core::Output {
     let work = |m: &mut Machine, _: &mut Step<'_>| {
         m.online = true;
         Ok(())

@@ -206,6 +206,19 @@ impl World {
         self.client(index)?.reopen()
     }
 
+    /// Opens a client's file through another VFS from here on, until it is opened again; it is
+    /// offline then.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open_through(&mut self, index: usize, vfs: &'static str) -> Result<()> {
+        let client = self.client(index)?;
+        (client.core, client.link) = (None, None);
+        let options = Options { vfs: Some(vfs), ..options() };
+        client.core = Some(Core::open(Store::open(&client.path, &options)?, POOL)?);
+        Ok(())
+    }
+
     /// Copies a client's file, as a backup tool would; it is offline then.
     ///
     /// # Errors

@@ -87,6 +87,7 @@ fn a_message_of_another_sent_again_is_unreadable_to_all_alike() {
         let all = history(&mut world, index, &group);
         let shown = all.iter().find(|message| message.seq == Some(seq)).unwrap();
         assert_eq!(shown.state, MessageState::Unreadable);
+        assert!(shown.code.is_some(), "{shown:?}");
     }
     nobody_is_harmed(&mut world, group, &[0, 1, 2]);
 }

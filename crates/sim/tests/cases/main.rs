@@ -29,3 +29,4 @@ mod split;
 mod support;
 mod tampering;
 mod upkeep;
+mod torn;

@@ -295,6 +295,7 @@ impl Db<'_> {
             let statement = format!("DELETE FROM {table} WHERE channel = ?1 AND seq > ?2");
             self.0.prepare_cached(&statement)?.execute(params![channel.0, seq])?;
         }
+        self.losses_read_again(channel, seq)?;
         self.drop_unreadable(channel, seq)
     }
 

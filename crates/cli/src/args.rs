@@ -105,6 +105,13 @@ pub(crate) enum Command {
     },
     /// Show what the server told of this account's security.
     Notices,
+    /// Check this home and the way to the server, and say what to do.
+    Doctor {
+        /// How long to wait for the server.
+        #[arg(long, value_name = "S", default_value_t = 10)]
+        #[arg(value_parser = clap::value_parser!(u64).range(0..=LONGEST_WAIT_S))]
+        timeout: u64,
+    },
     /// Show what this device never read, or could not read, and why.
     Losses {
         /// A contact's name, a group's title, or a channel id (at least 8 hex digits).

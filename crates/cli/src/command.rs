@@ -4,6 +4,7 @@
 mod account;
 mod chat;
 mod device;
+mod doctor;
 mod group;
 mod logout;
 mod outbox;
@@ -88,6 +89,9 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(),
             place.with(output, async |s, o| account::accept(s, o, &name).await).await
         }
         Command::Notices => place.with(output, show::notices).await,
+        Command::Doctor { timeout } => {
+            place.with(output, async |s, o| doctor::run(&place, (s, o), timeout).await).await
+        }
         Command::Losses { target } => {
             place.with(output, async |s, o| show::losses(s, o, target.as_deref()).await).await
         }

@@ -42,6 +42,8 @@ pub(crate) enum CliError {
     HomeNotMade { path: PathBuf, source: std::io::Error },
     #[error("cannot write {what}: {source}")]
     NotWritten { what: String, source: std::io::Error },
+    #[error("{0} problems need somebody to act")]
+    Unwell(usize),
     #[error("{0}")]
     Internal(String),
     #[error(transparent)]
@@ -64,6 +66,7 @@ impl CliError {
             Self::Output(_) => "OUTPUT_CLOSED",
             Self::HomeNotMade { .. } => "HOME_NOT_MADE",
             Self::NotWritten { .. } => "FILE_NOT_WRITTEN",
+            Self::Unwell(_) => "PROBLEMS_FOUND",
             Self::Internal(_) => "INTERNAL",
             Self::Client(error) => error.code(),
         }
@@ -79,6 +82,7 @@ impl CliError {
             Self::Output(_)
             | Self::HomeNotMade { .. }
             | Self::NotWritten { .. }
+            | Self::Unwell(_)
             | Self::Internal(_) => 1,
             Self::Usage(_) | Self::Input { .. } | Self::HomeNotFound(_) => 2,
             Self::Refused(_) => 4,
@@ -150,6 +154,7 @@ mod tests {
             CliError::Output(error()),
             CliError::HomeNotMade { path: PathBuf::new(), source: error() },
             CliError::NotWritten { what: String::new(), source: error() },
+            CliError::Unwell(1),
             CliError::Internal(String::new()),
         ];
         for error in own {

@@ -3,6 +3,7 @@
 
 mod account;
 mod channels;
+mod doctor;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -83,10 +83,7 @@ impl Core {
             true => self.note((now_ms, &mut *rng), |m, s| m.begin_page(s, &page))?,
             false => Approach::Whole,
         };
-        let work = match &input {
-            Input::Answer(work, _) => Some(work.clone()),
-            _ => None,
-        };
+        let work = if let Input::Answer(work, _) = &input { Some(work.clone()) } else { None };
         if approach == Approach::Whole {
             let whole = self.run((now_ms, &mut *rng), |machine, step| {
                 machine.handle(step, input)?;

@@ -90,6 +90,16 @@ impl Home {
         self.file(DATABASE).exists()
     }
 
+    /// What keeps the key, if anything does.
+    pub(crate) fn kept_by(&self) -> Option<&'static str> {
+        let kinds = [
+            (KEY_FILE, "a file of this folder"),
+            (SEALED_FILE, "a passphrase"),
+            (KEYRING_FILE, "the keyring"),
+        ];
+        kinds.iter().find(|(name, _)| self.file(name).exists()).map(|(_, kind)| *kind)
+    }
+
     /// Whether the key is sealed under a passphrase alone.
     ///
     /// # Errors

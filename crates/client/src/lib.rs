@@ -5,10 +5,13 @@
 //! state machine without network, clock or randomness of its own, for simulations. No terminal, no
 //! format and no policy of presentation is in here.
 
+#![deny(missing_docs)]
+
 mod client;
 mod clock;
 mod core;
 mod devices;
+mod doctor;
 mod driver;
 mod error;
 mod home;

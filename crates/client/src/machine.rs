@@ -25,6 +25,7 @@ mod claims;
 mod commands;
 mod commits;
 mod contacts;
+mod doctor;
 mod evidence;
 mod inbox;
 mod intents;
@@ -140,6 +141,8 @@ pub struct Machine {
     /// The newest identity of the own account, as in `profile`.
     own: PublicIdentity,
     own_due: bool,
+    /// What the server said of itself and of this device's KeyPackages.
+    told: doctor::Told,
     /// Whether the last run ended without saying so.
     unclean: bool,
     /// Channels of which a page was read in this run, after such an end.
@@ -210,6 +213,7 @@ impl Machine {
             list_due: false,
             own,
             own_due: false,
+            told: doctor::Told::default(),
             unclean: Db(tx).set_going(true)?,
             proven: BTreeSet::new(),
             #[cfg(test)]
@@ -307,6 +311,7 @@ impl Machine {
         }
         step.db.set_incarnation(&answer.incarnation)?;
         self.profile.incarnation = Some(answer.incarnation);
+        self.told_time((answer.now_ms, step.now_ms));
         if answer.now_ms.abs_diff(step.now_ms) > 3_600_000 {
             let text = "this machine's clock is more than an hour off the server's: set it";
             self.alarm(step, None, text.to_owned())?;

@@ -261,6 +261,65 @@ pub struct Loss {
     pub retried: u64,
 }
 
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// In order.
+    Ok,
+    /// It could not be checked now.
+    Unchecked,
+    /// Worth a look.
+    Warning,
+    /// Something does not work until somebody acts.
+    Problem,
+}
+
+/// Something that a check of this client found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Stable name, `docs/use/doctor.md`.
+    pub code: String,
+    /// Channel id, if it concerns one.
+    pub channel: Option<String>,
+    /// What was found.
+    pub text: String,
+    /// What to do.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    fn new(severity: Severity, code: &str, text: String) -> Self {
+        Self { severity, code: code.to_owned(), channel: None, text, fix: None }
+    }
+
+    pub(crate) fn ok(code: &str, text: String) -> Self {
+        Self::new(Severity::Ok, code, text)
+    }
+
+    pub(crate) fn unchecked(code: &str, text: &str) -> Self {
+        Self::new(Severity::Unchecked, code, text.to_owned())
+    }
+
+    pub(crate) fn warning(code: &str, text: String) -> Self {
+        Self::new(Severity::Warning, code, text)
+    }
+
+    pub(crate) fn problem(code: &str, text: String) -> Self {
+        Self::new(Severity::Problem, code, text)
+    }
+
+    pub(crate) fn fix(self, fix: &str) -> Self {
+        Self { fix: Some(fix.to_owned()), ..self }
+    }
+
+    pub(crate) fn channel(self, channel: String) -> Self {
+        Self { channel: Some(channel), ..self }
+    }
+}
+
 /// Something that happened to this account, as the server tells it: its word alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notice {

@@ -182,7 +182,7 @@ impl Client {
 
     /// Asks the server, on this connection or a later one: a lost answer is asked for again with
     /// the same request id.
-    async fn ask(&self, request: Request) -> Result<Response, ClientError> {
+    pub(super) async fn ask(&self, request: Request) -> Result<Response, ClientError> {
         let mut id = [0; 16];
         OsRng.fill_bytes(&mut id);
         loop {

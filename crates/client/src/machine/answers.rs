@@ -32,6 +32,7 @@ impl Machine {
         match (work, response) {
             (Work::ListChannels, Response::Channels(channels)) => self.listed(step, &channels),
             (Work::KeyPackageStatus, Response::KeyPackageStatus(status)) => {
+                self.told_key_packages(&status);
                 self.refill(step, &status)
             }
             (Work::Upload, Response::Uploaded(_)) => self.uploaded(step),

@@ -199,6 +199,7 @@ impl Machine {
         (first, boundary): (u64, Digest),
     ) -> Result<(), ClientError> {
         let count = first.saturating_sub(row.cursor).saturating_sub(1);
+        self.note_expired(step, &row.channel, (row.cursor, first))?;
         (row.cursor, row.head) = (first.saturating_sub(1), boundary);
         row.known_head = row.known_head.max(row.cursor);
         let mut rejoin = step.db.rejoin(&row.channel)?;

@@ -1,5 +1,5 @@
-//! A client that dies at a write to its disk, inside of what makes an epoch: it is in the one before
-//! or in the next, whole, and goes on from there.
+//! A client that dies at a write to its disk, inside of what makes an epoch: it is in the one
+//! before or in the next, whole, and goes on from there.
 
 use qpc_client::view::ChannelStatus;
 use qpc_faultvfs::{Fault, FaultVfs, Op, Plan};

@@ -10,6 +10,8 @@ mod exits;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod library;
+#[cfg(test)]
 mod outbox;
 #[cfg(test)]
 mod person;

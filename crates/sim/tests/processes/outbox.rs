@@ -87,3 +87,25 @@ fn case_202_lines_queued_offline_by_a_killed_program_arrive_once_in_order() {
     assert_eq!(received[..LINES], lines[..]);
     assert_eq!(received[LINES..], ["last"]);
 }
+
+#[test]
+fn doctor_says_what_is_wrong_with_and_without_a_server() {
+    let mut server = Server::start();
+    let (alice, _bob) = server.pair();
+    let find = |findings: &[Value], code: &str| {
+        findings.iter().find(|finding| finding["code"] == code).cloned()
+    };
+    let online = alice.json(&["doctor", "--timeout", "60"]);
+    for code in ["KEY", "VERSION", "CONNECTION", "CLOCK", "KEY_PACKAGES", "OUTBOX", "CHANNELS"] {
+        let finding = find(&online, code).unwrap_or_else(|| panic!("{code}: {online:?}"));
+        assert_eq!(finding["severity"], "ok", "{finding}");
+    }
+    server.kill();
+    assert_eq!(alice.run(&["send", "bob", "later", "--timeout", "0"]).code, 5);
+    let offline = alice.json(&["doctor", "--timeout", "0"]);
+    assert_eq!(find(&offline, "NO_CONNECTION").unwrap()["severity"], "warning");
+    assert_eq!(find(&offline, "CLOCK").unwrap()["severity"], "unchecked");
+    assert!(find(&offline, "OUTBOX").unwrap()["text"].as_str().unwrap().starts_with("1 message"));
+    // Nothing was lost, nothing refused.
+    assert_eq!(alice.json(&["losses"]), Vec::<Value>::new());
+}

@@ -28,5 +28,5 @@ mod restored;
 mod split;
 mod support;
 mod tampering;
-mod upkeep;
 mod torn;
+mod upkeep;

@@ -44,6 +44,14 @@ pub(crate) enum Command {
     /// Create groups and change who is in them.
     #[command(subcommand)]
     Group(Group),
+    /// End a channel that is broken and go on in a new one with the same people.
+    Reset {
+        /// A contact's name, a group's title, or a channel id (at least 8 hex digits).
+        target: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// List channels and how they stand.
     Channels,
     /// List the members of a channel.

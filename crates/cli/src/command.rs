@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use qpc_client::Home;
 
 use crate::args::{Arguments, Command};
+use crate::confirm;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::session::Session;
@@ -112,6 +113,12 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(),
         }
         Command::Dm { name } => {
             place.with(output, async |s, o| group::direct(s, o, &name).await).await
+        }
+        Command::Reset { target, yes } => {
+            if !yes {
+                confirm::can_ask("a reset cannot be taken back: add --yes")?;
+            }
+            place.with(output, async |s, o| group::reset(s, o, (&target, yes)).await).await
         }
         Command::Group(group) => {
             place.with(output, async |s, o| group::run(s, o, &group).await).await

@@ -1,6 +1,7 @@
 //! `qpc dm` and `qpc group`: changes of channels, each done when the server has accepted it.
 
 use crate::args::Group;
+use crate::confirm;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::session::{ANSWER, Session};
@@ -13,6 +14,21 @@ pub(super) async fn direct(
 ) -> Result<(), CliError> {
     let client = session.client();
     let channel = session.answer(ANSWER, client.dm(name)).await?;
+    output.records(&[channel])
+}
+
+/// `qpc reset TARGET`.
+pub(super) async fn reset(
+    session: &mut Session,
+    output: &mut Output,
+    (target, yes): (&str, bool),
+) -> Result<(), CliError> {
+    if !yes {
+        let question = format!("End the channel {target} and go on in a new one?");
+        confirm::ask(output, &question, "nothing was changed")?;
+    }
+    let client = session.client();
+    let channel = session.answer(ANSWER, client.reset(target)).await?;
     output.records(&[channel])
 }
 

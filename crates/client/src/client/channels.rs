@@ -172,6 +172,17 @@ impl Client {
         self.finish(started).await
     }
 
+    /// Ends a channel that is broken and goes on in a new one with the same people: by an admin of
+    /// a group, by either side of a direct channel. What waits is sent there. Returns the new one.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] when this account may not; [`ClientError::Failed`] with the reason.
+    pub async fn reset(&self, target: &str) -> Result<view::Channel, ClientError> {
+        let channel = self.channel_of(target).await?;
+        let started = self.host.run(move |machine, step| machine.reset(step, &channel)).await?;
+        self.finish(started).await
+    }
+
     /// All channels.
     ///
     /// # Errors

@@ -43,6 +43,25 @@ fn lines_arrive_in_order_and_byte_for_byte() {
 }
 
 #[test]
+fn case_206_a_channel_is_reset_by_command_and_goes_on() {
+    let server = Server::start();
+    let (alice, bob) = server.pair();
+    alice.ok(&["send", "bob", "before"]);
+    assert_eq!(bob.received(), ["before"]);
+    let old = alice.channel("bob")["channel"].clone();
+    let refused = alice.run(&["reset", "bob"]);
+    assert_eq!(refused.code, 2, "without a terminal it asks for --yes: {}", refused.err);
+    let new = alice.json(&["reset", "bob", "--yes"])[0]["channel"].clone();
+    assert_ne!(old, new);
+    alice.ok(&["send", "bob", "after"]);
+    assert_eq!(bob.received(), ["after"]);
+    bob.ok(&["send", "alice", "here, too"]);
+    assert_eq!(alice.received(), ["here, too"]);
+    let closed = alice.json(&["channels"]).into_iter().find(|it| it["channel"] == old).unwrap();
+    assert_eq!(closed["status"], "closed");
+}
+
+#[test]
 fn a_group_from_its_first_member_to_its_last() {
     let server = Server::start();
     let (alice, bob) = (server.register("alice"), server.register("bob"));

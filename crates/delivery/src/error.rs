@@ -42,6 +42,9 @@ pub enum DeliveryError {
     /// Milliseconds until the device may commit.
     #[error("too many Commits here at once; wait as told, then send the same again")]
     Paced(u64),
+    /// Milliseconds until the device may ask to come back again.
+    #[error("this device asked to come back less than an hour ago; wait as told, then send again")]
+    RejoinedLately(u64),
     /// Devices without a KeyPackage, which are all of the account's.
     #[error("the account has no KeyPackage now; try again later")]
     NoKeyPackage(Vec<DeviceId>),
@@ -65,7 +68,7 @@ impl DeliveryError {
             Self::ChannelExists(_) => ErrorCode::ChannelExists,
             Self::StaleCommit(_) => ErrorCode::StaleCommit,
             Self::GapExpired(..) => ErrorCode::GapExpired,
-            Self::Paced(_) => ErrorCode::RateLimited,
+            Self::Paced(_) | Self::RejoinedLately(_) => ErrorCode::RateLimited,
             Self::NoKeyPackage(_) => ErrorCode::NoKeyPackage,
             Self::Store(error) => match error.sqlite_error_code() {
                 Some(sql::ErrorCode::DiskFull) => ErrorCode::StoreFull,
@@ -90,7 +93,9 @@ impl DeliveryError {
                 let range = ExpiredRange { first_available, boundary_head };
                 body().with_detail(ErrorDetail::Expired(range))
             }
-            Self::Paced(wait_ms) => ErrorBody { retry_after_ms: Some(*wait_ms), ..body() },
+            Self::Paced(wait_ms) | Self::RejoinedLately(wait_ms) => {
+                ErrorBody { retry_after_ms: Some(*wait_ms), ..body() }
+            }
             Self::NoKeyPackage(devices) => {
                 body().with_detail(ErrorDetail::Devices(devices.clone()))
             }

@@ -43,6 +43,10 @@ pub fn schema() -> qpc_storage::Schema {
                 name: "accepted_ids",
                 sql: include_str!("../migrations/0006_accepted_ids.sql"),
             },
+            qpc_storage::Migration {
+                name: "since",
+                sql: include_str!("../migrations/0007_since.sql"),
+            },
         ],
     }
 }

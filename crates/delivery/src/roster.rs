@@ -21,12 +21,18 @@ pub(crate) struct Roster {
     devices: BTreeMap<DeviceRef, u64>,
     /// Of exactly the accounts that have a device.
     roles: BTreeMap<AccountId, Role>,
+    /// Since when accounts have had a device here, where all that they have came later.
+    since: BTreeMap<AccountId, u64>,
 }
 
 impl Roster {
     /// What the first Commit of a channel starts from.
     pub(crate) fn founding(founder: DeviceRef) -> Self {
-        Self { devices: [(founder, 1)].into(), roles: [(founder.account, Role::Admin)].into() }
+        Self {
+            devices: [(founder, 1)].into(),
+            roles: [(founder.account, Role::Admin)].into(),
+            since: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn has(&self, device: &DeviceRef) -> bool {
@@ -56,10 +62,31 @@ impl Roster {
         self.account_since(account).is_some_and(|since| seq > since)
     }
 
-    /// Since when an account has had a device here.
+    /// Since when an account has had a device here: one that goes and comes by one Commit counts as
+    /// one that stays.
     fn account_since(&self, account: &AccountId) -> Option<u64> {
         let of_account = self.devices().filter(|(d, _)| d.account == *account);
-        of_account.map(|(_, join)| join).min()
+        self.since.get(account).copied().or_else(|| of_account.map(|(_, join)| join).min())
+    }
+
+    /// The first join of the devices that each account has here now.
+    fn first_joins(&self) -> BTreeMap<AccountId, u64> {
+        let mut first = BTreeMap::new();
+        for (device, join) in self.devices() {
+            let known = first.entry(device.account).or_insert(join);
+            *known = join.min(*known);
+        }
+        first
+    }
+
+    /// What [`Self::since`] is after a change, of whose devices each account's first join is known.
+    fn since_after(&self, joins: BTreeMap<AccountId, u64>) -> BTreeMap<AccountId, u64> {
+        let before = self.first_joins();
+        let since = |account| self.since.get(account).or_else(|| before.get(account)).copied();
+        let kept = joins.iter().filter_map(|(account, join)| {
+            since(account).filter(|since| since < join).map(|since| (*account, since))
+        });
+        kept.collect()
     }
 
     pub(crate) fn is_admin(&self, account: &AccountId) -> bool {
@@ -97,6 +124,7 @@ impl Roster {
         if !change.roles.keys().all(|account| accounts.contains(account)) {
             return Err(refused("a role for an account without a device here"));
         }
+        next.since = self.since_after(next.first_joins());
         next.roles = accounts
             .into_iter()
             .map(|account| (account, self.role_after(&account, change, kind)))
@@ -142,7 +170,15 @@ impl Roster {
             .finish()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// 24 bytes for each account that has been here longer than the devices it has, ascending:
+    /// account (16), since u64.
+    pub(crate) fn encode_since(&self) -> Vec<u8> {
+        let all = self.since.iter();
+        all.fold(Writer::default(), |w, (account, since)| w.fixed(account).u64(*since)).finish()
+    }
+
+    /// Reads [`Self::encode`] and [`Self::encode_since`].
+    pub(crate) fn decode((bytes, since): (&[u8], &[u8])) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let mut roster = Self::default();
         while r.remaining() > 0 {
@@ -150,6 +186,10 @@ impl Roster {
             let role = Role::from_code(r.u8()?)?;
             roster.roles.insert(device.account, role);
             roster.devices.insert(device, r.u64()?);
+        }
+        let mut r = Reader::new(since);
+        while r.remaining() > 0 {
+            roster.since.insert(AccountId(r.array()?), r.u64()?);
         }
         Ok(roster)
     }
@@ -268,8 +308,10 @@ mod tests {
     fn canonical_bytes_round_trip() {
         let roster = group();
         assert_eq!(roster.encode().len(), 4 * 41);
-        assert_eq!(Roster::decode(&roster.encode()), Ok(roster.clone()));
-        assert!(Roster::decode(&roster.encode()[1..]).is_err());
+        assert_eq!(roster.encode_since().len(), 0);
+        assert_eq!(Roster::decode((&roster.encode(), &[])), Ok(roster.clone()));
+        assert!(Roster::decode((&roster.encode()[1..], &[])).is_err());
+        assert!(Roster::decode((&roster.encode(), &[1])).is_err());
     }
 
     #[test]

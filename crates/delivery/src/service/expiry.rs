@@ -191,7 +191,7 @@ impl Sweep<'_> {
             return Ok(false);
         }
         let roster = commits::roster(self.tx, channel.no, channel.last_commit)?;
-        standing::is_abandoned(self.tx, &channels::leaves(self.tx, channel.no)?, &roster)
+        standing::is_abandoned(self.tx, &standing::leaves(self.tx, channel)?, &roster)
     }
 
     /// How long a message id is remembered.

@@ -8,6 +8,7 @@ use qpc_proto::message::EntryKind;
 use super::writing::{Draft, Writing};
 use crate::DeliveryError;
 use crate::store::channels::Held;
+use crate::store::members;
 
 /// The room for messages, in sixteenths of the quota; one sixteenth is for statements, and Commits
 /// take what is left.
@@ -52,10 +53,18 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Whether the channel has room for a statement of the server.
-    pub(super) fn channel_has_room(&self, draft: &Draft<'_>) -> bool {
+    /// How many bytes of statements the server may show again: with all else that no member has
+    /// posted they take half of the statements' room at most, so that members can state something
+    /// still.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Store`].
+    pub(super) fn room_to_show(&self) -> Result<u64, DeliveryError> {
         let sixteenth = self.delivery.config.channel_bytes_max / 16;
-        self.channel.held.statements.saturating_add(draft.bytes) <= sixteenth
+        let all = self.channel.held.statements;
+        let of_members = members::statement_bytes(self.call.tx, self.channel.no)?;
+        let of_server = all.saturating_sub(of_members);
+        Ok(sixteenth.saturating_sub(all).min((sixteenth / 2).saturating_sub(of_server)))
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use qpc_credential::StatementBody;
-use qpc_proto::message::{ChannelKind, CreateChannel, EntryKind};
-use qpc_proto::{AccountId, ChannelId, Malformed, MessageId};
+use qpc_proto::message::{ChannelKind, CreateChannel, DeviceRef, EntryKind};
+use qpc_proto::{ChannelId, Malformed, MessageId};
 
 use super::said::{self, invalid};
 use super::writing::{Draft, Writing};
@@ -57,17 +57,17 @@ impl<'a> Ending<'a> {
         }
         let roster = commits::roster(call.tx, old.channel.no, old.channel.last_commit)?;
         let ending = Self { old, roster, statement, message_id, successor: create.channel };
-        ending.check_right(&call.caller.account)?;
+        ending.check_right(&call.caller)?;
         Ok(Some(ending))
     }
 
     /// An admin may, and either side of a direct channel, where both are; and anybody once no
-    /// device of an admin can commit.
-    fn check_right(&self, account: &AccountId) -> Result<(), DeliveryError> {
-        if !self.roster.has_account(account) {
-            return Err(refused("this account is not in the roster of the channel that ends"));
+    /// device of an admin has been able to commit for a day.
+    fn check_right(&self, caller: &DeviceRef) -> Result<(), DeliveryError> {
+        if !self.roster.has(caller) {
+            return Err(refused("this device is not in the roster of the channel that ends"));
         }
-        if self.roster.is_admin(account) || self.old.has_lost_its_admins(&self.roster)? {
+        if self.roster.is_admin(&caller.account) || self.old.has_lost_its_admins(&self.roster)? {
             return Ok(());
         }
         Err(refused("only an admin ends a channel while one of theirs can commit"))

@@ -8,13 +8,16 @@ use qpc_credential::{
     admit_key_package,
 };
 use qpc_proto::ErrorCode;
-use qpc_proto::message::Accepted;
+use qpc_proto::message::{Accepted, ChannelKind};
 
 use super::standing::REJOIN_STANDS_MS;
 use super::writing::Writing;
 use crate::DeliveryError;
 use crate::store::standing as rows;
 use crate::store::{channels, commits, key_packages};
+
+/// How long after a device's rejoin its next is refused, whatever the join.
+const REJOIN_EVERY_MS: u64 = 3_600 * 1_000;
 
 /// What is to be noted of a statement once it has its place.
 pub(super) enum Note {
@@ -45,6 +48,9 @@ impl Writing<'_> {
             return Err(invalid("signed by another device"));
         }
         match &said.body {
+            StatementBody::Leave if self.channel.kind == ChannelKind::Direct => {
+                Err(invalid("a direct channel has the same two accounts for ever"))
+            }
             StatementBody::Leave => Ok(Note::Leave),
             StatementBody::Rejoin(rejoin) => self.check_rejoin(rejoin),
             StatementBody::Verdict(said) => self.check_verdict(said),
@@ -62,11 +68,7 @@ impl Writing<'_> {
             let why = "not the device's latest join: read the inbox, join or sign anew";
             return Err(invalid(why));
         }
-        let earlier = rows::rejoin_of(self.call.tx, (self.channel.no, &self.call.caller))?;
-        let over_ms = self.call.now_ms.saturating_sub(REJOIN_STANDS_MS);
-        if earlier.is_some_and(|e| e.join_seq == rejoin.join_seq && e.accepted_at_ms > over_ms) {
-            return Err(invalid("one of this device stands already: wait for the Commit"));
-        }
+        self.check_earlier(rejoin)?;
         let admitted = admit_key_package(&rejoin.key_package, self.call.now_ms)?;
         if admitted.device != self.call.caller {
             return Err(CredentialError::CredentialMismatch.into());
@@ -77,6 +79,24 @@ impl Writing<'_> {
             return Err(CredentialError::KeyPackage("a rejoin's must be a last resort").into());
         }
         Ok(Note::Rejoin(rejoin.join_seq, Box::new(admitted)))
+    }
+
+    /// None of this device stands for that join, and its last one, for whatever join, is a while
+    /// ago: each makes work for all members.
+    fn check_earlier(&self, rejoin: &Rejoin) -> Result<(), DeliveryError> {
+        let Some(earlier) = rows::rejoin_of(self.call.tx, (self.channel.no, &self.call.caller))?
+        else {
+            return Ok(());
+        };
+        let ends_ms = earlier.accepted_at_ms.saturating_add(REJOIN_STANDS_MS);
+        if earlier.join_seq == rejoin.join_seq && self.call.now_ms < ends_ms {
+            return Err(invalid("one of this device stands already: wait for the Commit"));
+        }
+        let next_ms = earlier.accepted_at_ms.saturating_add(REJOIN_EVERY_MS);
+        match next_ms.saturating_sub(self.call.now_ms) {
+            0 => Ok(()),
+            wait_ms => Err(DeliveryError::RejoinedLately(wait_ms)),
+        }
     }
 
     /// The first verdict of a device on a Commit whose entry is still there.

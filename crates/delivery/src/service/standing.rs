@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use qpc_proto::chain::sha256;
-use qpc_proto::message::{DeviceRef, EntryKind};
+use qpc_proto::message::{ChannelKind, DeviceRef, EntryKind};
 use qpc_proto::{AccountId, DeviceId, Digest, MessageId};
 use qpc_storage::Tx;
 
@@ -20,6 +20,8 @@ use crate::store::standing::{self, Ended, Rejoin};
 /// How long a rejoin stands: as long as its KeyPackage can be added and still be read of after the
 /// longest retention.
 pub(super) const REJOIN_STANDS_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// How long all admins' devices must have asked before others may end a group.
+const UNANSWERED_MS: u64 = 24 * 3_600 * 1_000;
 /// How many statements one Commit lets the server show again; the next shows the rest.
 const SHOWN_MAX: usize = 64;
 
@@ -57,10 +59,10 @@ impl Delivery {
         channel: &Channel,
     ) -> Result<u64, DeliveryError> {
         // Nobody can act on what stands in a channel that has ended.
-        if channel.successor.is_some() {
+        if channel.has_ended() {
             return Ok(u64::MAX);
         }
-        let leaves = channels::leaves(tx, channel.no)?;
+        let leaves = leaves(tx, channel)?;
         let rejoins = self.rejoins((tx, now_ms), channel.no)?;
         if leaves.is_empty() && rejoins.is_empty() && revoked::lists(tx, channel.no)?.is_empty() {
             return Ok(u64::MAX);
@@ -73,6 +75,15 @@ impl Delivery {
         let list = revocation::needed(tx, channel, &roster)?.into_iter().map(|(_, seq)| seq).min();
         let rejoins = rejoins.iter().map(|rejoin| rejoin.seq);
         Ok(leaves.map(|leave| leave.shown_seq).chain(rejoins).chain(list).min().unwrap_or(u64::MAX))
+    }
+}
+
+/// What accounts have said of leaving. Nobody leaves a direct channel: what older servers took
+/// there says nothing.
+pub(super) fn leaves(tx: &Tx<'_>, channel: &Channel) -> Result<Vec<Leave>, DeliveryError> {
+    match channel.kind {
+        ChannelKind::Direct | ChannelKind::Inbox => Ok(Vec::new()),
+        ChannelKind::Group => Ok(channels::leaves(tx, channel.no)?),
     }
 }
 
@@ -105,16 +116,22 @@ impl Writing<'_> {
         let last_join = roster.devices().map(|(_, join)| join).max().unwrap_or_default();
         let mut behind = self.standing(roster)?;
         behind.retain(|standing| standing.seq < last_join);
+        if behind.is_empty() {
+            return Ok(());
+        }
         behind.sort_by_key(|standing| standing.seq);
+        let mut room = self.room_to_show()?;
         let mut inserts = Inserts::new(tx, &self.delivery.recent)?;
-        for standing in behind.into_iter().take(SHOWN_MAX) {
+        let mut shown = 0;
+        for standing in behind {
             let Some(bytes) = standing::payload(tx, self.channel.no, standing.seq)? else {
                 continue;
             };
             let draft = Draft::plain(EntryKind::Statement, shown_id(&bytes, commit), &bytes);
-            if !self.channel_has_room(&draft) {
+            if shown == SHOWN_MAX || room < draft.bytes {
                 break;
             }
+            (shown, room) = (shown.saturating_add(1), room.saturating_sub(draft.bytes));
             let place = Place { seq: self.next_seq()?, sender: None };
             let seq = place.seq;
             let at = (&mut inserts, now_ms);
@@ -132,7 +149,7 @@ impl Writing<'_> {
     /// What stands for a roster.
     fn standing(&self, roster: &Roster) -> Result<Vec<Standing>, DeliveryError> {
         let (tx, no) = (self.call.tx, self.channel.no);
-        let leaves = channels::leaves(tx, no)?.into_iter();
+        let leaves = leaves(tx, &self.channel)?.into_iter();
         let leaves = leaves.filter(|leave| roster.leaves(&leave.account, leave.seq));
         let mut all: Vec<_> = leaves
             .map(|leave| Standing { seq: leave.shown_seq, of: Of::Leave(leave.account) })
@@ -170,10 +187,14 @@ impl Writing<'_> {
         Ok(standing.iter().any(|rejoin| rejoin.device == *device))
     }
 
-    /// Whether every device of every admin in a roster asks to come back: none of them can commit.
+    /// Whether every device of every admin in a roster has asked for a day to come back: none of
+    /// them can commit, and no member has taken one back.
     pub(super) fn has_lost_its_admins(&self, roster: &Roster) -> Result<bool, DeliveryError> {
+        let (_, now_ms) = self.call.at();
         let rejoins = self.delivery.rejoins(self.call.at(), self.channel.no)?;
-        let asks = |device: &DeviceRef| rejoins.iter().any(|rejoin| rejoin.device == *device);
+        let is_old =
+            |rejoin: &Rejoin| rejoin.accepted_at_ms.saturating_add(UNANSWERED_MS) <= now_ms;
+        let asks = |device: &DeviceRef| rejoins.iter().any(|r| r.device == *device && is_old(r));
         let mut admins = roster.devices().filter(|(device, _)| roster.is_admin(&device.account));
         Ok(admins.all(|(device, _)| asks(device)))
     }

@@ -7,10 +7,9 @@ use qpc_proto::message::{Accepted, Enqueue, EnqueueAnswer, EntryKind, Statement}
 use qpc_proto::{AccountId, MessageId};
 
 use super::writing::{Draft, Writing};
-use super::{Call, Delivery, Written};
+use super::{Call, Delivery, Written, standing};
 use crate::DeliveryError;
 use crate::roster::Roster;
-use crate::store::channels;
 
 impl Delivery {
     /// Appends the longest good prefix of a batch; a duplicate is good. Why the next entry was
@@ -62,7 +61,7 @@ impl Delivery {
 impl Writing<'_> {
     /// Accounts that have said they leave since they are in this roster.
     pub(super) fn leavers(&self, roster: &Roster) -> Result<BTreeSet<AccountId>, DeliveryError> {
-        let leaves = channels::leaves(self.call.tx, self.channel.no)?;
+        let leaves = standing::leaves(self.call.tx, &self.channel)?;
         let standing = leaves.into_iter().filter(|leave| roster.leaves(&leave.account, leave.seq));
         Ok(standing.map(|leave| leave.account).collect())
     }

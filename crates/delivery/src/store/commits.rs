@@ -25,8 +25,8 @@ pub(crate) struct NewCommit<'a> {
 pub(crate) fn insert(tx: &Tx<'_>, no: i64, new: &NewCommit<'_>) -> sql::Result<()> {
     let id = entry_id(no, new.seq);
     if let Some(roster) = new.roster {
-        tx.prepare_cached("INSERT INTO rosters (id, roster) VALUES (?1, ?2)")?
-            .execute((id, roster.encode()))?;
+        tx.prepare_cached("INSERT INTO rosters (id, roster, since) VALUES (?1, ?2, ?3)")?
+            .execute((id, roster.encode(), roster.encode_since()))?;
     }
     let statements =
         new.statements.iter().fold(Writer::default(), |w, statement| w.var(statement)).finish();
@@ -95,9 +95,12 @@ pub(crate) fn find(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Option<Commit>
 /// The roster after the Commit at `seq`; empty where there is none.
 pub(crate) fn roster(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Roster> {
     tx.prepare_cached(
-        "SELECT r.roster FROM commits c JOIN rosters r ON r.id = c.roster WHERE c.id = ?1",
+        "SELECT r.roster, r.since FROM commits c JOIN rosters r ON r.id = c.roster WHERE c.id = ?1",
     )?
-    .query_row([entry_id(no, seq)], |row| decoded(0, Roster::decode(&row.get::<_, Vec<u8>>(0)?)))
+    .query_row([entry_id(no, seq)], |row| {
+        let (roster, since) = (row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?);
+        decoded(0, Roster::decode((&roster, &since)))
+    })
     .optional()
     .map(Option::unwrap_or_default)
 }

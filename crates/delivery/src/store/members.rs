@@ -255,6 +255,12 @@ pub(crate) fn save(tx: &Tx<'_>, no: i64, member: &Member) -> sql::Result<()> {
     .map(drop)
 }
 
+/// Bytes of the statements in a channel's log that its members have posted.
+pub(crate) fn statement_bytes(tx: &Tx<'_>, no: i64) -> sql::Result<u64> {
+    tx.prepare_cached("SELECT coalesce(sum(statement_bytes), 0) FROM members WHERE no = ?1")?
+        .query_row([no], |row| row.get::<_, Number>(0).map(|sum| sum.0))
+}
+
 /// Writes a device's turns at Commits.
 pub(crate) fn save_pace(tx: &Tx<'_>, no: i64, member: &Member) -> sql::Result<()> {
     let pace = &member.pace;

@@ -9,6 +9,8 @@ use qpc_proto::{ChannelId, Digest, ErrorCode, Incarnation};
 use crate::mls::{self, Device};
 use crate::support::{CHANNEL, Plan, World, message, message_on};
 
+const HOUR_MS: u64 = 3_600_000;
+
 fn devices() -> (Device, Device, Device) {
     (Device::new(1, 1), Device::new(2, 2), Device::new(3, 3))
 }
@@ -61,6 +63,7 @@ fn a_rejoin_counts_once() {
     let refused = world.state(&alice, (3, old.0)).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::StatementInvalid);
     let same = world.rejoin_of(&alice, 3, 100);
+    world.now_ms += HOUR_MS;
     let refused = world.state(&alice, (4, same.0)).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::KeyPackageReused);
     let next = world.rejoin_of(&alice, 3, 103);
@@ -139,7 +142,6 @@ fn a_rejoin_is_judged_before_it_gets_into_the_log() {
     let upload =
         UploadKeyPackages { key_packages: Vec::new(), last_resort: Some(uploaded.clone()) };
     world.call(&bob, |d, call| d.upload(call, &upload)).unwrap();
-    let hour_ms = 3_600_000;
     type Change<'a> = Box<dyn Fn(&mut Rejoin) + 'a>;
     let package = |package: Bytes| -> Change<'_> {
         Box::new(move |rejoin| rejoin.key_package = package.clone())
@@ -151,7 +153,7 @@ fn a_rejoin_is_judged_before_it_gets_into_the_log() {
         (package(b"x".as_slice().into()), ErrorCode::KeyPackageInvalid),
         (package(alice.key_package(1, true, now_ms)), ErrorCode::CredentialMismatch),
         (package(bob.key_package(1, false, now_ms)), ErrorCode::KeyPackageInvalid),
-        (package(bob.key_package(1, true, now_ms - 721 * hour_ms)), ErrorCode::KeyPackageInvalid),
+        (package(bob.key_package(1, true, now_ms - 721 * HOUR_MS)), ErrorCode::KeyPackageInvalid),
         (package(uploaded), ErrorCode::KeyPackageReused),
     ];
     for (at, (change, code)) in wrong.iter().enumerate() {
@@ -191,6 +193,7 @@ fn who_was_removed_asks_while_the_removal_is_open_and_comes_back_for_good_reason
     assert_eq!(world.commit(&bob, &back(2, 2)).unwrap().answer.seq, 4);
     // Removed again, and that has taken effect: what it said is worth nothing.
     world.commit(&alice, &Plan::on(4).removing(&[&carol])).unwrap();
+    world.now_ms += HOUR_MS;
     let said = world.rejoin_of(&carol, 4, 101);
     world.state(&carol, (2, said.0.clone())).unwrap();
     world.say(&bob, message(20, 5)).unwrap();
@@ -254,4 +257,44 @@ fn several_come_back_by_one_commit_to_a_direct_channel_as_well() {
     let page = world.fetch(&alice, CHANNEL, 0).unwrap();
     assert_eq!(world.check_chain(&page, Digest::ZERO), page.entries[3].head);
     assert_eq!(page.entries[3].statements, [said.0, said2.0]);
+}
+
+#[test]
+fn a_device_asks_once_an_hour_whatever_its_join() {
+    let (mut world, [alice, bob, _], said) = lost();
+    world.commit(&bob, &World::bringing_back(1, &[(&alice, &said)])).unwrap();
+    let ask = |world: &mut World, seed| {
+        let said = world.rejoin_of(&alice, 3, seed).0;
+        world.state(&alice, (seed, said)).map_err(|error| error.to_body())
+    };
+    world.now_ms += HOUR_MS - 1;
+    let soon = ask(&mut world, 101).unwrap_err();
+    assert_eq!((soon.code, soon.retry_after_ms), (ErrorCode::RateLimited, Some(1)));
+    // Others are not kept waiting.
+    let of_bob = world.rejoin_of(&bob, 1, 102).0;
+    world.state(&bob, (102, of_bob)).unwrap();
+    world.now_ms += 1;
+    ask(&mut world, 103).unwrap();
+}
+
+#[test]
+fn an_account_that_is_taken_back_has_said_that_it_leaves() {
+    let mut world = World::new();
+    let (alice, bob, carol) = devices();
+    world.group(&[&alice, &bob, &carol]);
+    world.state_leave(&carol, 1).unwrap();
+    let said = world.rejoin_of(&carol, 1, 100);
+    world.state(&carol, (2, said.0.clone())).unwrap();
+    world.commit(&bob, &World::bringing_back(1, &[(&carol, &said)])).unwrap();
+    // Nor does another Commit's change of the roster forget it.
+    let dave = Device::new(4, 4);
+    let plan = world.adding(&[&dave]).at(4, 4);
+    let joined = world.commit(&alice, &plan).unwrap().answer.seq;
+    let removal = Plan::on(joined).removing(&[&carol]).carrying(&[&carol]);
+    let gone = world.commit(&bob, &removal).unwrap().answer.seq;
+    // Who was away comes anew.
+    let plan = world.adding(&[&carol]).at(gone, gone);
+    let back = world.commit(&alice, &plan).unwrap().answer.seq;
+    let again = Plan::on(back).removing(&[&carol]).carrying(&[&carol]);
+    assert_eq!(world.commit_code(&bob, &again), ErrorCode::RosterRefused);
 }

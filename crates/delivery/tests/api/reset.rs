@@ -15,6 +15,7 @@ use crate::support::{CHANNEL, Plan, World, message, message_on};
 
 const NEXT: ChannelId = ChannelId([0xee; 16]);
 const LATER: ChannelId = ChannelId([0xef; 16]);
+const DAY_MS: u64 = 86_400_000;
 
 fn devices() -> (Device, Device, Device) {
     (Device::new(1, 1), Device::new(2, 2), Device::new(3, 3))
@@ -140,10 +141,29 @@ fn members_end_a_channel_once_no_device_of_an_admin_can_commit() {
     // One of them is back: then not.
     let plan = World::bringing_back(1, &[(&bob, &said)]);
     world.commit(&alice, &plan).unwrap();
+    world.now_ms += DAY_MS;
     assert_eq!(refused(&mut world), ErrorCode::RosterRefused);
     let said = world.rejoin_of(&bob, 5, 103).0;
     world.state(&bob, (4, said)).unwrap();
+    // Members have a day to take one of them back.
+    world.now_ms += DAY_MS - 1;
+    assert_eq!(refused(&mut world), ErrorCode::RosterRefused);
+    world.now_ms += 1;
     end(&mut world, (&carol, &[]), group).unwrap();
+}
+
+#[test]
+fn a_device_without_a_place_ends_nothing() {
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    let tablet = Device::new(2, 22);
+    let plan = world.adding(&[&bob, &tablet]).with_role(&bob, Role::Admin);
+    world.create(&alice, ChannelKind::Group, &plan).unwrap();
+    world.commit(&alice, &Plan::on(1).removing(&[&tablet])).unwrap();
+    // Nobody has built on that: it may post still.
+    let group = (ChannelKind::Group, NEXT);
+    assert_eq!(end(&mut world, (&tablet, &[]), group).unwrap_err().code, ErrorCode::RosterRefused);
+    end(&mut world, (&bob, &[]), group).unwrap();
 }
 
 #[test]
@@ -239,6 +259,21 @@ fn a_closed_channel_expires_whatever_stood_in_it() {
     // Who comes late is still told where it goes on.
     for body in refusals(&mut world, &bob, 1) {
         assert_eq!(body.detail, Some(ErrorDetail::Channel(NEXT)));
+    }
+}
+
+#[test]
+fn a_channel_of_another_life_expires_whatever_stood_in_it() {
+    let (mut world, alice, bob, carol) = group();
+    world.state_leave(&carol, 1).unwrap();
+    let said = world.rejoin_of(&bob, 1, 100).0;
+    world.state(&bob, (2, said)).unwrap();
+    restored(&mut world);
+    world.now_ms += world.delivery.config.retention_ms;
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    match world.fetch(&alice, CHANNEL, 0) {
+        Err(qpc_delivery::DeliveryError::GapExpired(4, _)) => {}
+        other => panic!("{other:?}"),
     }
 }
 

@@ -161,9 +161,10 @@ fn one_commit_shows_sixty_four_and_the_next_the_rest() {
 #[test]
 fn nothing_is_shown_again_beyond_the_room_for_statements() {
     let (mut world, [alice, ..], [rejoin, leave, list]) = stood();
-    let held = u64::try_from(rejoin.len() + leave.len() + list.len()).unwrap();
-    let room = held + u64::try_from(rejoin.len() + leave.len()).unwrap();
-    world.delivery.config.channel_bytes_max = (room + 1) * 16;
+    let long = |all: &[&Bytes]| all.iter().map(|one| u64::try_from(one.len()).unwrap()).sum();
+    // Half of it is for what the server posts, the list among it.
+    let half: u64 = long(&[&list, &rejoin, &leave]);
+    world.delivery.config.channel_bytes_max = 2 * half * 16;
     let dave = Device::new(4, 4);
     let plan = world.adding(&[&dave]).at(1, 1);
     world.commit(&alice, &plan).unwrap();
@@ -173,6 +174,28 @@ fn nothing_is_shown_again_beyond_the_room_for_statements() {
     world.delivery.config.channel_bytes_max *= 2;
     world.commit(&alice, &Plan::on(5)).unwrap();
     assert_eq!(statements(&mut world, &dave, 7), [shown(&list, 9, 8)]);
+}
+
+#[test]
+fn what_is_gone_takes_no_place_among_the_shown() {
+    let mut world = World::new();
+    let alice = Device::new(1, 1);
+    let others: Vec<_> = (100..165).map(Device::lone).collect();
+    let mut all = vec![&alice];
+    all.extend(&others);
+    world.group(&all);
+    // All leave, so that what they said expires; then one wants back.
+    for (at, device) in (0_u8..).zip(&all) {
+        world.state_leave(device, at).unwrap();
+    }
+    world.now_ms += world.delivery.config.retention_ms;
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000)).unwrap();
+    let rejoin = world.rejoin_of(&alice, 1, 200).0;
+    assert_eq!(world.state(&alice, (200, rejoin.clone())).unwrap().answer.seq, 68);
+    let dave = Device::new(4, 4);
+    let plan = world.adding(&[&dave]).at(1, 1);
+    assert_eq!(world.commit(&alice, &plan).unwrap().answer.seq, 69);
+    assert_eq!(statements(&mut world, &dave, 0), [shown(&rejoin, 70, 69)]);
 }
 
 #[test]

@@ -26,7 +26,8 @@ pub(super) struct Proposed {
 /// Context and roles change by an admin. A device comes by an admin or a sibling, and goes by an
 /// admin, a sibling, or anyone whose Commit carries its account's leave (signed by a device that is
 /// in) or a device list that revokes it. Who so revokes a leaf may add what that list holds. A
-/// device whose rejoin the Commit carries goes and comes by anyone, by the KeyPackage in it.
+/// device whose rejoin the Commit carries goes and comes by anyone, by the KeyPackage in it. No
+/// device comes that a list which the Commit carries doesn't hold.
 pub(super) fn check_roles(
     before: &ChannelContext,
     (committer, context_changes): (&Certificate, bool),
@@ -52,17 +53,14 @@ pub(super) fn check_roles(
     }
     let may_come = |leaf: &Certificate| {
         let account = leaf.device().account;
-        if carried.takes_back(&leaf.device(), proposed) {
-            return true;
+        // First, whoever comes: a list that is carried counts for those who want back, too.
+        let list = carried.lists.get(&account);
+        if list.is_some_and(|known| !is_of(known, leaf) || !known.list.holds(leaf)) {
+            return false;
         }
-        match carried.lists.get(&account) {
-            Some(identity) => {
-                is_of(identity, leaf)
-                    && identity.list.holds(leaf)
-                    && (account == own || accounts.contains(&account))
-            }
-            None => account == own,
-        }
+        account == own
+            || carried.takes_back(&leaf.device(), proposed)
+            || (list.is_some() && accounts.contains(&account))
     };
     if proposed.adds.values().all(may_come) && !context_changes {
         Ok(())

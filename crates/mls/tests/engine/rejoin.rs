@@ -8,7 +8,8 @@ use qpc_mls::{Verdict, VoidReason};
 use qpc_proto::{ChannelId, Incarnation};
 
 use super::support::{
-    CHANNEL, Entry, Party, adding, applies, assert_in_step, context, removing, trio, void_for_all,
+    CHANNEL, Entry, Party, adding, applies, assert_in_step, context, devices_statement, removing,
+    trio, void_for_all,
 };
 
 /// What `party` says with a KeyPackage.
@@ -182,4 +183,30 @@ fn a_rejoin_signed_by_another_device_is_of_no_use() {
     let entry = by_bob(&mut bob, &taking(&[&carol], &[&package], &[said]));
     void_for_all(&entry, VoidReason::Role, [&mut bob, &mut alice, &mut carol]);
     assert!(matches!(alice.judge(&entry), Verdict::Void(VoidReason::Role)));
+}
+
+#[test]
+fn a_rejoin_brings_no_device_that_a_carried_list_does_not_hold() {
+    let tablet = Party::linked((30, 36), 2);
+    for lists in [
+        // Taken off, or never on it.
+        devices_statement(30, (1, 2), &[]),
+        devices_statement(30, (1, 2), &[&tablet]),
+    ] {
+        let [mut alice, mut bob, mut carol] = trio();
+        let package = carol.key_package();
+        let said = rejoin(&carol, (CHANNEL, &package));
+        let entry = by_bob(&mut bob, &taking(&[&carol], &[&package], &[said, lists]));
+        void_for_all(&entry, VoidReason::Role, [&mut bob, &mut alice, &mut carol]);
+    }
+    // One that holds it is in nobody's way.
+    let [mut alice, mut bob, mut carol] = trio();
+    let package = carol.key_package();
+    let said = rejoin(&carol, (CHANNEL, &package));
+    let list = devices_statement(30, (1, 2), &[&carol]);
+    let entry = by_bob(&mut bob, &taking(&[&carol], &[&package], &[said, list]));
+    applies(&mut alice, &entry);
+    bob.merge(&entry);
+    carol.join(&entry);
+    assert_in_step(&mut [&mut alice, &mut bob, &mut carol]);
 }

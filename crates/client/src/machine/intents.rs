@@ -157,6 +157,10 @@ impl Machine {
         };
         let sealed = match self.engine.commit(step.db.0, &row.group, (&place, &plan)) {
             Ok(sealed) => sealed,
+            Err(MlsError::Refused(_)) if intent.kind == IntentKind::TakeBack => {
+                self.not_built(step, row, (intent, &plan.statements))?;
+                return Ok(None);
+            }
             Err(MlsError::Refused(reason)) => {
                 self.fail_intent(step, (intent.id, reason))?;
                 return Ok(None);

@@ -3,12 +3,13 @@
 //!
 //! The server judges what stands; what it refuses is dropped. Never acts for this device itself.
 
+use bytes::Bytes;
 use qpc_credential::{Certificate, Posted, Statement, StatementBody, admit_key_package};
 use qpc_mls::MlsError;
 use qpc_mls::engine::{CommitPlan, MemberLeaf, Members};
-use qpc_proto::RequestId;
 use qpc_proto::message::{DeviceRef, Entry};
 use qpc_proto::roster::RosterChange;
+use qpc_proto::{ChannelId, RequestId};
 
 use super::rejoin::REJOIN_STANDS_MS;
 use super::store::{
@@ -69,7 +70,11 @@ impl Machine {
         row: &ChannelRow,
         members: &[MemberLeaf],
     ) -> Result<(), ClientError> {
-        let standing = step.db.standing_rejoins(&row.channel)?;
+        let mut standing = step.db.standing_rejoins(&row.channel)?;
+        if !standing.is_empty() {
+            let usable = self.usable(step, (&row.channel, members))?;
+            standing = usable.into_iter().map(|(standing, _)| standing).collect();
+        }
         let open = self.open_of(step, (&row.channel, IntentKind::TakeBack))?;
         let Some(first) = standing.first().map(|standing| standing.device.account) else {
             for intent in open.iter().filter(|intent| intent.state != IntentState::Sealed) {
@@ -96,30 +101,27 @@ impl Machine {
         let most = if intent.attempts == 0 { AT_ONCE } else { 1 };
         let members = self.engine.view(step.db.0, &row.group)?.members;
         let mut plan = CommitPlan::default();
-        for standing in step.db.standing_rejoins(&row.channel)? {
-            let Some(key_package) = self.package_of(step, row, (&members, &standing))? else {
-                step.db.drop_standing_rejoin(&row.channel, &standing.device)?;
-                continue;
-            };
-            if plan.adds.len() < most {
-                plan.adds.push(key_package);
-                plan.statements.push(standing.statement.into());
-                if members.iter().any(|leaf| leaf.certificate.device() == standing.device) {
-                    plan.removes.insert(standing.device);
-                }
+        for (standing, package) in
+            self.usable(step, (&row.channel, &members))?.into_iter().take(most)
+        {
+            plan.adds.push(package);
+            plan.statements.push(standing.statement.into());
+            if members.iter().any(|leaf| leaf.certificate.device() == standing.device) {
+                plan.removes.insert(standing.device);
             }
         }
         Ok((!plan.adds.is_empty()).then_some(plan))
     }
 
-    /// The KeyPackage of a standing rejoin, if it may be followed.
+    /// The KeyPackage of a standing rejoin, if it may be followed. What this device knows of lists,
+    /// and its clock, may be older than the rejoin: it stands until the server says otherwise.
     fn package_of(
         &self,
         step: &Step<'_>,
-        row: &ChannelRow,
         (members, standing): (&[MemberLeaf], &StandingRejoin),
+        channel: &ChannelId,
     ) -> Result<Option<Vec<u8>>, ClientError> {
-        let Ok(Posted::Said(said)) = Posted::verify(&standing.statement, &row.channel) else {
+        let Ok(Posted::Said(said)) = Posted::verify(&standing.statement, channel) else {
             return Ok(None);
         };
         let StatementBody::Rejoin(rejoin) = said.body else { return Ok(None) };
@@ -139,6 +141,21 @@ impl Machine {
         Ok(may.then(|| rejoin.key_package.to_vec()))
     }
 
+    /// What stands and may be followed now, each with its KeyPackage.
+    fn usable(
+        &self,
+        step: &Step<'_>,
+        (channel, members): (&ChannelId, &[MemberLeaf]),
+    ) -> Result<Vec<(StandingRejoin, Vec<u8>)>, ClientError> {
+        let mut usable = Vec::new();
+        for standing in step.db.standing_rejoins(channel)? {
+            if let Some(package) = self.package_of(step, (members, &standing), channel)? {
+                usable.push((standing, package));
+            }
+        }
+        Ok(usable)
+    }
+
     /// A Commit is in force: whom it added or removed asks for nothing any more.
     pub(super) fn settle_rejoins(
         &self,
@@ -153,23 +170,45 @@ impl Machine {
     }
 
     /// A Commit that takes somebody back is refused for good, or void: somebody did it already, or
-    /// it cannot be done. One of several is found by going on one by one.
+    /// it cannot be done.
     pub(super) fn not_taken_back(
         &mut self,
         step: &mut Step<'_>,
         row: &ChannelRow,
         sealed: &SealedCommitRow,
     ) -> Result<(), ClientError> {
-        let carried = &sealed.bundle.statements;
+        self.tried_in_vain(step, row, (sealed.intent, &sealed.bundle.statements))
+    }
+
+    /// The group engine makes no Commit of what stands: whoever asks chooses the KeyPackage, and
+    /// must not keep others from coming back.
+    pub(super) fn not_built(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (intent, carried): (&IntentRow, &[Bytes]),
+    ) -> Result<(), ClientError> {
+        let request_id = RequestId(step.random());
+        step.db.retry_intent(intent.id, (&request_id, step.now_ms))?;
+        self.tried_in_vain(step, row, (intent.id, carried))
+    }
+
+    /// One of several is found by going on one by one; that one is dropped.
+    fn tried_in_vain(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+        (intent, carried): (u64, &[Bytes]),
+    ) -> Result<(), ClientError> {
         if carried.len() == 1 {
             for standing in step.db.standing_rejoins(&row.channel)? {
                 if carried.iter().any(|bytes| **bytes == *standing.statement) {
                     step.db.drop_standing_rejoin(&row.channel, &standing.device)?;
                 }
             }
-            step.db.set_intent(sealed.intent, (IntentState::Done, None))?;
+            step.db.set_intent(intent, (IntentState::Done, None))?;
         } else {
-            step.db.set_intent(sealed.intent, (IntentState::Ready, None))?;
+            step.db.set_intent(intent, (IntentState::Ready, None))?;
         }
         self.surveyed.remove(&row.channel);
         Ok(())

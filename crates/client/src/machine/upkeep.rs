@@ -7,7 +7,7 @@ use qpc_proto::message::ChannelKind;
 use qpc_proto::roster::RosterChange;
 
 use super::store::{ChannelRow, IntentKind, IntentRow, UpkeepRow};
-use super::{Machine, Step};
+use super::{Machine, Step, Work};
 use crate::error::ClientError;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -222,13 +222,16 @@ impl Machine {
     }
 
     /// Whether an update goes before messages that wait: a device that never stops writing would
-    /// never come to it.
+    /// never come to it. Where no message is taken now, who asks to come back need not wait for it.
     pub(super) fn goes_first(
         &self,
         step: &Step<'_>,
         (intent, row): (&IntentRow, &ChannelRow),
     ) -> Result<bool, ClientError> {
         let wanted = MESSAGES_MAX.saturating_sub(MESSAGES_WANTED);
+        if intent.kind == IntentKind::TakeBack {
+            return Ok(self.paused(&Work::Outbox(row.channel), step.now_ms));
+        }
         Ok(intent.kind == IntentKind::Update && self.epoch_room(step, row)? <= wanted)
     }
 

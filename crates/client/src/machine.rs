@@ -27,6 +27,7 @@ mod commits;
 mod contacts;
 mod doctor;
 mod evidence;
+mod gaps;
 mod inbox;
 mod intents;
 mod ledger;
@@ -42,6 +43,7 @@ mod reset;
 mod restored;
 mod revocations;
 mod store;
+mod strays;
 mod survey;
 mod take_back;
 #[cfg(test)]
@@ -173,6 +175,7 @@ pub struct Machine {
 pub(crate) struct Sent {
     in_flight: BTreeSet<Work>,
     followed: Option<BTreeSet<ChannelId>>,
+    compared: bool,
 }
 
 /// Waits after repeated refusals.
@@ -331,16 +334,19 @@ impl Machine {
 
     /// What is counted as sent and followed, to go back to if a step is not kept.
     pub(crate) fn sent(&self) -> Sent {
-        Sent { in_flight: self.in_flight.clone(), followed: self.followed.clone() }
+        let (in_flight, followed) = (self.in_flight.clone(), self.followed.clone());
+        Sent { in_flight, followed, compared: self.compared }
     }
 
-    /// A step was not kept: what it would have sent did not leave.
+    /// A step was not kept: what it would have sent did not leave, and an answer that it took is
+    /// asked for again.
     pub(crate) fn unsend(&mut self, before: Sent) {
-        let Sent { in_flight, followed } = before;
-        self.list_due |= self.in_flight.contains(&Work::ListChannels)
-            && !in_flight.contains(&Work::ListChannels);
-        self.own_due |=
-            self.in_flight.contains(&Work::OwnDevices) && !in_flight.contains(&Work::OwnDevices);
+        let Sent { in_flight, followed, compared } = before;
+        let differs = |work| self.in_flight.contains(work) != in_flight.contains(work);
+        self.list_due |= differs(&Work::ListChannels);
+        self.own_due |= differs(&Work::OwnDevices);
+        // What the comparison found is not on disk: nothing may be sealed by it.
+        self.compared &= compared;
         self.surveyed.clear();
         self.upkeep.look_now();
         self.in_flight.retain(|work| in_flight.contains(work));

@@ -184,13 +184,16 @@ impl Machine {
         step: &mut Step<'_>,
         (channel, accepted): (&ChannelId, &Accepted),
     ) -> Result<(), ClientError> {
+        let sent = self.committing.remove(channel);
         // The log may have shown it before the answer came.
-        let sealed = step.db.sealed_commit(channel)?.map(|sealed| sealed.bundle.message_id);
-        if let Some(sent) = self.committing.remove(channel).filter(|sent| Some(*sent) == sealed) {
-            self.accepted_commits.insert(sent);
-        }
+        let sealed = step.db.sealed_commit(channel)?;
+        let sealed = sealed.filter(|sealed| Some(sealed.bundle.message_id) == sent);
         if let Some(mut row) = step.db.channel(channel)? {
             self.contradicts(step, &mut row, (accepted.seq, &accepted.head))?;
+            if let Some(sealed) = sealed {
+                self.accepted_commits.insert(sealed.bundle.message_id);
+                self.commit_in_gap(step, &mut row, (accepted, &sealed))?;
+            }
             row.known_head = row.known_head.max(accepted.seq);
             step.db.put_channel(&row)?;
         }

@@ -102,6 +102,7 @@ impl Machine {
         if aad.base_commit != row.base_commit {
             self.compare_view(step, row, (entry, &aad, UNOPENED))?;
             self.parted(step, row, aad.base_commit)?;
+            self.named_elsewhere(step, row, entry)?;
             return self.skip(step, row, (entry, ELSEWHERE));
         }
         match self.engine.judge(step.db.0, &row.group, &of(entry))? {
@@ -189,10 +190,6 @@ impl Machine {
         let view = self.engine.view(step.db.0, &row.group)?;
         self.note_applied(step, row, (entry, applied, &view))?;
         self.end_if_alone(step, row)?;
-        if row.status == Status::Leaving && !applied.change.adds.is_empty() {
-            // Who came in behind the statement has not read it.
-            self.ask_to_leave(step, row)?;
-        }
         self.added(step, row, (entry, applied, &view))?;
         for device in &applied.change.removes {
             let stays =

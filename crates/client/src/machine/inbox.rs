@@ -311,12 +311,13 @@ impl Machine {
         }
     }
 
-    fn statement_entry(
+    pub(super) fn statement_entry(
         &mut self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,
         entry: &Entry,
     ) -> Result<Progress, ClientError> {
+        self.carry_gap(step, row)?;
         let statement = match Posted::verify(&entry.payload, &row.channel) {
             Ok(Posted::Said(statement)) => statement,
             Ok(Posted::Devices(identity)) => {
@@ -327,7 +328,6 @@ impl Machine {
                 return Ok(Progress::Advance);
             }
         };
-        self.carry_gap(step, row)?;
         if let StatementBody::Rejoin(_) = statement.body {
             self.rejoin_entry(step, row, (entry, &statement))?;
             return Ok(Progress::Advance);
@@ -348,7 +348,10 @@ impl Machine {
         match statement.body {
             StatementBody::Leave => {
                 let standing = (&device.account, entry.seq, entry.payload.as_ref());
-                step.db.put_standing(&row.channel, standing)?;
+                if !step.db.put_standing(&row.channel, standing)? {
+                    // It is shown once more to who came in behind it.
+                    return Ok(Progress::Advance);
+                }
                 let own = device.account == self.profile.identity.device.account;
                 let text = if own {
                     row.status = Status::Leaving;

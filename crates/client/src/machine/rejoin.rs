@@ -6,7 +6,7 @@
 use qpc_credential::{Rejoin, RejoinReason, StatementBody};
 use qpc_mls::MlsError;
 use qpc_proto::message::{ChannelKind, ChannelState, Entry, EntryKind};
-use qpc_proto::{ChannelId, Digest, ErrorBody};
+use qpc_proto::{ChannelId, Digest, ErrorBody, ErrorCode};
 
 use super::inbox::Progress;
 use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, RejoinRow, Status};
@@ -19,7 +19,7 @@ const WAITS: &str = "it asked to be taken in again and waits until a member's cl
 /// As above.
 const SOON: &str = "it asked to be taken in again less than an hour ago, and does so again then";
 /// A device asks once in this time and channel, in milliseconds.
-const ASK_EVERY_MS: u64 = 3_600_000;
+pub(super) const ASK_EVERY_MS: u64 = 3_600_000;
 /// How long a rejoin stands at the server: as long as its KeyPackage can be added.
 pub(super) const REJOIN_STANDS_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -148,6 +148,7 @@ impl Machine {
     }
 
     /// The server refused what this device asked: it stands already, or another join is the latest.
+    /// Who was removed meanwhile is out.
     pub(super) fn rejoin_refused(
         &mut self,
         step: &mut Step<'_>,
@@ -156,16 +157,32 @@ impl Machine {
     ) -> Result<(), ClientError> {
         step.db.set_intent(intent.id, (IntentState::Failed, Some(body.code.as_str())))?;
         let Some(mut row) = step.db.channel(&intent.channel)? else { return Ok(()) };
+        if body.code == ErrorCode::NotMember && row.status == Status::Rejoining {
+            return self.out_meanwhile(step, &mut row);
+        }
         // A later join may be known by now: then it asks again.
         self.list_due = true;
         let mut rejoin = step.db.rejoin(&row.channel)?;
-        // What was not taken does not count for the limit.
-        rejoin.asked_ms = step.now_ms.saturating_sub(ASK_EVERY_MS);
+        // What was not taken does not count for the limit: for a later join it asks at once, for
+        // the same one when the limit allows.
+        rejoin.asked_ms = step.now_ms.saturating_sub(REJOIN_STANDS_MS - ASK_EVERY_MS);
         step.db.put_rejoin(&row.channel, &rejoin)?;
         let reason = rejoin.wanted.and_then(|code| RejoinReason::from_code(code).ok());
         let (Some(reason), Status::Rejoining) = (reason, row.status) else { return Ok(()) };
         let waits = format!("{WAITS} (the server says: {})", body.message);
         self.explain(step, &mut row, (reason, &waits))
+    }
+
+    /// Nobody takes in again who was removed: what is left of the log is read no more.
+    fn out_meanwhile(&self, step: &mut Step<'_>, row: &mut ChannelRow) -> Result<(), ClientError> {
+        (row.status, row.reason) = (Status::Left, None);
+        self.refuse_outbox(step, row, "this device is no longer a member")?;
+        step.db.put_channel(row)?;
+        let own = self.profile.identity.device;
+        self.notice(step, row, (own, row.cursor, "you are out".into()))?;
+        let view = self.channel_view(step, row)?;
+        step.events.push(Event::Channel(view));
+        Ok(())
     }
 
     /// This device is in by the Commit at `seq`.
@@ -193,7 +210,7 @@ impl Machine {
     /// Entries expired unread: reading goes on where the log begins now. Whether a Commit was among
     /// them shows in the first entry that is left.
     pub(super) fn pass_gap(
-        &self,
+        &mut self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,
         (first, boundary): (u64, Digest),
@@ -206,6 +223,7 @@ impl Machine {
         rejoin.gap_at = Some(row.cursor);
         step.db.put_rejoin(&row.channel, &rejoin)?;
         step.db.put_channel(row)?;
+        self.own_in_gap(step, row)?;
         let own = self.profile.identity.device;
         let text = match count {
             1 => "1 message expired before this device read it".to_owned(),
@@ -265,8 +283,10 @@ impl Machine {
         row: &mut ChannelRow,
         state: &ChannelState,
     ) -> Result<(), ClientError> {
+        self.asks_whether_out(step, row, state)?;
         let mut rejoin = step.db.rejoin(&row.channel)?;
-        if state.removal_seq.is_none() && rejoin.latest_seq != state.join_seq {
+        // What this device knows of its joins may be newer than what it may read from.
+        if state.removal_seq.is_none() && rejoin.latest_seq < state.join_seq {
             rejoin.latest_seq = state.join_seq;
             step.db.put_rejoin(&row.channel, &rejoin)?;
         }

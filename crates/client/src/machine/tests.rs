@@ -1,13 +1,13 @@
 //! What others sign and the server says, at the edges: numbers that no column holds, names, much of
 //! everything.
 
-use qpc_credential::{Certificate, CertificateBody, PublicIdentity};
-use qpc_proto::message::{DeviceRef, Identity, Response};
-use qpc_proto::{AccountId, ChannelId, DeviceId};
+use qpc_credential::{Certificate, CertificateBody, PublicIdentity, devices_statement};
+use qpc_proto::message::{DeviceRef, Entry, EntryKind, Identity, Response};
+use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, MessageId};
 use rand_core::OsRng;
 use tempfile::TempDir;
 
-use super::store::{MessageRow, State};
+use super::store::{ChannelRow, MessageRow, RejoinRow, State, Status};
 use super::*;
 use crate::core::Core;
 use crate::home::{Home, Protection};
@@ -162,4 +162,66 @@ fn an_answer_older_than_what_was_spoken_of_since_is_asked_for_again_and_then_nam
     };
     assert_eq!(answered(), (false, true));
     assert_eq!(answered(), (true, false));
+}
+
+/// What the list showed is lost with the step: an older copy must not seal by it.
+#[test]
+fn a_comparison_that_was_not_kept_counts_as_none() {
+    let (_dir, mut core) = alice();
+    let channel = ChannelId([7; 16]);
+    run(&mut core, |m, s| {
+        m.online = true;
+        let mut row = ChannelRow::new(channel, ChannelKind::Group, Status::Active);
+        (row.title, row.known_head) = ("Fishing".to_owned(), 0);
+        Ok(s.db.put_channel(&row)?)
+    })
+    .unwrap();
+    run(&mut core, |m, _| {
+        m.in_flight.insert(Work::ListChannels);
+        m.list_due = false;
+        Ok(())
+    })
+    .unwrap();
+    let lost = run(&mut core, |m, s| {
+        let answer = Ok(Response::Channels(Vec::new()));
+        m.handle(s, Input::Answer(Work::ListChannels, answer))?;
+        assert!(m.compared);
+        Err::<(), _>(ClientError::Internal("the disk is full"))
+    });
+    assert!(lost.is_err());
+    assert!(!core.machine().compared);
+    // The answer is asked for again.
+    let requests = core.step((NOW, &mut OsRng), Input::Tick).unwrap().requests;
+    assert!(requests.iter().any(|out| out.work == Work::ListChannels));
+}
+
+/// A statement names no Commit, whatever it says: the entry behind it is as near to the gap.
+#[test]
+fn a_gap_is_carried_past_every_statement() {
+    let (_dir, mut core) = alice();
+    let bob = Stranger::new("bob");
+    let list = devices_statement(&bob.list("bob", 1).to_message());
+    for payload in [list, bytes::Bytes::from_static(b"of a later kind")] {
+        let carried = run(&mut core, |m, s| {
+            let mut row = ChannelRow::new(ChannelId([7; 16]), ChannelKind::Group, Status::Active);
+            row.cursor = 4;
+            s.db.put_rejoin(&row.channel, &RejoinRow { gap_at: Some(4), ..RejoinRow::default() })?;
+            let entry = Entry {
+                seq: 5,
+                kind: EntryKind::Statement,
+                after_commit: 0,
+                accepted_at_ms: NOW,
+                message_id: MessageId([1; 16]),
+                payload,
+                roster_change: bytes::Bytes::new(),
+                statements: Vec::new(),
+                welcome_hash: Digest::ZERO,
+                head: Digest::ZERO,
+                welcome: None,
+            };
+            m.statement_entry(s, &mut row, &entry)?;
+            Ok(s.db.rejoin(&row.channel)?.gap_at)
+        });
+        assert_eq!(carried.unwrap(), Some(5));
+    }
 }

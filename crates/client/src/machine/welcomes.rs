@@ -175,6 +175,7 @@ impl Machine {
         if let Some(old) = old {
             row.known_head = row.known_head.max(old.known_head);
             step.db.rewind(&row.channel, row.cursor)?;
+            self.own_in_gap(step, &row)?;
             if old.group != row.group {
                 self.engine.forget(step.db.0, &old.group)?;
             }

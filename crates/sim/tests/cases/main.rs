@@ -30,3 +30,4 @@ mod support;
 mod tampering;
 mod torn;
 mod upkeep;
+mod way_back;

@@ -315,18 +315,26 @@ impl Db<'_> {
             .exists(params![channel.0, after, before, one, other])
     }
 
+    /// Notes what stands; false for the bytes that are noted already.
     pub(crate) fn put_standing(
         &self,
         channel: &ChannelId,
         (account, seq, statement): (&AccountId, u64, &[u8]),
-    ) -> sql::Result<()> {
+    ) -> sql::Result<bool> {
+        let known = self
+            .0
+            .prepare_cached(
+                "SELECT 1 FROM standing_statement
+                 WHERE channel = ?1 AND account = ?2 AND statement = ?3",
+            )?
+            .exists(params![channel.0, account.0, statement])?;
         self.0
             .prepare_cached(
                 "INSERT OR IGNORE INTO standing_statement (channel, account, seq, statement)
                  VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute(params![channel.0, account.0, seq, statement])?;
-        Ok(())
+        Ok(!known)
     }
 
     /// Standing statements of a channel: account and signed bytes.

@@ -188,6 +188,14 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// What was accepted up to `seq` will not be shown: the answers settle it.
+    pub(crate) fn settle_up_to(&self, channel: &ChannelId, seq: u64) -> sql::Result<()> {
+        self.0
+            .prepare_cached("DELETE FROM outbox WHERE channel = ?1 AND accepted_seq <= ?2")?
+            .execute(params![channel.0, seq])?;
+        Ok(())
+    }
+
     /// An own message that the server gave this place, though the log shows another there.
     pub(crate) fn misplaced(&self, channel: &ChannelId, seq: u64) -> sql::Result<Option<u64>> {
         self.0

@@ -1,0 +1,59 @@
+//! What this device sent itself and the log shows no more: it expired before it was read, or came
+//! before a join.
+//!
+//! The server's answer stands for the entry. Moves no cursor.
+
+use qpc_proto::Digest;
+use qpc_proto::message::{Accepted, Entry, EntryKind};
+
+use super::store::{ChannelRow, SealedCommitRow};
+use super::{Machine, Step};
+use crate::error::ClientError;
+
+impl Machine {
+    /// The log up to the cursor is shown no more: what it took of this device is settled by the
+    /// answers.
+    pub(super) fn own_in_gap(
+        &mut self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<(), ClientError> {
+        step.db.settle_up_to(&row.channel, row.cursor)?;
+        if let Some(sealed) = step.db.sealed_commit(&row.channel)? {
+            // It may be among what is gone: its answer, asked for once more, says where.
+            self.accepted_commits.remove(&sealed.bundle.message_id);
+        }
+        Ok(())
+    }
+
+    /// The server took an own Commit that expired before this device read it: the answer stands for
+    /// the entry. What came behind it shows in what is left.
+    pub(super) fn commit_in_gap(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        (accepted, sealed): (&Accepted, &SealedCommitRow),
+    ) -> Result<(), ClientError> {
+        let gone = accepted.seq <= row.cursor
+            && accepted.seq > row.last_commit
+            && step.db.head_at(&row.channel, accepted.seq)?.is_none();
+        if !gone || !row.status.reads() {
+            return Ok(());
+        }
+        let bundle = &sealed.bundle;
+        let entry = Entry {
+            seq: accepted.seq,
+            kind: EntryKind::Commit,
+            after_commit: bundle.after_commit,
+            accepted_at_ms: accepted.accepted_at_ms,
+            message_id: bundle.message_id,
+            payload: bundle.payload.clone(),
+            roster_change: bundle.roster_change.clone(),
+            statements: bundle.statements.clone(),
+            welcome_hash: Digest::ZERO,
+            head: accepted.head,
+            welcome: None,
+        };
+        self.commit_entry(step, row, &entry).map(drop)
+    }
+}

@@ -1,0 +1,57 @@
+//! What the server and Commits on other branches say about this device's own place: it may have
+//! been taken in elsewhere, or be out.
+//!
+//! Believes no Commit that it cannot judge: it asks, and waits for its invitation.
+
+use qpc_credential::RejoinReason;
+use qpc_proto::message::{ChannelState, Entry};
+use qpc_proto::roster::RosterChange;
+
+use super::rejoin::ASK_EVERY_MS;
+use super::store::{ChannelRow, Status};
+use super::{Machine, Step};
+use crate::error::ClientError;
+
+impl Machine {
+    /// A Commit on a branch where this device is not. One that adds it shows that it was taken in
+    /// where the others never were: an invitation to here counts, and so does another ask.
+    pub(super) fn named_elsewhere(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        entry: &Entry,
+    ) -> Result<(), ClientError> {
+        let Ok(change) = RosterChange::decode(&entry.roster_change) else { return Ok(()) };
+        let own = self.profile.identity.device;
+        if change.adds.contains(&own) {
+            let mut rejoin = step.db.rejoin(&row.channel)?;
+            rejoin.latest_seq = rejoin.latest_seq.max(entry.seq);
+            step.db.put_rejoin(&row.channel, &rejoin)?;
+            if rejoin.joined_seq > 0 && (row.status.seals() || row.status == Status::Held) {
+                // What it sent since it came in here, nobody else may have read.
+                step.db.put_lost(&row.channel, rejoin.joined_seq)?;
+            }
+            return self.want_rejoin(step, row, RejoinReason::Branch);
+        }
+        // Whether the others hold it void, the server knows.
+        self.list_due |= change.removes.contains(&own) && row.status == Status::Rejoining;
+        Ok(())
+    }
+
+    /// The server says that a device which asked was removed: it asks again, to hear whether it is
+    /// out for good.
+    pub(super) fn asks_whether_out(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+        state: &ChannelState,
+    ) -> Result<(), ClientError> {
+        let mut rejoin = step.db.rejoin(&row.channel)?;
+        let long_ago = step.now_ms.saturating_sub(rejoin.asked_ms) >= ASK_EVERY_MS;
+        if state.removal_seq.is_some() && row.status == Status::Rejoining && long_ago {
+            rejoin.asked_seq = 0;
+            step.db.put_rejoin(&row.channel, &rejoin)?;
+        }
+        Ok(())
+    }
+}

@@ -64,6 +64,10 @@ impl Machine {
             self.engine.forget(step.db.0, &row.group)?;
         }
         rejoin.wanted = Some(reason.code());
+        if rejoin.joined_seq == 0 {
+            // An earlier version did not note it: no invitation up to here counts again.
+            rejoin.joined_seq = row.base_commit;
+        }
         step.db.put_rejoin(&row.channel, &rejoin)?;
         row.status = Status::Rejoining;
         row.reason = Some(format!("{}: it asks to be taken in again", told(reason)));
@@ -295,6 +299,7 @@ impl Machine {
             None => false,
         };
         let behind = state.acked_seq > row.cursor || sent_elsewhere;
+        self.lost_long_ago(step, row, state)?;
         if !behind || !row.status.reads() || row.status == Status::Rejoining {
             return Ok(());
         }
@@ -304,6 +309,7 @@ impl Machine {
         if let Some(id) = &state.last_message_id {
             step.db.note_sealed(&row.channel, id)?;
         }
+        self.interrupted(step, row)?;
         self.want_rejoin(step, row, RejoinReason::Copy)?;
         if row.status != Status::Rejoining {
             row.status = Status::NeedsRepair;

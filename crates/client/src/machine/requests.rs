@@ -267,6 +267,10 @@ impl Machine {
         let (request_id, request) = match intent {
             Some(intent) if intent.kind == IntentKind::Create => {
                 let ended = step.db.replaced_by(&channel)?;
+                if let Some((old, _)) = &ended {
+                    // The reset is this device's last word there, under this id.
+                    step.db.note_sealed(old, &bundle.message_id)?;
+                }
                 let reset = ended.and_then(|(_, ended)| ended.statement).map(Into::into);
                 let create =
                     CreateChannel { channel, kind: row.kind, bundle, retention_ms: 0, reset };

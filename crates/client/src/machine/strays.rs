@@ -8,7 +8,7 @@ use qpc_proto::message::{ChannelState, Entry};
 use qpc_proto::roster::RosterChange;
 
 use super::rejoin::ASK_EVERY_MS;
-use super::store::{ChannelRow, Status};
+use super::store::{ChannelRow, IntentKind, IntentState, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
 
@@ -52,6 +52,39 @@ impl Machine {
             rejoin.asked_seq = 0;
             step.db.put_rejoin(&row.channel, &rejoin)?;
         }
+        Ok(())
+    }
+
+    /// A channel that an earlier version stopped for what it could not mend: this device asks now.
+    pub(super) fn lost_long_ago(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        state: &ChannelState,
+    ) -> Result<(), ClientError> {
+        if row.status != Status::NeedsRepair || state.removal_seq.is_some() {
+            return Ok(());
+        }
+        let copy = row.reason.as_ref().is_some_and(|reason| reason.contains("copy"));
+        let reason = if copy { RejoinReason::Copy } else { RejoinReason::Expired };
+        self.want_rejoin(step, row, reason)
+    }
+
+    /// A copy taken while a channel was made or left: it was made, and this device comes back to
+    /// it first.
+    pub(super) fn interrupted(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+    ) -> Result<(), ClientError> {
+        if !matches!(row.status, Status::Creating | Status::Leaving) {
+            return Ok(());
+        }
+        self.rebase(step, row)?;
+        for intent in self.open_of(step, (&row.channel, IntentKind::Create))? {
+            step.db.set_intent(intent.id, (IntentState::Done, None))?;
+        }
+        row.status = Status::NeedsRepair;
         Ok(())
     }
 }

@@ -240,3 +240,45 @@ fn a_leave_that_is_said_again_to_newcomers_is_told_once() {
         assert!(notices(&mut world, index, (&group, "asked to leave")) <= 1);
     }
 }
+
+/// What an earlier version stopped for good is mended by the next connection.
+#[test]
+fn a_channel_that_an_earlier_version_stopped_comes_back() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    for damage in ["DELETE FROM rejoin", "UPDATE channel SET status = 6 WHERE kind = 2"] {
+        world.damage(1, damage).unwrap();
+    }
+    world.user(1, |m, s| m.queue(s, &group, "waited").map(drop)).unwrap();
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1]);
+    assert_eq!(words(&mut world, 0, &group), ["waited"]);
+}
+
+#[test]
+fn a_copy_taken_while_a_channel_was_made_comes_back() {
+    let mut world = world(2);
+    let peer = world.account(1).unwrap();
+    let made = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    until_sent(&mut world, 0, Method::CreateChannel);
+    world.back_up(0).unwrap();
+    world.settle().unwrap();
+    say(&mut world, 0, (&made, "gone with the copy"));
+    world.settle().unwrap();
+    world.restore(0).unwrap();
+    world.settle().unwrap();
+    in_step(&mut world, &made, &[0, 1]);
+}
+
+/// The reset's id is the last that the server has of this device in the old channel.
+#[test]
+fn a_reset_whose_answer_was_lost_is_no_sign_of_an_older_copy() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.user(0, |m, s| m.reset(s, &group).map(drop)).unwrap();
+    until_sent(&mut world, 0, Method::CreateChannel);
+    assert!(world.deliver(0, (Method::CreateChannel, true)).unwrap());
+    world.settle().unwrap();
+    assert_eq!(world.alarms(0).unwrap(), [""; 0]);
+    assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::Closed);
+}

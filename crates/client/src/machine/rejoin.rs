@@ -289,9 +289,9 @@ impl Machine {
     ) -> Result<(), ClientError> {
         self.asks_whether_out(step, row, state)?;
         let mut rejoin = step.db.rejoin(&row.channel)?;
-        // What this device knows of its joins may be newer than what it may read from.
-        if state.removal_seq.is_none() && rejoin.latest_seq < state.join_seq {
-            rejoin.latest_seq = state.join_seq;
+        // The list may be older than what came meanwhile.
+        if state.removal_seq.is_none() && rejoin.latest_seq < state.added_seq {
+            rejoin.latest_seq = state.added_seq;
             step.db.put_rejoin(&row.channel, &rejoin)?;
         }
         let sent_elsewhere = match &state.last_message_id {

@@ -34,7 +34,7 @@ fn notices(world: &mut World, index: usize, (group, text): (&ChannelId, &str)) -
 /// A rejoin whose KeyPackage begins later than the group engine takes: the server does.
 fn bad_rejoin(world: &mut World, member: &mut Member, join_seq: u64) {
     let ahead_ms = world.now_ms + 24 * 3_600_000 + 1_800_000;
-    let package = member.party.run(|engine, tx| engine.key_package(tx, false, ahead_ms)).unwrap();
+    let package = member.party.run(|engine, tx| engine.key_package(tx, true, ahead_ms)).unwrap();
     let body = StatementBody::Rejoin(Rejoin {
         incarnation: world.incarnation().unwrap(),
         join_seq,

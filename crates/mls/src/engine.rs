@@ -11,12 +11,14 @@ mod kept;
 mod message;
 mod own;
 mod roles;
+mod size;
 mod welcome;
 
 pub use commit::{CommitPlan, SealedCommit};
 pub use judge::CommitEntry;
 pub use kept::Members;
 pub use message::Opened;
+pub use size::bytes_of_add;
 pub use welcome::{Joined, NewKeyPackage};
 
 use openmls::prelude::{BasicCredential, GroupId, LeafNodeIndex, MlsGroup};

@@ -70,7 +70,7 @@ impl Machine {
                     step.db.put_channel(row)?;
                     self.took_place(step, &row.channel)?;
                 }
-                self.commit_done(step, sealed.intent)?;
+                self.commit_done(step, sealed)?;
                 self.in_force(step, row, (entry, &applied))?;
                 self.leaf_renewed(step, row)?;
             }

@@ -149,6 +149,10 @@ impl Machine {
         if intent.kind == IntentKind::Create {
             self.create_group(step, row)?;
         }
+        if let Some(reason) = self.too_large(step, (row, &plan))? {
+            self.fail_intent(step, (intent.id, &reason))?;
+            return Ok(None);
+        }
         let place = Place {
             channel: row.channel,
             base_commit: row.base_commit,

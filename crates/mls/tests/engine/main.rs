@@ -16,6 +16,7 @@ mod members;
 mod message;
 mod rejoin;
 mod revocation;
+mod size;
 mod support;
 mod unjudged;
 mod void;

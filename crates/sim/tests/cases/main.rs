@@ -15,6 +15,7 @@ mod crashes;
 mod devices;
 mod hostile;
 mod key_packages;
+mod large;
 mod lies;
 mod limited;
 mod members;

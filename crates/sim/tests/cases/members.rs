@@ -317,6 +317,45 @@ impl Member {
     }
 }
 
+/// Accounts of a device each, whose KeyPackages lie at the server and who never come again.
+pub(crate) fn strangers(
+    world: &mut World,
+    seeds: std::ops::Range<u8>,
+) -> Vec<qpc_proto::AccountId> {
+    seeds.map(|seed| stranger(world, seed)).collect()
+}
+
+fn stranger(world: &mut World, seed: u8) -> qpc_proto::AccountId {
+    let mut party = Party::new(seed);
+    let statement = devices_statement(seed, (1, 1), &[&party]);
+    let Posted::Devices(identity) = Posted::verify(&statement, &support::CHANNEL).unwrap() else {
+        panic!("no list")
+    };
+    let identity = identity.to_message();
+    let mut raw = world.raw();
+    let device = party.id();
+    let proof = |raw: &qpc_sim::Raw, purpose| {
+        let key = SigningKey::from_bytes(&[seed + 2; 32]);
+        Signature(key.sign(&raw.binding().to_be_signed(&device, purpose)).to_bytes())
+    };
+    let register = Request::Register(Register {
+        name: format!("user{seed}"),
+        account_key: identity.account_key,
+        device_list: identity.device_list,
+        device: device.device,
+        proof: proof(&raw, Purpose::Register),
+        invite: Bytes::new(),
+        proof_of_work: None,
+    });
+    world.ask_raw(&mut raw, (RequestId([1; 16]), &register)).unwrap().unwrap();
+    let login = Request::Login(Login { device, proof: proof(&raw, Purpose::Login) });
+    world.ask_raw(&mut raw, (RequestId::ZERO, &login)).unwrap().unwrap();
+    let key_packages = vec![party.key_package().bytes.into()];
+    let upload = Request::UploadKeyPackages(UploadKeyPackages { key_packages, last_resort: None });
+    world.ask_raw(&mut raw, (RequestId([2; 16]), &upload)).unwrap().unwrap();
+    device.account
+}
+
 fn place_of(answer: Result<Response, ErrorBody>) -> Answer {
     let answer = answer.map_err(|refusal| refusal.code)?;
     let Response::Accepted(accepted) = answer else { panic!("asked for a place: {answer:?}") };

@@ -304,3 +304,24 @@ fn case_206_a_group_that_is_gone_or_damaged_is_seen_and_mended() {
         assert!(words(&mut world, 0, &group).contains(&"waited".to_owned()));
     }
 }
+
+#[test]
+fn case_107_a_copy_from_before_a_rejoin_comes_back() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.back_up(1).unwrap();
+    for round in 0..2 {
+        world.settle().unwrap();
+        say(&mut world, 1, (&group, &format!("round {round}")));
+        world.settle().unwrap();
+        world.restore(1).unwrap();
+        world.settle().unwrap();
+        let later = world.now_ms + 2 * 3_600_000;
+        world.sleep_until(later).unwrap();
+        world.settle().unwrap();
+        in_step(&mut world, &group, &[0, 1]);
+    }
+    say(&mut world, 0, (&group, "twice back"));
+    world.settle().unwrap();
+    assert!(words(&mut world, 1, &group).ends_with(&["twice back".into()]));
+}

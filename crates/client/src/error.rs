@@ -43,6 +43,12 @@ pub enum ClientError {
     /// The passphrase, key file or keyring entry is missing or wrong.
     #[error("{0}")]
     Key(String),
+    /// Too many wrong passphrases in a row: none is tried for a while. Nothing is deleted.
+    #[error("too many wrong passphrases: try again in {} s", .left_ms.div_ceil(1_000))]
+    PassphraseWait {
+        /// How long, in milliseconds.
+        left_ms: u64,
+    },
     /// The database refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -101,6 +107,7 @@ impl ClientError {
             Self::NoAccount => "NO_ACCOUNT",
             Self::AccountExists => "ACCOUNT_EXISTS",
             Self::Key(_) | Self::Storage(StorageError::WrongKey) => "DB_KEY_WRONG",
+            Self::PassphraseWait { .. } => "PASSPHRASE_WAIT",
             Self::Storage(StorageError::Locked) => "STORE_LOCKED",
             Self::Storage(_) => "STORAGE",
             Self::Mls(_) => "MLS",
@@ -123,7 +130,9 @@ impl ClientError {
             Self::Network(TransportError::Url(_)) => ExitKind::Usage,
             Self::Network(_) => ExitKind::Network,
             Self::Alarm(_) => ExitKind::Alarm,
-            Self::Key(_) | Self::Storage(StorageError::WrongKey) => ExitKind::Key,
+            Self::Key(_) | Self::PassphraseWait { .. } | Self::Storage(StorageError::WrongKey) => {
+                ExitKind::Key
+            }
             Self::Storage(StorageError::Locked) => ExitKind::Locked,
             Self::Storage(_)
             | Self::Mls(_)

@@ -4,6 +4,8 @@
 //! XChaCha20-Poly1305), so that changing the passphrase replaces one small file and never rewrites
 //! the database.
 
+mod attempts;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,11 @@ use qpc_storage::{Key, Options, Outcome, Store};
 use rand_core::{OsRng, RngCore as _};
 use zeroize::Zeroizing;
 
+use crate::clock::now_ms;
 use crate::core::done;
 use crate::error::ClientError;
 use crate::machine::{Db, Machine};
+use attempts::ATTEMPTS_FILE;
 
 /// How the database key is kept.
 #[derive(Clone)]
@@ -152,7 +156,7 @@ impl Home {
 
     /// Opens the database; only one process can.
     pub(crate) fn open(&self, unlock: &Unlock) -> Result<Store, ClientError> {
-        let key = self.key(unlock)?;
+        let key = self.key(unlock, now_ms())?;
         let options = Options::new(key, Machine::schemas());
         Ok(Store::open(&self.file(DATABASE), &options)?)
     }
@@ -164,7 +168,7 @@ impl Home {
     pub fn change_protection(&self, unlock: Unlock, new: Protection) -> Result<(), ClientError> {
         // Holding the database shows that the key is right and that nobody else changes it.
         let store = self.open(&unlock)?;
-        let key = self.key(&unlock)?;
+        let key = self.key(&unlock, now_ms())?;
         self.keep(&key, &new)?;
         self.forget_other_ways(&new)?;
         Ok(store.close()?)
@@ -173,7 +177,7 @@ impl Home {
     /// Sees to it that the key is kept this way and no other; the caller holds the database.
     fn keep_only(&self, unlock: &Unlock, protection: &Protection) -> Result<(), ClientError> {
         if !self.file(file_of(protection)).exists() {
-            self.keep(&self.key(unlock)?, protection)?;
+            self.keep(&self.key(unlock, now_ms())?, protection)?;
         }
         self.forget_other_ways(protection)
     }
@@ -212,7 +216,8 @@ impl Home {
         let wal = format!("{DATABASE}-wal");
         let shm = format!("{DATABASE}-shm");
         let lock = format!("{DATABASE}.lock");
-        for name in [KEY_FILE, SEALED_FILE, KEYRING_FILE, DATABASE, &wal, &shm, &lock] {
+        let keys = [KEY_FILE, SEALED_FILE, KEYRING_FILE, ATTEMPTS_FILE];
+        for name in keys.into_iter().chain([DATABASE, &wal, &shm, &lock]) {
             match fs::remove_file(self.file(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error.into());
@@ -228,10 +233,13 @@ impl Home {
         }
     }
 
-    fn key(&self, unlock: &Unlock) -> Result<Key, ClientError> {
+    fn key(&self, unlock: &Unlock, now_ms: u64) -> Result<Key, ClientError> {
         match unlock {
             Unlock::Passphrase(passphrase) if self.file(SEALED_FILE).exists() => {
-                open_sealed(&fs::read(self.file(SEALED_FILE))?, passphrase)
+                self.may_try(now_ms)?;
+                let key = open_sealed(&fs::read(self.file(SEALED_FILE))?, passphrase)?;
+                self.tried((key.is_some(), now_ms));
+                key.ok_or_else(|| ClientError::Key("the passphrase is wrong".into()))
             }
             Unlock::Passphrase(_) | Unlock::Automatic if self.file(KEY_FILE).exists() => {
                 Ok(Key::read(&self.file(KEY_FILE))?)
@@ -326,7 +334,8 @@ fn seal(key: &Key, passphrase: &Zeroizing<String>) -> Result<Vec<u8>, ClientErro
     Ok(writer.fixed(salt).fixed(nonce).var(sealed).finish())
 }
 
-fn open_sealed(bytes: &[u8], passphrase: &Zeroizing<String>) -> Result<Key, ClientError> {
+/// The key; `None` when the passphrase is wrong.
+fn open_sealed(bytes: &[u8], passphrase: &Zeroizing<String>) -> Result<Option<Key>, ClientError> {
     let damaged = |_| ClientError::Key("the sealed key file is damaged".into());
     let mut r = Reader::new(bytes);
     r.label(LABEL).map_err(damaged)?;
@@ -341,12 +350,12 @@ fn open_sealed(bytes: &[u8], passphrase: &Zeroizing<String>) -> Result<Key, Clie
         return Err(ClientError::Key("the sealed key file is damaged".into()));
     }
     let wrapping = derive(passphrase, &salt, cost)?;
-    let key = XChaCha20Poly1305::new(wrapping.as_slice().into())
-        .decrypt(XNonce::from_slice(&nonce), sealed)
-        .map_err(|_| ClientError::Key("the passphrase is wrong".into()))?;
-    let key = Zeroizing::new(key);
+    let opened = XChaCha20Poly1305::new(wrapping.as_slice().into())
+        .decrypt(XNonce::from_slice(&nonce), sealed);
+    let Ok(key) = opened.map(Zeroizing::new) else { return Ok(None) };
     let bytes = key.as_slice().try_into();
-    Ok(Key::from_bytes(bytes.map_err(|_| ClientError::Key("the sealed key is damaged".into()))?))
+    let bytes = bytes.map_err(|_| ClientError::Key("the sealed key is damaged".into()))?;
+    Ok(Some(Key::from_bytes(bytes)))
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ const CERTIFICATE_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 const KEY_PACKAGES: u32 = 10;
 /// An operation that was tried so often is worth a look.
 const ATTEMPTS: u32 = 5;
+/// Digits of a channel's id that name it on a command line.
+const ID_DIGITS: usize = 8;
 
 /// What the server said on this connection.
 #[derive(Debug, Clone, Copy, Default)]
@@ -210,15 +212,22 @@ fn channel_finding(row: &ChannelRow) -> Option<Finding> {
     let text = |what: &str| format!("{} {what}: {because}", row.title);
     let finding = match row.status {
         Status::NeedsRepair => {
-            let fix = "open qpc beside another member's, or have an admin make the group anew";
-            Finding::problem("GROUP_NEEDS_REPAIR", text("is out of step")).fix(fix)
+            let finding = Finding::problem("GROUP_NEEDS_REPAIR", text("is out of step"));
+            finding.fix(&format!("go on in a new channel: {}", reset_of(row)))
         }
-        Status::Alarm => Finding::problem("GROUP_ALARM", text("is not read any more"))
-            .fix("ask the other members by another way what they see"),
+        Status::Alarm => {
+            let fix = "ask the other members by another way what they see; then go on in a new \
+                channel";
+            let finding = Finding::problem("GROUP_ALARM", text("is not read any more"));
+            finding.fix(&format!("{fix}: {}", reset_of(row)))
+        }
         Status::Held => Finding::warning("GROUP_HELD", text("can't be read on yet"))
             .fix("it is tried again by itself; check this machine's clock and disk"),
-        Status::Rejoining => Finding::warning("GROUP_REJOINING", text("waits to be joined again"))
-            .fix("any other member's qpc does it when it is open"),
+        Status::Rejoining => {
+            let fix = "any other member's qpc does it when it is open; if none comes";
+            let finding = Finding::warning("GROUP_REJOINING", text("waits to be joined again"));
+            finding.fix(&format!("{fix}: {}", reset_of(row)))
+        }
         Status::Creating
         | Status::Active
         | Status::Unconfirmed
@@ -228,6 +237,13 @@ fn channel_finding(row: &ChannelRow) -> Option<Finding> {
         | Status::Closed => return None,
     };
     Some(finding.channel(row.channel.to_string()))
+}
+
+/// The command that ends a channel and goes on in another, and who may run it.
+fn reset_of(row: &ChannelRow) -> String {
+    let id: String = row.channel.to_string().chars().take(ID_DIGITS).collect();
+    let who = if row.peer.is_some() { "either side runs" } else { "an admin runs" };
+    format!("{who} `qpc reset {id}`")
 }
 
 #[cfg(test)]
@@ -330,6 +346,27 @@ mod tests {
         }
         let late = found(&mut core, NOW + WAITS_MS + 1);
         assert!(late.contains(&(Severity::Warning, "OUTBOX_WAITING".to_owned())), "{late:?}");
+    }
+
+    #[test]
+    fn case_206_a_broken_channel_names_the_command_that_goes_on_without_it() {
+        let (_dir, mut core) = alice();
+        let mut row = run(&mut core, |m, s| {
+            let channel = m.create_group_channel(s, "Hikers")?.channel;
+            Ok(s.db.channel(&channel)?.unwrap())
+        })
+        .unwrap();
+        let command = format!("`qpc reset {}`", &row.channel.to_string()[..ID_DIGITS]);
+        for status in [Status::NeedsRepair, Status::Alarm, Status::Rejoining] {
+            row.status = status;
+            for (peer, who) in [(None, "an admin"), (Some(qpc_proto::AccountId::ZERO), "either")] {
+                row.peer = peer;
+                let fix = channel_finding(&row).unwrap().fix.unwrap();
+                assert!(fix.contains(&command) && fix.contains(who), "{fix}");
+            }
+        }
+        row.status = Status::Held;
+        assert!(!channel_finding(&row).unwrap().fix.unwrap().contains("reset"));
     }
 
     #[test]

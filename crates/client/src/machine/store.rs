@@ -36,11 +36,11 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "client", sql: include_str!("../../migrations/0001_client.sql") },
         Migration { name: "devices", sql: include_str!("../../migrations/0002_devices.sql") },
         Migration { name: "claims", sql: include_str!("../../migrations/0003_claims.sql") },
-        Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
         Migration { name: "rejoin", sql: include_str!("../../migrations/0004_rejoin.sql") },
-        Migration { name: "upkeep", sql: include_str!("../../migrations/0006_upkeep.sql") },
         Migration { name: "verdicts", sql: include_str!("../../migrations/0005_verdicts.sql") },
-        Migration { name: "reset", sql: include_str!("../../migrations/0010_reset.sql") },
+        Migration { name: "upkeep", sql: include_str!("../../migrations/0006_upkeep.sql") },
+        Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
+        Migration { name: "reset", sql: include_str!("../../migrations/0009_reset.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

@@ -18,6 +18,7 @@ mod key_packages;
 mod large;
 mod lies;
 mod limited;
+mod losses;
 mod members;
 mod messages;
 mod metadata;

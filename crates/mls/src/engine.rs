@@ -137,9 +137,7 @@ impl Engine {
     ) -> Result<T, E> {
         let (stamp, mut kept) = self.load(tx, id)?;
         let value = read(&mut kept);
-        if let Some(stamp) = stamp {
-            self.groups.keep(id, stamp, kept);
-        }
+        self.keep(id, stamp, kept);
         value
     }
 
@@ -152,18 +150,25 @@ impl Engine {
         write: impl FnOnce(&Tx<'_>, &mut Kept) -> Result<T, E>,
     ) -> Result<T, E> {
         let (value, stamp, kept) = tx.savepoint(|tx| {
-            let (_, mut kept) = self.load(tx, id)?;
+            let (before, mut kept) = self.load(tx, id)?;
             let value = write(tx, &mut kept)?;
-            let stamp = self.stamp(tx, id)?;
+            // Under the stamp that was there, a rollback of the caller would not be seen.
+            let stamp = self.stamp(tx, id)?.filter(|stamp| Some(stamp) != before.as_ref());
             Ok::<_, E>((value, stamp, kept))
         })?;
-        self.groups.keep(id, stamp, kept);
+        self.keep(id, stamp, kept);
         Ok(value)
     }
 
-    /// Stamps what an operation wrote.
-    fn stamp(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<Stamp, MlsError> {
-        Ok(self.provider(tx).put_stamp(&GroupId::from_slice(id))?)
+    /// The stamp of what an operation wrote.
+    fn stamp(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<Option<Stamp>, MlsError> {
+        Ok(self.provider(tx).stamp(&GroupId::from_slice(id))?)
+    }
+
+    fn keep(&self, id: &MlsGroupId, stamp: Option<Stamp>, kept: Kept) {
+        if let Some(stamp) = stamp {
+            self.groups.keep(id, stamp, kept);
+        }
     }
 
     /// Makes a group with this device alone, at epoch 0. Its first Commit makes the channel.
@@ -186,7 +191,7 @@ impl Engine {
                     .map_err(|_| MlsError::Library("create"))?;
             Ok::<_, MlsError>((self.stamp(tx, id)?, group))
         })?;
-        self.groups.keep(id, stamp, Kept::new(group));
+        self.keep(id, stamp, Kept::new(group));
         Ok(())
     }
 

@@ -29,9 +29,15 @@ const _: () = assert!(CURRENT_VERSION == 1);
 /// The tables of the OpenMLS state, to be opened together with those of the application.
 #[must_use]
 pub fn schema() -> Schema {
-    const MIGRATIONS: &[Migration] =
-        &[Migration { name: "provider", sql: include_str!("../migrations/0001_provider.sql") }];
-    Schema { name: "mls", migrations: MIGRATIONS, oldest_reader: 1 }
+    const MIGRATIONS: &[Migration] = &[
+        Migration { name: "provider", sql: include_str!("../migrations/0001_provider.sql") },
+        Migration {
+            name: "message_secrets",
+            sql: include_str!("../migrations/0002_message_secrets.sql"),
+        },
+    ];
+    // An older program would look for the message secrets where they are no more.
+    Schema { name: "mls", migrations: MIGRATIONS, oldest_reader: 2 }
 }
 
 /// Why the provider could not read or write a value. Never carries stored content.

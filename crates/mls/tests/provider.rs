@@ -24,7 +24,6 @@ use tempfile::TempDir;
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 const GROUP: &[u8] = b"a group of three";
-const MESSAGE_SECRETS: i64 = 9;
 const JOIN_CONFIG: i64 = 1;
 
 struct Identity(SigningKey);
@@ -198,6 +197,10 @@ fn stored(tx: &Tx<'_>, kind: i64) -> Vec<u8> {
     tx.query_row(query, [kind], |row| row.get(0)).unwrap()
 }
 
+fn secrets(tx: &Tx<'_>) -> Vec<u8> {
+    tx.query_row("SELECT value FROM mls_message_secrets", [], |row| row.get(0)).unwrap()
+}
+
 fn load(provider: &Provider<'_>) -> MlsGroup {
     MlsGroup::load(provider.storage(), &group_id()).unwrap().expect("the group is stored")
 }
@@ -348,11 +351,13 @@ fn proposals_wait_in_the_tables_until_they_are_committed() {
 #[test]
 fn a_deleted_group_leaves_no_row_of_its_own() {
     let (_, mut bob, _) = three_members();
-    assert_eq!(bob.count("mls_group"), 10);
+    assert_eq!(bob.count("mls_group"), 9);
+    assert_eq!(bob.count("mls_message_secrets"), 1);
     assert_eq!(bob.count("mls_epoch_key_pairs"), 1);
     bob.in_group(|group, provider, _| group.delete(provider.storage()).unwrap());
     for table in [
         "mls_group",
+        "mls_message_secrets",
         "mls_own_leaf_node",
         "mls_proposal",
         "mls_epoch_key_pairs",
@@ -378,16 +383,16 @@ fn undone<T>(
     step: impl FnOnce(&mut MlsGroup, &Provider<'_>, &Identity) -> T + Send,
 ) -> T {
     member.run(|tx, crypto, identity| {
-        let before = stored(tx, MESSAGE_SECRETS);
+        let before = secrets(tx);
         let mut made = None;
         let outcome: Result<(), Undo> = tx.savepoint(|tx| {
             let provider = Provider::new(crypto, tx);
             made = Some(step(&mut load(&provider), &provider, identity));
-            assert_ne!(stored(tx, MESSAGE_SECRETS), before, "the ratchet moved");
+            assert_ne!(secrets(tx), before, "the ratchet moved");
             Err(Undo)
         });
         outcome.unwrap_err();
-        assert_eq!(stored(tx, MESSAGE_SECRETS), before);
+        assert_eq!(secrets(tx), before);
         made.unwrap()
     })
 }

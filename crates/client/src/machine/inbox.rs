@@ -60,6 +60,7 @@ impl Machine {
                 break;
             }
         }
+        step.db.drop_heads(&row.channel, row.cursor)?;
         step.db.put_channel(&row)?;
         if row.kind != ChannelKind::Inbox && (row.status, row.cursor) != before {
             let view = self.channel_view(step, &row)?;

@@ -209,7 +209,7 @@ pub(crate) fn join_ours(file: &impl Fn(&str) -> PathBuf, welcome: &[u8]) {
     let largest = done(&mut store, |tx| {
         engine.join(tx, &pointer(welcome), welcome)?;
         engine.seal(tx, &GROUP, (&place(), &TEXT))?;
-        let largest = "SELECT length(value) FROM mls_group WHERE kind = 9";
+        let largest = "SELECT length(value) FROM mls_message_secrets";
         Ok(tx.query_row(largest, [], |row| row.get::<_, u64>(0))?)
     });
     std::fs::write(file("stored"), largest.to_string()).unwrap();

@@ -58,7 +58,12 @@ fn run(dir: &Path, (side, operation): (Side, Operation), count: u64) -> Cost {
 
 /// The cost of one operation: of `more` without what the first `fewer` and the beginning cost.
 fn of_one(dir: &Path, what: (Side, Operation), (fewer, more): (u64, u64)) -> Cost {
+    // A count that isn't one would pass every bar.
     let (few, many) = (run(dir, what, fewer), run(dir, what, more));
+    if !(many.instructions > few.instructions && few.instructions > 0.0 && many.written > 0.0) {
+        println!("nothing was counted of {} ({})", what.1.name(), what.0.name());
+        std::process::exit(2);
+    }
     let each = f64::from(u32::try_from(more.saturating_sub(fewer)).unwrap());
     Cost {
         instructions: (many.instructions - few.instructions) / each,

@@ -1,13 +1,14 @@
 //! Groups kept in memory between calls, so that a message does not cost the reading of its group.
 //! A kept group counts only while the database holds the stamp that it was kept under. Every write
-//! drops the stamp and every finished operation puts a new one, so a rollback, a second engine or
-//! a write past this engine can never be met with a state that is not the database's.
+//! gives it a new one, so a rollback, a second engine or a write past this engine can never be met
+//! with a state that is not the database's.
 //!
 //! Never writes: what is kept may be lost at any time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openmls::prelude::MlsGroup;
+use qpc_credential::Certificate;
 
 use super::{GroupView, MemberLeaf, MlsGroupId, members};
 use crate::context::ChannelContext;
@@ -67,6 +68,14 @@ impl Kept {
                 Ok(members)
             }
         }
+    }
+
+    /// The certificate of a leaf.
+    pub(super) fn certificate(&mut self, leaf: u32) -> Result<Certificate, MlsError> {
+        let members = self.members()?;
+        let member = members.iter().find(|member| member.index == leaf);
+        let member = member.ok_or(MlsError::Refused("its sender is no member"))?;
+        Ok(member.certificate.clone())
     }
 
     /// How the group stands.

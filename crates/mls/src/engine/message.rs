@@ -9,7 +9,7 @@ use qpc_credential::Certificate;
 use qpc_storage::Tx;
 
 use super::kept::Kept;
-use super::{Engine, MlsGroupId, Place, known_certificate};
+use super::{Engine, MlsGroupId, Place};
 use crate::error::MlsError;
 use crate::provider::ProviderError;
 
@@ -57,14 +57,14 @@ impl Engine {
     /// [`MlsError::Refused`] when it cannot be opened in this epoch: it never will be.
     /// [`MlsError::Provider`] when the database refused: try again.
     pub fn open(&self, tx: &Tx<'_>, id: &MlsGroupId, payload: &[u8]) -> Result<Opened, MlsError> {
-        self.change(tx, id, |tx, Kept { group, .. }| {
+        self.change(tx, id, |tx, kept| {
             let message = private_message(payload)?;
             let processed =
-                group.process_message(&self.provider(tx), message).map_err(open_error)?;
-            if !matches!(processed.sender(), Sender::Member(_)) {
+                kept.group.process_message(&self.provider(tx), message).map_err(open_error)?;
+            let Sender::Member(leaf) = processed.sender() else {
                 return Err(MlsError::Refused("its sender is no member"));
-            }
-            let sender = known_certificate(processed.credential())?;
+            };
+            let sender = kept.certificate(leaf.u32())?;
             let ProcessedMessageContent::ApplicationMessage(message) = processed.into_content()
             else {
                 return Err(MlsError::Refused("it is no application message"));

@@ -113,7 +113,7 @@ impl Engine {
             let joined = Joined { group: id, inviter, view };
             Ok::<_, MlsError>((self.stamp(tx, &id)?, kept, joined))
         })?;
-        self.groups.keep(&joined.group, stamp, kept);
+        self.keep(&joined.group, stamp, kept);
         Ok(joined)
     }
 

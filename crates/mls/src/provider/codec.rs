@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 use super::ProviderError;
 
 const FIRST_CAPACITY: usize = 256;
+/// Room for the padded value of a small group: to grow is to copy and to wipe.
+const PADDED_CAPACITY: usize = 2_048;
 
 // Field names let OpenMLS add fields with defaults between releases. Byte strings take half the
 // space of an array of integers, and most of a ratchet's state is byte strings.
@@ -20,9 +22,21 @@ pub(super) fn encode<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
     let mut buffer = SecretBuffer::default();
-    let mut serializer =
-        Serializer::new(&mut buffer).with_struct_map().with_bytes(BytesMode::ForceIterables);
-    value.serialize(&mut serializer).map_err(|_| ProviderError::Encode)?;
+    buffer.add(value)?;
+    Ok(buffer.bytes)
+}
+
+// As above, with zeros up to a multiple of `unit` bytes; what decodes ends before them.
+pub(super) fn encode_padded<T: Serialize + ?Sized>(
+    value: &T,
+    unit: usize,
+) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+    let mut buffer = SecretBuffer::default();
+    buffer.reserve(PADDED_CAPACITY);
+    buffer.add(value)?;
+    let length = buffer.bytes.len().next_multiple_of(unit);
+    buffer.reserve(length);
+    buffer.bytes.resize(length, 0);
     Ok(buffer.bytes)
 }
 
@@ -38,6 +52,12 @@ struct SecretBuffer {
 }
 
 impl SecretBuffer {
+    fn add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ProviderError> {
+        let mut serializer =
+            Serializer::new(self).with_struct_map().with_bytes(BytesMode::ForceIterables);
+        value.serialize(&mut serializer).map_err(|_| ProviderError::Encode)
+    }
+
     fn reserve(&mut self, needed: usize) {
         if needed <= self.bytes.capacity() {
             return;
@@ -55,6 +75,13 @@ impl Write for SecretBuffer {
         self.reserve(self.bytes.len().saturating_add(part.len()));
         self.bytes.extend_from_slice(part);
         Ok(part.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, part: &[u8]) -> io::Result<()> {
+        self.reserve(self.bytes.len().saturating_add(part.len()));
+        self.bytes.extend_from_slice(part);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -132,6 +159,15 @@ mod tests {
         let encoded = encode(&large).unwrap();
         assert_eq!(&encoded[..5], [0xc6, 0, 1, 0x86, 0xa0]);
         assert_eq!(decode::<Vec<u8>>(&encoded).unwrap(), large);
+    }
+
+    #[test]
+    fn a_padded_value_decodes_to_itself() {
+        let padded = encode_padded(&sample(), 512).unwrap();
+        assert_eq!((padded.len(), &padded[..GOLDEN.len()]), (512, GOLDEN));
+        assert!(padded[GOLDEN.len()..].iter().all(|byte| *byte == 0));
+        assert_eq!(decode::<Sample>(&padded).unwrap(), sample());
+        assert_eq!(encode_padded(&sample(), GOLDEN.len()).unwrap().as_slice(), GOLDEN);
     }
 
     #[test]

@@ -216,6 +216,7 @@ fn same_reads_as_the_reference_after_the_same_writes() {
             present += compare(seed, ours)?;
             for table in [
                 "mls_group",
+                "mls_message_secrets",
                 "mls_own_leaf_node",
                 "mls_proposal",
                 "mls_epoch_key_pairs",
@@ -285,4 +286,39 @@ fn a_damaged_value_is_an_error_not_an_absence() {
         assert!(matches!(read, Err(ProviderError::Decode)));
         Ok(())
     });
+}
+
+/// A database from before message secrets had a table of their own.
+#[test]
+fn message_secrets_of_an_older_file_are_carried_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, value) = (dir.path().join("old.db"), value(&mut ChaCha8Rng::seed_from_u64(9), 2));
+    let options = |schema| Options {
+        durability: Durability::Process,
+        ..Options::new(qpc_storage::Key::from_bytes([3; 32]), vec![schema])
+    };
+    let first = schema().migrations.split_at(1).0;
+    let old = qpc_storage::Schema { migrations: first, oldest_reader: 1, ..schema() };
+    let id = Id { number: 7 };
+    let (key, stored) = (super::codec::encode(&id).unwrap(), super::codec::encode(&value).unwrap());
+    let mut store = qpc_storage::Store::open(&path, &options(old)).unwrap();
+    let put = "INSERT INTO mls_group (group_id, kind, value) VALUES (?1, ?2, ?3)";
+    let done = store.transact(|tx| {
+        for kind in [4, 9, 11] {
+            tx.execute(put, (key.as_slice(), kind, stored.as_slice()))?;
+        }
+        Ok::<_, qpc_storage::sql::Error>(())
+    });
+    assert_eq!(done.unwrap(), Outcome::Done(()));
+    store.close().unwrap();
+    let mut store = qpc_storage::Store::open(&path, &options(schema())).unwrap();
+    let done = store.transact(|tx| {
+        let ours = Store::new(tx);
+        let read: Option<Value> = StorageProvider::<V>::message_secrets(&ours, &id)?;
+        assert_eq!(read.as_ref(), Some(&value));
+        let rest: Vec<i64> = ours.all("SELECT kind FROM mls_group", [], |row| Ok(row.get(0)?))?;
+        assert_eq!(rest, [4]);
+        Ok::<_, ProviderError>(())
+    });
+    assert!(matches!(done, Ok(Outcome::Done(()))), "{done:?}");
 }

@@ -18,13 +18,8 @@ pub(super) enum Kind {
     InterimTranscriptHash = 6,
     ConfirmationTag = 7,
     EpochSecrets = 8,
-    // By far the largest and most written: OpenMLS stores it with every message sent or
-    // received, whole. It stays one row and one upsert, for a value with a hole would be a
-    // key used twice; a transaction with many messages writes its pages only once.
-    MessageSecrets = 9,
+    // 9 was the message secrets: they have a table of their own, see `Stamp`. 11 was the stamp.
     ResumptionPskStore = 10,
-    // Not of OpenMLS: see `Stamp`.
-    Stamp = 11,
 }
 
 const PUT: &str = "INSERT INTO mls_group (group_id, kind, value) VALUES (?1, ?2, ?3)
@@ -44,7 +39,8 @@ const EPOCH_KEYS: &str = "SELECT value FROM mls_epoch_key_pairs
 const ERASE_EPOCH_KEYS: &str = "DELETE FROM mls_epoch_key_pairs
     WHERE group_id = ?1 AND epoch = ?2 AND leaf_index = ?3";
 
-const ERASE_GROUP: [&str; 4] = [
+const ERASE_GROUP: [&str; 5] = [
+    "DELETE FROM mls_message_secrets WHERE group_id = ?1",
     "DELETE FROM mls_group WHERE group_id = ?1",
     "DELETE FROM mls_own_leaf_node WHERE group_id = ?1",
     "DELETE FROM mls_proposal WHERE group_id = ?1",
@@ -66,7 +62,7 @@ impl Store<'_> {
         value: &impl Serialize,
     ) -> Result<(), ProviderError> {
         let (key, value) = (codec::encode(group_id)?, codec::encode(value)?);
-        self.drop_stamp(&key)?;
+        self.renew_stamp(&key)?;
         self.execute(PUT, params![key.as_slice(), kind as i64, value.as_slice()])
     }
 
@@ -81,7 +77,7 @@ impl Store<'_> {
 
     pub(super) fn erase(&self, kind: Kind, group_id: &impl Serialize) -> Result<(), ProviderError> {
         let key = codec::encode(group_id)?;
-        self.drop_stamp(&key)?;
+        self.renew_stamp(&key)?;
         self.execute(ERASE, params![key.as_slice(), kind as i64])
     }
 
@@ -100,7 +96,7 @@ impl Store<'_> {
         leaf: &impl Serialize,
     ) -> Result<(), ProviderError> {
         let (key, value) = (codec::encode(group_id)?, codec::encode(leaf)?);
-        self.drop_stamp(&key)?;
+        self.renew_stamp(&key)?;
         self.execute(PUSH_LEAF, params![key.as_slice(), value.as_slice()])
     }
 
@@ -114,7 +110,7 @@ impl Store<'_> {
 
     pub(super) fn erase_leaves(&self, group_id: &impl Serialize) -> Result<(), ProviderError> {
         let key = codec::encode(group_id)?;
-        self.drop_stamp(&key)?;
+        self.renew_stamp(&key)?;
         self.execute(ERASE_LEAVES, params![key.as_slice()])
     }
 

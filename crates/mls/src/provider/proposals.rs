@@ -27,7 +27,7 @@ impl Store<'_> {
     ) -> Result<(), ProviderError> {
         let (group, reference) = (codec::encode(group_id)?, codec::encode(reference)?);
         let value = codec::encode(proposal)?;
-        self.drop_stamp(&group)?;
+        self.renew_stamp(&group)?;
         let row = params![group.as_slice(), reference.as_slice(), value.as_slice()];
         self.execute(ENQUEUE, row)
     }
@@ -54,13 +54,13 @@ impl Store<'_> {
         reference: &impl Serialize,
     ) -> Result<(), ProviderError> {
         let (group, reference) = (codec::encode(group_id)?, codec::encode(reference)?);
-        self.drop_stamp(&group)?;
+        self.renew_stamp(&group)?;
         self.execute(DEQUEUE, params![group.as_slice(), reference.as_slice()])
     }
 
     pub(super) fn clear_queue(&self, group_id: &impl Serialize) -> Result<(), ProviderError> {
         let group = codec::encode(group_id)?;
-        self.drop_stamp(&group)?;
+        self.renew_stamp(&group)?;
         self.execute(CLEAR, params![group.as_slice()])
     }
 }

@@ -167,18 +167,18 @@ impl StorageProvider<V> for Store<'_> {
         group_id: &G,
         value: &T,
     ) -> Result<(), Error> {
-        self.put(Kind::MessageSecrets, group_id, value)
+        self.put_message_secrets(group_id, value)
     }
 
     fn message_secrets<G: of::GroupId<V>, T: of::MessageSecrets<V>>(
         &self,
         group_id: &G,
     ) -> Result<Option<T>, Error> {
-        self.get(Kind::MessageSecrets, group_id)
+        self.get_message_secrets(group_id)
     }
 
     fn delete_message_secrets<G: of::GroupId<V>>(&self, group_id: &G) -> Result<(), Error> {
-        self.erase(Kind::MessageSecrets, group_id)
+        self.erase_message_secrets(group_id)
     }
 
     fn write_resumption_psk_store<G: of::GroupId<V>, T: of::ResumptionPskStore<V>>(

@@ -36,8 +36,9 @@ pub(crate) const CHANNEL: ChannelId = ChannelId([9; 16]);
 pub(crate) const HEAD: Digest = Digest([5; 32]);
 const YEAR_MS: u64 = 365 * 24 * 3_600_000;
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "mls_group",
+    "mls_message_secrets",
     "mls_own_leaf_node",
     "mls_proposal",
     "mls_epoch_key_pairs",

@@ -260,8 +260,13 @@ impl Db<'_> {
         self.0
             .prepare_cached("INSERT OR REPLACE INTO head (channel, seq, head) VALUES (?1, ?2, ?3)")?
             .execute(params![channel.0, seq, head.0])?;
+        Ok(())
+    }
+
+    /// Drops the heads that are too far behind a place to be compared with.
+    pub(crate) fn drop_heads(&self, channel: &ChannelId, seq: u64) -> sql::Result<()> {
         self.0
-            .prepare_cached("DELETE FROM head WHERE channel = ?1 AND seq = ?2")?
+            .prepare_cached("DELETE FROM head WHERE channel = ?1 AND seq <= ?2")?
             .execute(params![channel.0, seq.saturating_sub(HEADS_KEPT)])?;
         Ok(())
     }

@@ -29,6 +29,8 @@ mod pacing;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod proposals;
+#[cfg(test)]
 mod quota;
 #[cfg(test)]
 mod read;

@@ -126,8 +126,17 @@ impl Party {
 
     /// The payload of a hostile Commit; nothing of it is left pending.
     pub(crate) fn attack(&mut self, aad: &Aad, attack: Attack) -> Vec<u8> {
+        self.attack_with_welcome(aad, attack).0
+    }
+
+    /// The same with the Welcome.
+    pub(crate) fn attack_with_welcome(
+        &mut self,
+        aad: &Aad,
+        attack: Attack,
+    ) -> (Vec<u8>, Option<Vec<u8>>) {
         let aad = aad.encode();
-        let payload = self.bare(attack.lie.clone(), |group, provider, engine| {
+        let sealed = self.bare(attack.lie.clone(), |group, provider, engine| {
             let signer = CrookedSigner(engine.device(), &attack.lie);
             group.set_aad(aad);
             let mut builder = group
@@ -149,10 +158,11 @@ impl Party {
                 .unwrap()
                 .stage_commit(provider)
                 .unwrap();
-            bundle.into_messages().0.to_bytes().unwrap()
+            let (commit, welcome, _) = bundle.into_messages();
+            (commit.to_bytes().unwrap(), welcome.map(|welcome| welcome.to_bytes().unwrap()))
         });
         self.clear();
-        payload
+        sealed
     }
 
     /// An application message from crooked cryptography.

@@ -14,6 +14,7 @@ mod hostile;
 mod kept;
 mod members;
 mod message;
+mod outside;
 mod rejoin;
 mod revocation;
 mod size;

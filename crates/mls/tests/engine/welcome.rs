@@ -1,11 +1,17 @@
 //! Joining: a refused Welcome costs nothing, a tampered one never joins.
 
+use openmls::prelude::tls_codec::Deserialize as _;
+use openmls::prelude::{KeyPackageIn, ProtocolVersion};
 use qpc_mls::MlsError;
 use qpc_mls::engine::CommitPlan;
 use qpc_proto::ChannelId;
 use qpc_proto::message::{ChannelKind, WelcomePointer};
+use qpc_proto::roster::RosterChange;
 
-use super::support::{Entry, Party, adding, assert_in_step, context, pointer};
+use super::hostile::{Attack, Lie};
+use super::support::{
+    Entry, GROUP, Party, aad, adding, assert_in_step, context, crypto, pointer, trio,
+};
 
 /// Alice has added Bob; Bob has not joined yet.
 fn invited() -> (Party, Party, Entry) {
@@ -96,4 +102,43 @@ fn a_welcome_of_a_member_that_was_removed_replaces_the_old_group() {
     let entry = bob.commit(3, &CommitPlan::default());
     bob.merge(&entry);
     assert!(matches!(alice.judge(&entry), qpc_mls::Verdict::Applied(_)));
+}
+
+/// A Welcome for Dave of an inviter who signs other bytes than its group has.
+fn forged(alice: &mut Party, dave: &mut Party, (from, to): (&[u8], &[u8])) -> Vec<u8> {
+    let package = dave.key_package();
+    let package = KeyPackageIn::tls_deserialize_exact(&package.bytes)
+        .unwrap()
+        .validate(&crypto(), ProtocolVersion::Mls10)
+        .unwrap();
+    let lie = Lie::Swap(from.to_vec(), to.to_vec());
+    let attack = Attack { adds: vec![package], lie, ..Attack::default() };
+    let change = RosterChange { adds: [dave.id()].into(), ..RosterChange::default() };
+    alice.attack_with_welcome(&aad(1, &change, &[]), attack).1.unwrap()
+}
+
+#[test]
+fn case_119_a_tree_that_the_inviter_forged_does_not_join_and_stores_nothing() {
+    let [mut alice, _bob, carol] = trio();
+    let mut dave = Party::new(40);
+    let key = alice.leaf_key_of(&carol);
+    let mut other_key = key.clone();
+    other_key[5] ^= 1;
+    let certificate = carol.certificate.as_bytes().to_vec();
+    let mut other_certificate = certificate.clone();
+    *other_certificate.last_mut().unwrap() ^= 1;
+    for (from, to) in [
+        // A leaf's key, which its signature and the tree hash cover.
+        (&key[..], &other_key[..]),
+        (&certificate[..], &other_certificate[..]),
+        // The GroupContext, which all keys depend on.
+        (b"Fishing", b"Phishin"),
+        (&GROUP[..], &[8; 32][..]),
+    ] {
+        let welcome = forged(&mut alice, &mut dave, (from, to));
+        refused(&mut dave, &pointer(&welcome), &welcome);
+    }
+    // The same without a lie joins.
+    let welcome = forged(&mut alice, &mut dave, (b"Fishing", b"Fishing"));
+    dave.try_join(&pointer(&welcome), &welcome).unwrap();
 }

@@ -14,6 +14,7 @@ mod commits;
 mod crashes;
 mod devices;
 mod hostile;
+mod joins;
 mod key_packages;
 mod large;
 mod lies;

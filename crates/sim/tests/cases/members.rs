@@ -23,7 +23,9 @@ use qpc_proto::message::{
     UploadKeyPackages, WelcomePointer, inbox_channel,
 };
 use qpc_proto::roster::RosterChange;
-use qpc_proto::{ChannelId, Digest, ErrorBody, ErrorCode, MessageId, RequestId, Signature};
+use qpc_proto::{
+    AccountId, ChannelId, Digest, ErrorBody, ErrorCode, MessageId, RequestId, Signature,
+};
 use qpc_sim::World;
 
 use hostile::{Attack, Lie};
@@ -101,8 +103,24 @@ impl Member {
         (self.base, self.last) = (pointer.join_seq, pointer.join_seq);
     }
 
+    /// The other side of a direct channel of client 0, who opens it.
+    pub(crate) fn opposite(world: &mut World) -> Self {
+        let mut member = Self::register(world, support::CHANNEL);
+        let account = member.party.account();
+        member.channel = world.user(0, |m, s| m.direct(s, &account)).unwrap().channel;
+        world.settle().unwrap();
+        member.join(world);
+        member
+    }
+
     /// The founder, and so an admin, of a group with these clients in it.
     pub(crate) fn found(world: &mut World, others: &[usize]) -> Self {
+        let others: Vec<_> = others.iter().map(|other| world.account(*other).unwrap()).collect();
+        Self::found_of(world, &others)
+    }
+
+    /// The same with these accounts in it.
+    pub(crate) fn found_of(world: &mut World, others: &[AccountId]) -> Self {
         let channel = support::CHANNEL;
         let mut member = Self::register(world, channel);
         let context = ChannelContext {
@@ -117,8 +135,7 @@ impl Member {
         member.party.create(&context);
         let mut plan = CommitPlan::default();
         for other in others {
-            let account = world.account(*other).unwrap();
-            let claim = ClaimKeyPackages { account, devices: Vec::new() };
+            let claim = ClaimKeyPackages { account: *other, devices: Vec::new() };
             let claims = member.asks(world, &Request::ClaimKeyPackages(claim)).unwrap();
             let Response::Claims(claims) = claims else { panic!("no KeyPackages") };
             plan.adds.extend(claims.claimed.iter().map(|claimed| claimed.key_package.to_vec()));
@@ -318,42 +335,79 @@ impl Member {
 }
 
 /// Accounts of a device each, whose KeyPackages lie at the server and who never come again.
-pub(crate) fn strangers(
-    world: &mut World,
-    seeds: std::ops::Range<u8>,
-) -> Vec<qpc_proto::AccountId> {
-    seeds.map(|seed| stranger(world, seed)).collect()
+pub(crate) fn strangers(world: &mut World, seeds: std::ops::Range<u8>) -> Vec<AccountId> {
+    seeds.map(|seed| Stranger::register(world, seed).party.account()).collect()
 }
 
-fn stranger(world: &mut World, seed: u8) -> qpc_proto::AccountId {
-    let mut party = Party::new(seed);
-    let statement = devices_statement(seed, (1, 1), &[&party]);
-    let Posted::Devices(identity) = Posted::verify(&statement, &support::CHANNEL).unwrap() else {
-        panic!("no list")
-    };
-    let identity = identity.to_message();
-    let mut raw = world.raw();
-    let device = party.id();
-    let proof = |raw: &qpc_sim::Raw, purpose| {
-        let key = SigningKey::from_bytes(&[seed + 2; 32]);
-        Signature(key.sign(&raw.binding().to_be_signed(&device, purpose)).to_bytes())
-    };
-    let register = Request::Register(Register {
-        name: format!("user{seed}"),
-        account_key: identity.account_key,
-        device_list: identity.device_list,
-        device: device.device,
-        proof: proof(&raw, Purpose::Register),
-        invite: Bytes::new(),
-        proof_of_work: None,
-    });
-    world.ask_raw(&mut raw, (RequestId([1; 16]), &register)).unwrap().unwrap();
-    let login = Request::Login(Login { device, proof: proof(&raw, Purpose::Login) });
-    world.ask_raw(&mut raw, (RequestId::ZERO, &login)).unwrap().unwrap();
-    let key_packages = vec![party.key_package().bytes.into()];
-    let upload = Request::UploadKeyPackages(UploadKeyPackages { key_packages, last_resort: None });
-    world.ask_raw(&mut raw, (RequestId([2; 16]), &upload)).unwrap().unwrap();
-    device.account
+/// A device that follows no log, and says what it likes.
+pub(crate) struct Stranger {
+    pub(crate) party: Party,
+    seed: u8,
+    asked: u8,
+}
+
+impl Stranger {
+    /// Registers an account and uploads a KeyPackage.
+    pub(crate) fn register(world: &mut World, seed: u8) -> Self {
+        let party = Party::new(seed);
+        let statement = devices_statement(seed, (1, 1), &[&party]);
+        let Posted::Devices(identity) = Posted::verify(&statement, &support::CHANNEL).unwrap()
+        else {
+            panic!("no list")
+        };
+        let identity = identity.to_message();
+        let mut raw = world.raw();
+        let mut stranger = Self { party, seed, asked: 1 };
+        let register = Request::Register(Register {
+            name: format!("user{seed}"),
+            account_key: identity.account_key,
+            device_list: identity.device_list,
+            device: stranger.party.id().device,
+            proof: stranger.proof(&raw, Purpose::Register),
+            invite: Bytes::new(),
+            proof_of_work: None,
+        });
+        world.ask_raw(&mut raw, (RequestId([1; 16]), &register)).unwrap().unwrap();
+        let key_packages = vec![stranger.party.key_package().bytes.into()];
+        let upload = UploadKeyPackages { key_packages, last_resort: None };
+        stranger.asks(world, &Request::UploadKeyPackages(upload)).unwrap();
+        stranger
+    }
+
+    fn proof(&self, raw: &qpc_sim::Raw, purpose: Purpose) -> Signature {
+        let key = SigningKey::from_bytes(&[self.seed + 2; 32]);
+        let proof = raw.binding().to_be_signed(&self.party.id(), purpose);
+        Signature(key.sign(&proof).to_bytes())
+    }
+
+    fn asks(&mut self, world: &mut World, request: &Request) -> Result<Response, ErrorBody> {
+        let mut raw = world.raw();
+        let device = self.party.id();
+        let login = Request::Login(Login { device, proof: self.proof(&raw, Purpose::Login) });
+        world.ask_raw(&mut raw, (RequestId::ZERO, &login)).unwrap().unwrap();
+        self.asked += 1;
+        let id = if request.method().takes_request_id() { [self.asked; 16] } else { [0; 16] };
+        world.ask_raw(&mut raw, (RequestId(id), request)).unwrap()
+    }
+
+    /// Posts what it says it made of a Commit.
+    pub(crate) fn votes(
+        &mut self,
+        world: &mut World,
+        (channel, said): (ChannelId, Said),
+    ) -> Answer {
+        let statement = self.party.statement(channel, StatementBody::Verdict(said));
+        self.states(world, (channel, statement))
+    }
+
+    /// Posts bytes as a statement.
+    pub(crate) fn states(
+        &mut self,
+        world: &mut World,
+        (channel, statement): (ChannelId, Bytes),
+    ) -> Answer {
+        place_of(self.asks(world, &Request::Statement(Statement { channel, statement })))
+    }
 }
 
 fn place_of(answer: Result<Response, ErrorBody>) -> Answer {

@@ -2,15 +2,15 @@
 //! side they go on from, the other side comes back, and nothing that was accepted is lost.
 
 use qpc_client::view::{ChannelStatus, MessageState};
-use qpc_credential::Said;
+use qpc_credential::{Said, StatementBody};
 use qpc_proto::chain::sha256;
 use qpc_proto::message::{DeviceRef, EntryKind};
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{ChannelId, ErrorCode};
 use qpc_sim::World;
 
-use super::members::Member;
 use super::members::hostile::{Attack, Lie};
+use super::members::{Member, Stranger};
 use super::support::{add, channel, group, history, in_step, members, say, standing, words, world};
 
 /// A day of accept time, and a little.
@@ -18,19 +18,31 @@ const DAY_MS: u64 = 24 * 3_600_000 + 1;
 
 /// A group of a hostile founder and this many clients, all of whom have spoken.
 fn scene(clients: usize) -> (World, ChannelId, Member) {
+    let (world, group, member, _) = scene_with(clients, 0..0);
+    (world, group, member)
+}
+
+/// The same with members of these seeds in it, who say what they like.
+fn scene_with(
+    clients: usize,
+    seeds: std::ops::Range<u8>,
+) -> (World, ChannelId, Member, Vec<Stranger>) {
     let mut world = World::new(7, clients).unwrap();
     // The library compares lifetimes with the machine's clock: a day later must not be too late.
     world.now_ms -= DAY_MS / 2;
     world.settle().unwrap();
     let all: Vec<usize> = (0..clients).collect();
-    let mut member = Member::found(&mut world, &all);
+    let liars: Vec<_> = seeds.map(|seed| Stranger::register(&mut world, seed)).collect();
+    let mut accounts: Vec<_> = all.iter().map(|index| world.account(*index).unwrap()).collect();
+    accounts.extend(liars.iter().map(|liar| liar.party.account()));
+    let mut member = Member::found_of(&mut world, &accounts);
     for index in &all {
         say(&mut world, *index, (&member.channel.clone(), &format!("{index} is here")));
     }
     world.settle().unwrap();
     member.follow(&mut world);
     let group = member.channel;
-    (world, group, member)
+    (world, group, member, liars)
 }
 
 /// All are in, in step, and have sent what they wrote; nobody saw a lie.
@@ -83,7 +95,7 @@ fn verdicts(world: &mut World, member: &mut Member) -> usize {
     let statements = log.iter().filter(|entry| entry.kind == EntryKind::Statement);
     let posted = statements.map(|entry| qpc_credential::Statement::verify(&entry.payload).unwrap());
     let verdict = |said: &qpc_credential::Statement| {
-        matches!(said.body, qpc_credential::StatementBody::Verdict(_))
+        matches!(said.body, StatementBody::Verdict(_))
     };
     posted.filter(verdict).count()
 }
@@ -348,4 +360,90 @@ fn who_can_not_open_a_removal_says_nothing_until_it_is_settled() {
         reads_once(&mut world, index, (&group, &["not for 3".to_owned()]));
     }
     assert!(!words(&mut world, 3, &group).contains(&"not for 3".to_owned()));
+}
+
+fn payload_hash(world: &mut World, member: &mut Member, seq: u64) -> qpc_proto::Digest {
+    let log = member.log(world);
+    sha256(&log.iter().find(|entry| entry.seq == seq).unwrap().payload)
+}
+
+/// Two can open it and two can't; the fifth voter is hostile and has spent its voice on bytes that
+/// nobody was shown. Whatever else it and a stranger say, the tie stays one until the day is over.
+#[test]
+fn case_120_false_votes_in_a_split_decide_nothing() {
+    let (mut world, group, mut member, mut liars) = scene_with(4, 110..111);
+    let mut stranger = Stranger::register(&mut world, 120);
+    let seq = member.splits(&mut world, &[0, 1]);
+    let commit = payload_hash(&mut world, &mut member, seq);
+    let verdict = |commit, applied| (group, Said { commit_seq: seq, commit, applied });
+    let liar = &mut liars[0];
+    liar.votes(&mut world, verdict(sha256(b"another"), false)).unwrap();
+    let invalid = Err(ErrorCode::StatementInvalid);
+    for applied in [false, true] {
+        assert_eq!(liar.votes(&mut world, verdict(commit, applied)), invalid, "a second time");
+        let refused = stranger.votes(&mut world, verdict(commit, applied));
+        assert_eq!(refused, Err(ErrorCode::ChannelNotFound), "who is not in");
+        let said = StatementBody::Verdict(verdict(commit, applied).1);
+        let of_another = stranger.party.statement(group, said);
+        assert_eq!(liar.states(&mut world, (group, of_another)), invalid, "by another's hand");
+    }
+    world.settle().unwrap();
+    all_say(&mut world, &group, (&[0, 1, 2, 3], "in two halves"));
+    world.settle().unwrap();
+    for index in 0..4 {
+        assert_eq!(status(&mut world, index, &group), ChannelStatus::Active, "client {index}");
+        let half = if index < 2 { [0, 1] } else { [2, 3] };
+        reads_once(&mut world, index, (&group, &said(&half, "in two halves")));
+        let alarms = world.alarms(index).unwrap();
+        assert_eq!(alarms.len(), 1, "{alarms:?}");
+        assert!(alarms[0].contains("user110 says"), "{alarms:?}");
+    }
+    a_day_later(&mut world);
+    all_say(&mut world, &group, (&[0], "the next day"));
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1, 2, 3]);
+    for index in 0..4 {
+        reads_once(&mut world, index, (&group, &said(&[2, 3], "in two halves")));
+        assert_eq!(channel(&mut world, index, &group).outbox, 0);
+    }
+}
+
+/// A hostile voter has one voice like anybody: against a majority it is heard and changes nothing.
+#[test]
+fn case_120_a_hostile_voice_loses_against_a_majority() {
+    let (mut world, group, mut member, mut liars) = scene_with(4, 110..111);
+    let seq = member.splits(&mut world, &[3]);
+    let commit = payload_hash(&mut world, &mut member, seq);
+    let verdict = (group, Said { commit_seq: seq, commit, applied: false });
+    liars[0].votes(&mut world, verdict).unwrap();
+    all_say(&mut world, &group, (&[0, 1, 2, 3], "at once"));
+    all_in_step(&mut world, &group, &[0, 1, 2, 3]);
+    // The Commit stands, and who could not open it came back by a later one.
+    assert!(standing(&mut world, 0, &group).base_commit > seq);
+    for index in 0..4 {
+        reads_once(&mut world, index, (&group, &said(&[3], "at once")));
+    }
+}
+
+/// Two accounts: the one that did not make the Commit has the only voice.
+#[test]
+fn case_120_in_a_direct_channel_the_other_side_decides_alone() {
+    let mut world = world(1);
+    let mut member = Member::opposite(&mut world);
+    let direct = member.channel;
+    say(&mut world, 0, (&direct, "hello"));
+    world.settle().unwrap();
+    member.follow(&mut world);
+    let before = standing(&mut world, 0, &direct).base_commit;
+    let seq = member.splits(&mut world, &[0]);
+    say(&mut world, 0, (&direct, "still here"));
+    all_in_step(&mut world, &direct, &[0]);
+    assert_eq!(standing(&mut world, 0, &direct).base_commit, before);
+    assert!(standing(&mut world, 0, &direct).cursor > seq);
+    assert_eq!(verdicts(&mut world, &mut member), 1);
+    // Both go on from the base before it.
+    let last = member.log(&mut world).pop().unwrap();
+    assert_eq!(member.party.open(&last.payload).unwrap().sender.device().account, {
+        world.account(0).unwrap()
+    });
 }

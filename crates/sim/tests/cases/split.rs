@@ -94,9 +94,7 @@ fn verdicts(world: &mut World, member: &mut Member) -> usize {
     let log = member.log(world);
     let statements = log.iter().filter(|entry| entry.kind == EntryKind::Statement);
     let posted = statements.map(|entry| qpc_credential::Statement::verify(&entry.payload).unwrap());
-    let verdict = |said: &qpc_credential::Statement| {
-        matches!(said.body, StatementBody::Verdict(_))
-    };
+    let verdict = |said: &qpc_credential::Statement| matches!(said.body, StatementBody::Verdict(_));
     posted.filter(verdict).count()
 }
 

@@ -137,10 +137,12 @@ fn every_command_speaks_json_of_the_documented_shape() {
         "base_commit",
         "channel",
         "cursor",
+        "description",
         "epoch",
         "kind",
         "outbox",
         "reason",
+        "role",
         "status",
         "title",
     ];

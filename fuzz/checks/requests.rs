@@ -120,6 +120,11 @@ fn check_limits(request: &Request) {
         Request::RevokeDevice(list) | Request::DeleteAccount(list) => {
             assert!(list.len() <= limits::IDENTITY_BYTES_MAX);
         }
+        Request::RenewDevices(renew) => {
+            assert!((1..=limits::DEVICES_PER_ACCOUNT_MAX).contains(&renew.certificates.len()));
+            let signed = renew.certificates.iter().chain([&renew.device_list]);
+            signed.for_each(|bytes| assert!(bytes.len() <= limits::IDENTITY_BYTES_MAX));
+        }
         Request::Recover(recover) => {
             if let Some(publish) = &recover.publish {
                 assert!(publish.account_key.len() <= limits::IDENTITY_BYTES_MAX);

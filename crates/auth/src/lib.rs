@@ -37,6 +37,10 @@ pub fn schema() -> qpc_storage::Schema {
                 name: "tokens",
                 sql: include_str!("../migrations/0003_tokens.sql"),
             },
+            qpc_storage::Migration {
+                name: "renewal",
+                sql: include_str!("../migrations/0004_renewal.sql"),
+            },
         ],
     }
 }

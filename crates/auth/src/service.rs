@@ -6,6 +6,7 @@ mod export;
 mod link;
 mod operator;
 mod registration;
+mod renewal;
 mod session;
 mod work;
 

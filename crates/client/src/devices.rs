@@ -122,6 +122,7 @@ impl Machine {
         shown: &Identity,
     ) -> Result<PublicIdentity, ClientError> {
         self.take_identity(step, shown)?;
+        self.put_off_renewal(step);
         // Whoever has the phrase may have begun another generation.
         self.is_primary().then(|| self.own_identity().clone()).ok_or(ClientError::NotPrimary)
     }

@@ -38,6 +38,7 @@ mod outbox;
 mod pending;
 mod queries;
 mod rejoin;
+mod renewal;
 mod requests;
 mod reset;
 mod restored;
@@ -168,6 +169,7 @@ pub struct Machine {
     /// The logs followed on this connection; `None` when it follows none yet.
     followed: Option<BTreeSet<ChannelId>>,
     upkeep: upkeep::Upkeep,
+    renewal: renewal::Renewal,
 }
 
 /// What a machine counts as sent and followed.
@@ -230,6 +232,7 @@ impl Machine {
             caught_up: false,
             followed: None,
             upkeep: upkeep::Upkeep::default(),
+            renewal: renewal::Renewal::default(),
         })
     }
 
@@ -349,6 +352,7 @@ impl Machine {
         self.compared &= compared;
         self.surveyed.clear();
         self.upkeep.look_now();
+        self.renewal.look_now();
         self.in_flight.retain(|work| in_flight.contains(work));
         self.followed = followed;
     }

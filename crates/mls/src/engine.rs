@@ -112,6 +112,12 @@ impl Engine {
         &self.device
     }
 
+    /// Goes on with a renewed certificate of the same device and key: it is in the KeyPackages made
+    /// from here on, and comes into each group with this device's next Commit there.
+    pub fn renew(&mut self, certificate: Vec<u8>) {
+        self.device.certificate = certificate;
+    }
+
     pub(crate) fn provider<'t>(&'t self, tx: &'t Tx<'_>) -> Provider<'t> {
         Provider::new(&self.crypto, tx)
     }

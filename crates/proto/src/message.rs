@@ -12,8 +12,8 @@ mod request;
 mod response;
 
 pub use auth::{
-    Identity, LinkDevice, LinkRelay, LinkSide, Login, LoginAnswer, ProofOfWork, Recover,
-    RecoverPublish, Register, RegistrationMode, Relayed, ServerInfo,
+    Devices, Identity, LinkDevice, LinkRelay, LinkSide, Login, LoginAnswer, ProofOfWork, Recover,
+    RecoverPublish, Register, RegistrationMode, Relayed, RenewDevices, ServerInfo,
 };
 pub use delivery::{
     Accepted, ChannelKind, ChannelState, ClaimKeyPackages, ClaimedKeyPackage, Claims, CommitBundle,
@@ -94,6 +94,8 @@ methods! {
     DeleteAccount = 0x000d;
     /// Takes a deletion back.
     CancelDeletion = 0x000e;
+    /// Publishes a device list with later ends.
+    RenewDevices = 0x000f;
     /// Adds KeyPackages of this device.
     UploadKeyPackages = 0x0101;
     /// Takes a KeyPackage of every device of an account.
@@ -130,6 +132,7 @@ impl Method {
             Self::Register
             | Self::LinkDevice
             | Self::RevokeDevice
+            | Self::RenewDevices
             | Self::Recover
             | Self::DeleteAccount
             | Self::CancelDeletion

@@ -33,6 +33,7 @@ pub fn requirement(method: Method) -> Requirement {
         | Method::DeviceList
         | Method::LinkDevice
         | Method::RevokeDevice
+        | Method::RenewDevices
         | Method::ExportAccount
         | Method::DeleteAccount
         | Method::CancelDeletion
@@ -65,6 +66,7 @@ pub fn limiters(method: Method) -> &'static [Limiter] {
         Method::ClaimKeyPackages => &[Limiter::Claim, Limiter::ClaimTarget, Limiter::ClaimAny],
         Method::LinkDevice
         | Method::RevokeDevice
+        | Method::RenewDevices
         | Method::DeleteAccount
         | Method::CancelDeletion => &[Limiter::AccountChange],
         Method::ExportAccount => &[Limiter::Export],
@@ -91,6 +93,7 @@ pub fn counts_for_account(method: Method) -> bool {
         Method::DeviceList
         | Method::LinkDevice
         | Method::RevokeDevice
+        | Method::RenewDevices
         | Method::DeleteAccount
         | Method::CancelDeletion => false,
         Method::ServerInfo
@@ -145,6 +148,7 @@ pub fn lane(method: Method) -> Lane {
         | Method::LinkRelay
         | Method::LinkDevice
         | Method::RevokeDevice
+        | Method::RenewDevices
         | Method::Recover
         | Method::ExportAccount
         | Method::DeleteAccount

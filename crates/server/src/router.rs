@@ -7,8 +7,8 @@ pub(crate) mod account;
 use qpc_auth::{AuthError, Refreshed};
 use qpc_delivery::{Call as DeliveryCall, DeliveryError, Written};
 use qpc_proto::message::{
-    Accepted, ClaimKeyPackages, CommitRequest, DeviceRef, EnqueueAnswer, Fetch, Login, Notice,
-    NoticeKind, Page, Request, Response, ServerInfo,
+    Accepted, ClaimKeyPackages, CommitRequest, DeviceRef, Devices, EnqueueAnswer, Fetch, Login,
+    Notice, NoticeKind, Page, Request, Response, ServerInfo,
 };
 use qpc_proto::{ChannelId, DeviceId, ErrorBody, ErrorCode, Token, limits};
 use qpc_storage::Tx;
@@ -73,12 +73,16 @@ pub(crate) fn route<R: RngCore + CryptoRng>(
         }
         Request::Lookup(name) => Ok(reply(&Response::Identity(node.auth.lookup(tx, &name)?))),
         Request::DeviceList(account) => {
-            Ok(reply(&Response::Identity(node.auth.identity(tx, &account)?)))
+            let asked = (tx, context.call.peer.device);
+            let (identity, certificate) = node.auth.devices_of(asked, &account)?;
+            let certificate = certificate.unwrap_or_default();
+            Ok(reply(&Response::Devices(Devices { identity, certificate })))
         }
         Request::ClaimKeyPackages(request) => claim(node, context, &request),
         Request::LinkRelay(_)
         | Request::LinkDevice(_)
         | Request::RevokeDevice(_)
+        | Request::RenewDevices(_)
         | Request::Recover(_)
         | Request::ExportAccount
         | Request::DeleteAccount(_)
@@ -148,6 +152,7 @@ fn deliver<R: RngCore>(
         | Request::LinkRelay(_)
         | Request::LinkDevice(_)
         | Request::RevokeDevice(_)
+        | Request::RenewDevices(_)
         | Request::Recover(_)
         | Request::ExportAccount
         | Request::DeleteAccount(_)

@@ -64,9 +64,11 @@ fn device_lists(tx: &Tx<'_>, account: &AccountId) -> Result<Vec<Value>, AuthErro
 }
 
 fn devices(tx: &Tx<'_>, account: &AccountId) -> Result<Vec<Value>, AuthError> {
-    let devices = export::devices(tx, account)?.into_iter().map(|(device, key, active)| {
+    let devices = export::devices(tx, account)?.into_iter();
+    let devices = devices.map(|(device, key, active, certificate)| {
         let (device, key) = (device.to_string(), key.to_string());
-        json!({ "device": device, "key": key, "revoked": !active })
+        let certificate = certificate.as_deref().map(hex);
+        json!({ "device": device, "key": key, "revoked": !active, "certificate": certificate })
     });
     Ok(devices.collect())
 }

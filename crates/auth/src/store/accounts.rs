@@ -244,9 +244,34 @@ pub(crate) fn all_devices(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Vec<D
 
 /// Marks a device revoked.
 pub(crate) fn revoke(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<()> {
-    tx.prepare_cached("UPDATE devices SET status = ?3 WHERE device_id = ?1 AND account_id = ?2")?
-        .execute((device.device.as_bytes(), device.account.as_bytes(), REVOKED))
-        .map(drop)
+    tx.prepare_cached(
+        "UPDATE devices SET status = ?3, certificate = NULL
+         WHERE device_id = ?1 AND account_id = ?2",
+    )?
+    .execute((device.device.as_bytes(), device.account.as_bytes(), REVOKED))
+    .map(drop)
+}
+
+/// Keeps a device's newest certificate in place of any before it.
+pub(crate) fn set_certificate(
+    tx: &Tx<'_>,
+    device: &DeviceRef,
+    certificate: &[u8],
+) -> sql::Result<()> {
+    tx.prepare_cached(
+        "UPDATE devices SET certificate = ?3 WHERE device_id = ?1 AND account_id = ?2",
+    )?
+    .execute((device.device.as_bytes(), device.account.as_bytes(), certificate))
+    .map(drop)
+}
+
+/// A device's newest certificate, if it was renewed.
+pub(crate) fn certificate(tx: &Tx<'_>, device: &DeviceRef) -> sql::Result<Option<Bytes>> {
+    let held: Option<Option<Vec<u8>>> = tx
+        .prepare_cached("SELECT certificate FROM devices WHERE device_id = ?1 AND account_id = ?2")?
+        .query_row((device.device.as_bytes(), device.account.as_bytes()), |row| row.get(0))
+        .optional()?;
+    Ok(held.flatten().map(Bytes::from))
 }
 
 pub(crate) fn standing(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Option<Standing>> {

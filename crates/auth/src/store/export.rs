@@ -27,16 +27,17 @@ pub(crate) fn device_lists(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Vec<
     .collect()
 }
 
-/// Id, key and whether it is active, of every device.
-pub(crate) fn devices(
-    tx: &Tx<'_>,
-    account: &AccountId,
-) -> sql::Result<Vec<(DeviceId, PublicKey, bool)>> {
+/// Id, key, whether it is active, and the certificate by which it was renewed.
+pub(crate) type ListedDevice = (DeviceId, PublicKey, bool, Option<Vec<u8>>);
+
+/// Every device.
+pub(crate) fn devices(tx: &Tx<'_>, account: &AccountId) -> sql::Result<Vec<ListedDevice>> {
     tx.prepare_cached(
-        "SELECT device_id, key, status = 1 FROM devices WHERE account_id = ?1 ORDER BY device_id",
+        "SELECT device_id, key, status = 1, certificate FROM devices
+         WHERE account_id = ?1 ORDER BY device_id",
     )?
     .query_map([account.as_bytes()], |row| {
-        Ok((DeviceId(row.get(0)?), PublicKey(row.get(1)?), row.get(2)?))
+        Ok((DeviceId(row.get(0)?), PublicKey(row.get(1)?), row.get(2)?, row.get(3)?))
     })?
     .collect()
 }

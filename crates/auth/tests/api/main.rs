@@ -13,6 +13,7 @@ mod operator;
 mod recovery;
 #[cfg(test)]
 mod registration;
+mod renewal;
 #[cfg(test)]
 mod session;
 #[cfg(test)]

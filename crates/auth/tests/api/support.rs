@@ -178,7 +178,7 @@ impl Device {
         Login { device, proof }
     }
 
-    fn entry(&self) -> DeviceEntry {
+    pub(crate) fn entry(&self) -> DeviceEntry {
         let (device, key) = (self.id, public(&self.key));
         DeviceEntry { device, key, not_after_ms: self.not_after_ms }
     }

@@ -172,7 +172,7 @@ impl Client {
     async fn newest(&self) -> Result<Identity, ClientError> {
         let account = self.host.run(|machine, _| Ok(machine.own_identity().account())).await?;
         let answer = self.ask(Request::DeviceList(account)).await?;
-        if let Response::Identity(identity) = answer { Ok(identity) } else { Err(odd()) }
+        if let Response::Devices(newest) = answer { Ok(newest.identity) } else { Err(odd()) }
     }
 
     async fn done(&self, request: Request) -> Result<(), ClientError> {

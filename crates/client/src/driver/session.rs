@@ -301,6 +301,7 @@ fn is_ordered(method: Method) -> bool {
         | Method::LinkRelay
         | Method::LinkDevice
         | Method::RevokeDevice
+        | Method::RenewDevices
         | Method::Recover
         | Method::ExportAccount
         | Method::DeleteAccount

@@ -2,12 +2,12 @@
 //! still is among them. Never goes back to an older list.
 
 use qpc_credential::{Certificate, PublicIdentity};
-use qpc_proto::message::Identity;
+use qpc_proto::message::{Devices, Identity};
 use qpc_proto::{DeviceId, ErrorCode, PublicKey};
 
 use super::contacts::number_of;
 use super::store::Profile;
-use super::{Machine, Step};
+use super::{Machine, Step, Work};
 use crate::error::ClientError;
 use crate::keys::public;
 use crate::view::Event;
@@ -139,17 +139,22 @@ impl Machine {
     pub(super) fn own_answer(
         &mut self,
         step: &mut Step<'_>,
-        (shown, excused): (&Identity, bool),
+        (shown, excused): (&Devices, bool),
     ) -> Result<(), ClientError> {
-        let Ok(identity) = PublicIdentity::verify(shown) else {
+        let Ok(identity) = PublicIdentity::verify(&shown.identity) else {
             let text = "the server shows a device list of this account that does not verify";
             return self.alarm(step, None, text.to_owned());
         };
         match self.see_own(step, (identity, excused)) {
-            Ok(_) => Ok(()),
+            Ok(_) => self.take_certificate(step, &shown.certificate),
             Err(ClientError::Alarm(text)) => self.alarm(step, None, text),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the newest own list is yet to come on this connection.
+    pub(super) fn asks_for_own(&self) -> bool {
+        self.own_due || self.in_flight.contains(&Work::OwnDevices)
     }
 
     /// Whether the own newest list holds a certified device.

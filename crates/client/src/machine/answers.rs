@@ -36,13 +36,14 @@ impl Machine {
                 self.refill(step, &status)
             }
             (Work::Upload, Response::Uploaded(_)) => self.uploaded(step),
-            (Work::OwnDevices, Response::Identity(identity)) => {
+            (Work::OwnDevices, Response::Devices(devices)) => {
                 let excused = excused.contains(&self.profile.identity.device.account);
-                self.own_answer(step, (&identity, excused))
+                self.own_answer(step, (&devices, excused))
             }
-            (Work::Devices(account), Response::Identity(identity)) => {
+            (Work::Renew, Response::Done) => self.renewal_answered(step),
+            (Work::Devices(account), Response::Devices(devices)) => {
                 let excused = excused.contains(&account);
-                self.devices_answer(step, (&account, excused), &identity)
+                self.devices_answer(step, (&account, excused), &devices.identity)
             }
             (Work::Lookup(name), Response::Identity(identity)) => {
                 let excused = excused.contains(&identity.account);
@@ -251,6 +252,7 @@ impl Machine {
                 self.pause(step, (Work::KeyPackageStatus, None));
                 self.uploaded(step)
             }
+            Work::Renew if !body.code.retryable() => self.renewal_answered(step),
             Work::Statement(intent) if !body.code.retryable() => match step.db.intent(*intent)? {
                 Some(row) if row.kind == IntentKind::Rejoin => {
                     self.rejoin_refused(step, &row, &body)
@@ -266,6 +268,7 @@ impl Machine {
             }
             Work::ListChannels
             | Work::OwnDevices
+            | Work::Renew
             | Work::Devices(_)
             | Work::KeyPackageStatus
             | Work::Upload

@@ -89,7 +89,11 @@ impl Machine {
         }
         let gone =
             before.and_then(|before| PublicIdentity::verify(before).ok()).map_or(0, |before| {
-                let stays = |entry: &&DeviceEntry| identity.list.get(&entry.device) == Some(*entry);
+                // Its end may be another: it was renewed.
+                let stays = |entry: &&DeviceEntry| {
+                    let held = identity.list.get(&entry.device);
+                    held.is_some_and(|held| held.key == entry.key)
+                };
                 before.list.devices.iter().filter(|entry| !stays(entry)).count()
             });
         let name = &known.name;

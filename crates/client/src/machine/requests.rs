@@ -35,6 +35,7 @@ impl Machine {
         self.repair_ended(step)?;
         self.survey(step)?;
         self.look_after(step)?;
+        self.look_after_entries(step)?;
         self.account_requests(step, &mut out)?;
         self.intent_requests(step, &mut out)?;
         for row in step.db.channels()? {
@@ -69,6 +70,11 @@ impl Machine {
             self.send(out, Outgoing { work, request_id, request });
         }
         self.list_requests(step, out);
+        if self.is_due(&Work::Renew, step.now_ms)
+            && let Some((request_id, request)) = self.next_renewal(step)?
+        {
+            self.send(out, Outgoing { work: Work::Renew, request_id, request });
+        }
         if self.is_due(&Work::Upload, step.now_ms)
             && let Some((request_id, request)) = self.next_upload(step)?
         {

@@ -10,6 +10,7 @@ mod message;
 mod notice;
 mod profile;
 mod rejoin;
+mod renewal;
 mod reset;
 mod upkeep;
 mod upload;
@@ -23,6 +24,7 @@ pub(crate) use loss::LossRow;
 pub(crate) use message::{MessageRow, OutboxRow, State};
 pub(crate) use profile::Profile;
 pub(crate) use rejoin::{RejoinRow, StandingRejoin};
+pub(crate) use renewal::RenewalRow;
 pub(crate) use reset::EndedRow;
 pub(crate) use upkeep::{ContextChange, OwnKeyPackage, UpkeepRow};
 pub(crate) use upload::UploadRow;
@@ -41,6 +43,7 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "upkeep", sql: include_str!("../../migrations/0006_upkeep.sql") },
         Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
         Migration { name: "reset", sql: include_str!("../../migrations/0009_reset.sql") },
+        Migration { name: "renewal", sql: include_str!("../../migrations/0010_renewal.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

@@ -1,8 +1,9 @@
 //! What others sign and the server says, at the edges: numbers that no column holds, names, much of
 //! everything.
 
+use bytes::Bytes;
 use qpc_credential::{Certificate, CertificateBody, PublicIdentity, devices_statement};
-use qpc_proto::message::{DeviceRef, Entry, EntryKind, Identity, Response};
+use qpc_proto::message::{DeviceRef, Devices, Entry, EntryKind, Identity, Response};
 use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, MessageId};
 use rand_core::OsRng;
 use tempfile::TempDir;
@@ -92,6 +93,10 @@ impl Stranger {
     }
 }
 
+fn answered_by(identity: Identity) -> Response {
+    Response::Devices(Devices { identity, certificate: Bytes::new() })
+}
+
 /// Anybody may certify their own device under any name, and open a channel with it.
 #[test]
 fn who_comes_under_a_false_name_is_found_out_and_held() {
@@ -110,7 +115,7 @@ fn who_comes_under_a_false_name_is_found_out_and_held() {
     online(&mut core);
     let work = Work::Devices(mallory.account);
     let shown = mallory.list("mallory", 1).to_message();
-    let answer = Input::Answer(work, Ok(Response::Identity(shown)));
+    let answer = Input::Answer(work, Ok(answered_by(shown)));
     let output = core.step((NOW, &mut OsRng), answer).unwrap();
     assert!(output.events.iter().any(|event| matches!(event, Event::Alarm { .. })));
     let contacts = run(&mut core, |m, s| m.contacts(s)).unwrap();
@@ -153,8 +158,7 @@ fn an_answer_older_than_what_was_spoken_of_since_is_asked_for_again_and_then_nam
     })
     .unwrap();
     let mut answered = || {
-        let answer =
-            Input::Answer(Work::Devices(bob.account), Ok(Response::Identity(shown.clone())));
+        let answer = Input::Answer(Work::Devices(bob.account), Ok(answered_by(shown.clone())));
         let output = core.step((NOW, &mut OsRng), answer).unwrap();
         let alarmed = output.events.iter().any(|event| matches!(event, Event::Alarm { .. }));
         let lists = |request: &Outgoing| request.work == Work::Devices(bob.account);

@@ -174,6 +174,15 @@ impl Machine {
         if change.adds.len().max(change.removes.len()) < BULK {
             return Ok(());
         }
+        self.update_soon(step, row)
+    }
+
+    /// The leaf is renewed within a day, if it is not due sooner.
+    pub(super) fn update_soon(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<(), ClientError> {
         let now = self.server_now(step);
         let at = soon(step, now);
         if at < self.update_at(step, row)? {

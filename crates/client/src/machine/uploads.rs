@@ -53,7 +53,7 @@ impl Machine {
     /// How many to make: the server gives the oldest away first, so what it has left are the
     /// youngest that were made.
     fn missing_key_packages(&self, step: &Step<'_>, available: u32) -> Result<u32, ClientError> {
-        let young = self.server_now(step).saturating_sub(FRESH_MS);
+        let young = self.young_since(step, FRESH_MS)?;
         let fresh = available.min(step.db.own_key_packages_since((false, young))?);
         if fresh >= self.pool.refill {
             return Ok(0);
@@ -65,8 +65,15 @@ impl Machine {
     }
 
     fn is_last_resort_old(&self, step: &Step<'_>) -> Result<bool, ClientError> {
-        let young = self.server_now(step).saturating_sub(FRESH_LAST_RESORT_MS);
+        let young = self.young_since(step, FRESH_LAST_RESORT_MS)?;
         Ok(step.db.own_key_packages_since((true, young))? == 0)
+    }
+
+    /// When a package was made at the earliest that is of use for a while: not before the device's
+    /// certificate was renewed.
+    fn young_since(&self, step: &Step<'_>, fresh_ms: u64) -> Result<u64, ClientError> {
+        let young = self.server_now(step).saturating_sub(fresh_ms);
+        Ok(young.max(step.db.renewed_at()?))
     }
 
     fn new_key_package(&self, step: &Step<'_>, last_resort: bool) -> Result<Vec<u8>, ClientError> {
@@ -216,6 +223,18 @@ mod tests {
         let old = NOW + FRESH_LAST_RESORT_MS;
         assert!(!refilled(&mut core, (old, 0)).1);
         assert!(refilled(&mut core, (old + 1, 0)).1);
+    }
+
+    #[test]
+    fn packages_that_name_an_old_certificate_are_replaced() {
+        let (_dir, mut core) = alice();
+        assert_eq!(refilled(&mut core, (NOW, 0)), (6, true));
+        assert_eq!(refilled(&mut core, (NOW + 2, 6)), (0, false));
+        core.with((NOW + 1, &mut OsRng), |_, s| Ok(s.db.set_renewed(NOW + 1)?)).unwrap();
+        assert_eq!(refilled(&mut core, (NOW + 2, 6)), (6, true));
+        assert_eq!(refilled(&mut core, (NOW + 3, 12)), (0, false));
+        // What was made before is kept for who has it already.
+        assert_eq!(kept(&mut core, NOW + 3), 14);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Work {
     Upload,
     /// The newest device list of the own account.
     OwnDevices,
+    /// Publish later ends of the account's devices.
+    Renew,
     /// The newest device list of a contact, of which somebody spoke.
     Devices(AccountId),
     /// Find an account by name.

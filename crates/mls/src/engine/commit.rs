@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use openmls::prelude::tls_codec::Deserialize as _;
-use openmls::prelude::{KeyPackage, KeyPackageIn, LeafNodeIndex, MlsGroup, ProtocolVersion};
+use openmls::prelude::{
+    KeyPackage, KeyPackageIn, LeafNodeIndex, LeafNodeParameters, MlsGroup, ProtocolVersion,
+};
 use openmls_traits::OpenMlsProvider as _;
+use qpc_credential::Certificate;
 use qpc_proto::aad::CommitBinding;
 use qpc_proto::chain::statements_digest;
 use qpc_proto::message::DeviceRef;
 use qpc_proto::roster::RosterChange;
 use qpc_storage::Tx;
 
-use super::{Engine, Members, MlsGroupId, Place, known_certificate};
+use super::{Engine, Members, MlsGroupId, Place, known_certificate, leaf_certificate};
 use crate::context::ChannelContext;
 use crate::error::MlsError;
 
@@ -87,6 +90,18 @@ impl Engine {
             .collect()
     }
 
+    /// The own leaf with this device's certificate, where that ends later than the leaf's. Every
+    /// Commit takes it along: nobody has to ask for it.
+    fn renewed_leaf(&self, group: &MlsGroup) -> Result<Option<LeafNodeParameters>, MlsError> {
+        let held = leaf_certificate(group, group.own_leaf_index())?;
+        let own = Certificate::read_verified(&self.device.certificate)?;
+        let later = own.entry.not_after_ms > held.entry.not_after_ms;
+        let same = own.device() == held.device() && own.entry.key == held.entry.key;
+        Ok((same && later).then(|| {
+            LeafNodeParameters::builder().with_credential_with_key(self.device.credential()).build()
+        }))
+    }
+
     fn stage(
         &self,
         tx: &Tx<'_>,
@@ -94,11 +109,15 @@ impl Engine {
         (adds, removes, plan): (Vec<KeyPackage>, Vec<LeafNodeIndex>, &CommitPlan),
     ) -> Result<(Vec<u8>, Option<Vec<u8>>), MlsError> {
         let provider = self.provider(tx);
+        let renewed = self.renewed_leaf(group)?;
         let mut builder = group
             .commit_builder()
             .force_self_update(true)
             .propose_adds(adds)
             .propose_removals(removes);
+        if let Some(leaf) = renewed {
+            builder = builder.leaf_node_parameters(leaf);
+        }
         if let Some(context) = &plan.context {
             builder = builder
                 .propose_group_context_extensions(context.extensions()?)

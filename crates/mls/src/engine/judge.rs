@@ -199,7 +199,9 @@ fn check_proposals(staged: &StagedCommit) -> Result<(), Stop> {
     if allowed { Ok(()) } else { Err(VoidReason::Kind.into()) }
 }
 
-/// A leaf may change only within its account and device.
+/// A leaf may change only within its account, device and key, and its certificate only for one that
+/// ends later. A leaf that stays as it is may have ended: what its device sends is judged alike by
+/// all, and nobody is put out by a clock.
 fn check_committer_leaf(
     staged: &StagedCommit,
     (committer, accepted_at_ms): (&Certificate, u64),
@@ -209,11 +211,16 @@ fn check_committer_leaf(
     let renewed =
         verified_certificate(leaf.credential(), key).map_err(|_| VoidReason::Certificate)?;
     let unchanged = renewed.entry == committer.entry;
-    let expired = renewed.entry.not_after_ms < accepted_at_ms;
-    if renewed.device() != committer.device() || (expired && !unchanged) {
-        return Err(VoidReason::Certificate.into());
+    let same = renewed.device() == committer.device()
+        && renewed.account_key.root == committer.account_key.root
+        && renewed.entry.key == committer.entry.key;
+    let later = renewed.entry.not_after_ms > committer.entry.not_after_ms;
+    let lives = renewed.entry.not_after_ms >= accepted_at_ms;
+    if same && (unchanged || (later && lives)) {
+        Ok(())
+    } else {
+        Err(VoidReason::Certificate.into())
     }
-    Ok(())
 }
 
 /// The devices that the proposals add and remove.

@@ -16,6 +16,7 @@ mod members;
 mod message;
 mod outside;
 mod rejoin;
+mod renewal;
 mod revocation;
 mod size;
 mod support;

@@ -133,7 +133,8 @@ pub(crate) fn devices_statement(
     })
 }
 
-fn certificate_over(
+/// The certificate of a device of these seeds (account, device id, device key) by the account key.
+pub(crate) fn certificate_over(
     (account, device, device_key): (u8, u8, u8),
     (list_version, not_after_ms): (u64, u64),
 ) -> Certificate {

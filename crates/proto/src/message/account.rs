@@ -7,7 +7,7 @@ use super::convert::{account_id, device_id, raw};
 use super::request::parse;
 use super::{
     DeviceRef, LinkDevice, LinkRelay, LinkSide, Login, Method, ProofOfWork, Recover,
-    RecoverPublish, Register, Request,
+    RecoverPublish, Register, RenewDevices, Request,
 };
 use crate::error::{Malformed, UNSUPPORTED_VALUE};
 use crate::ids::{Digest, PublicKey, Signature, Token};
@@ -33,6 +33,11 @@ pub(super) fn encode(request: &Request) -> Vec<u8> {
         Request::RevokeDevice(list) => {
             wire::RevokeDeviceRequest { device_list: list.clone() }.encode_to_vec()
         }
+        Request::RenewDevices(renew) => wire::RenewDevicesRequest {
+            device_list: renew.device_list.clone(),
+            certificates: renew.certificates.clone(),
+        }
+        .encode_to_vec(),
         Request::Recover(recover) => recover_to_wire(recover).encode_to_vec(),
         Request::DeleteAccount(list) => {
             wire::DeleteAccountRequest { device_list: list.clone() }.encode_to_vec()
@@ -81,6 +86,7 @@ pub(super) fn decode(method: Method, body: Bytes) -> Result<Request, Malformed> 
         Method::RevokeDevice => {
             signed(parse::<wire::RevokeDeviceRequest>(body)?.device_list).map(Request::RevokeDevice)
         }
+        Method::RenewDevices => renew_from_wire(parse(body)?).map(Request::RenewDevices),
         Method::Recover => recover_from_wire(parse(body)?).map(Request::Recover),
         Method::ExportAccount => {
             parse::<wire::ExportAccountRequest>(body).map(|_| Request::ExportAccount)
@@ -203,6 +209,16 @@ fn link_from_wire(wire: wire::LinkDeviceRequest) -> Result<LinkDevice, Malformed
         device_list: signed(wire.device_list)?,
         rendezvous: Digest::try_from(wire.rendezvous.as_ref())?,
         answer: wire.answer,
+    })
+}
+
+fn renew_from_wire(wire: wire::RenewDevicesRequest) -> Result<RenewDevices, Malformed> {
+    if !(1..=limits::DEVICES_PER_ACCOUNT_MAX).contains(&wire.certificates.len()) {
+        return Err(Malformed("a renewal has 1 to 10 certificates"));
+    }
+    Ok(RenewDevices {
+        device_list: signed(wire.device_list)?,
+        certificates: wire.certificates.into_iter().map(signed).collect::<Result<_, _>>()?,
     })
 }
 

@@ -86,6 +86,15 @@ pub struct Identity {
     pub device_list: Bytes,
 }
 
+/// The newest device list of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Devices {
+    /// The identity with that list.
+    pub identity: Identity,
+    /// To a device of the account: its own certificate, renewed last; empty for none.
+    pub certificate: Bytes,
+}
+
 /// Creates an account with its first device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Register {
@@ -143,6 +152,15 @@ pub struct LinkDevice {
     pub rendezvous: Digest,
     /// For the new device, sealed under the code.
     pub answer: Bytes,
+}
+
+/// Publishes a device list with later ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewDevices {
+    /// The next list of the same generation.
+    pub device_list: Bytes,
+    /// The certificate of each device whose end it moves.
+    pub certificates: Vec<Bytes>,
 }
 
 /// A new generation of the account key, or the question for the newest identity.

@@ -7,7 +7,7 @@ use super::convert::{account_id, channel_id, device_id, raw, required};
 use super::{
     ChannelKind, ClaimKeyPackages, CommitBundle, CommitRequest, CreateChannel, Cursor, Enqueue,
     Fetch, FetchWait, LinkDevice, LinkRelay, Login, Method, NewEntry, Publish, Recover, Register,
-    Statement, UploadKeyPackages, account, fields,
+    RenewDevices, Statement, UploadKeyPackages, account, fields,
 };
 use crate::error::Malformed;
 use crate::ids::{AccountId, Token};
@@ -36,6 +36,8 @@ pub enum Request {
     LinkDevice(LinkDevice),
     /// Publishes this device list, with devices less.
     RevokeDevice(Bytes),
+    /// Publishes a device list with later ends.
+    RenewDevices(RenewDevices),
     /// Begins a new generation of the account key.
     Recover(Recover),
     /// All that the server holds about the account.
@@ -86,6 +88,7 @@ impl Request {
             Self::LinkRelay(_) => Method::LinkRelay,
             Self::LinkDevice(_) => Method::LinkDevice,
             Self::RevokeDevice(_) => Method::RevokeDevice,
+            Self::RenewDevices(_) => Method::RenewDevices,
             Self::Recover(_) => Method::Recover,
             Self::ExportAccount => Method::ExportAccount,
             Self::DeleteAccount(_) => Method::DeleteAccount,
@@ -119,6 +122,7 @@ impl Request {
             | Self::LinkRelay(_)
             | Self::LinkDevice(_)
             | Self::RevokeDevice(_)
+            | Self::RenewDevices(_)
             | Self::Recover(_)
             | Self::ExportAccount
             | Self::DeleteAccount(_)
@@ -206,6 +210,7 @@ impl Request {
             | Self::LinkRelay(_)
             | Self::LinkDevice(_)
             | Self::RevokeDevice(_)
+            | Self::RenewDevices(_)
             | Self::Recover(_)
             | Self::ExportAccount
             | Self::DeleteAccount(_)
@@ -234,6 +239,7 @@ impl Request {
             | Method::LinkRelay
             | Method::LinkDevice
             | Method::RevokeDevice
+            | Method::RenewDevices
             | Method::Recover
             | Method::ExportAccount
             | Method::DeleteAccount

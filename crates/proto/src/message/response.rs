@@ -6,8 +6,9 @@ use prost::Message as _;
 use super::convert::{account_id, device_id, raw, required};
 use super::request::parse;
 use super::{
-    Accepted, ChannelState, ClaimedKeyPackage, Claims, EnqueueAnswer, Identity, KeyPackageStatus,
-    LoginAnswer, Method, Page, ProofOfWork, RegistrationMode, Relayed, ServerInfo, fields,
+    Accepted, ChannelState, ClaimedKeyPackage, Claims, Devices, EnqueueAnswer, Identity,
+    KeyPackageStatus, LoginAnswer, Method, Page, ProofOfWork, RegistrationMode, Relayed,
+    ServerInfo, fields,
 };
 use crate::error::{ErrorBody, Malformed, UNSUPPORTED_VALUE};
 use crate::ids::{AccountId, Incarnation, Token};
@@ -22,8 +23,10 @@ pub enum Response {
     Registered(AccountId),
     /// To `Login` and `Refresh`.
     Tokens(LoginAnswer),
-    /// To `Lookup`, `DeviceList` and `Recover`.
+    /// To `Lookup` and `Recover`.
     Identity(Identity),
+    /// To `DeviceList`.
+    Devices(Devices),
     /// To `UploadKeyPackages`: single-use packages now there.
     Uploaded(u32),
     /// To `ClaimKeyPackages`.
@@ -44,7 +47,8 @@ pub enum Response {
     Exported(Bytes),
     /// To `DeleteAccount`: when the account is erased, Unix milliseconds.
     DeleteAt(u64),
-    /// To `Logout`, `LinkDevice`, `RevokeDevice`, `CancelDeletion`, `Publish` and `Ack`.
+    /// To `Logout`, `LinkDevice`, `RevokeDevice`, `RenewDevices`, `CancelDeletion`, `Publish` and
+    /// `Ack`.
     Done,
 }
 
@@ -58,6 +62,11 @@ impl Response {
             Self::Identity(identity) => {
                 wire::LookupResponse { identity: Some(identity.to_wire()) }.encode_to_vec()
             }
+            Self::Devices(devices) => wire::DeviceListResponse {
+                identity: Some(devices.identity.to_wire()),
+                certificate: devices.certificate.clone(),
+            }
+            .encode_to_vec(),
             Self::Uploaded(available) => {
                 wire::UploadKeyPackagesResponse { available: *available }.encode_to_vec()
             }
@@ -103,10 +112,11 @@ impl Response {
                 account_id(&parse::<wire::RegisterResponse>(body)?.account_id).map(Self::Registered)
             }
             Method::Login | Method::Refresh => tokens_from_wire(&parse(body)?).map(Self::Tokens),
-            Method::Lookup | Method::DeviceList | Method::Recover => {
+            Method::Lookup | Method::Recover => {
                 let identity = required(parse::<wire::LookupResponse>(body)?.identity)?;
                 Identity::from_wire(identity).map(Self::Identity)
             }
+            Method::DeviceList => devices_from_wire(parse(body)?).map(Self::Devices),
             Method::UploadKeyPackages => {
                 Ok(Self::Uploaded(parse::<wire::UploadKeyPackagesResponse>(body)?.available))
             }
@@ -149,6 +159,7 @@ impl Response {
             Method::Logout
             | Method::LinkDevice
             | Method::RevokeDevice
+            | Method::RenewDevices
             | Method::CancelDeletion
             | Method::Publish
             | Method::Ack => parse::<wire::AckResponse>(body).map(|_| Self::Done),
@@ -209,6 +220,14 @@ fn server_info_from_wire(wire: wire::ServerInfoResponse) -> Result<ServerInfo, M
         retention_ms: wire.retention_ms,
         proof_of_work: wire.proof_of_work.as_ref().map(ProofOfWork::from_wire).transpose()?,
     })
+}
+
+fn devices_from_wire(wire: wire::DeviceListResponse) -> Result<Devices, Malformed> {
+    if wire.certificate.len() > limits::IDENTITY_BYTES_MAX {
+        return Err(Malformed("a certificate is too long"));
+    }
+    let identity = Identity::from_wire(required(wire.identity)?)?;
+    Ok(Devices { identity, certificate: wire.certificate })
 }
 
 fn tokens_to_wire(tokens: &LoginAnswer) -> wire::LoginResponse {

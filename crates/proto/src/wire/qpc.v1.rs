@@ -237,6 +237,9 @@ pub struct DeviceListRequest {
 pub struct DeviceListResponse {
     #[prost(message, optional, tag = "1")]
     pub identity: ::core::option::Option<Identity>,
+    /// To a device of this account: its own certificate, as it was renewed last; empty when it never was.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub certificate: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LinkRelayRequest {
@@ -282,6 +285,18 @@ pub struct RevokeDeviceRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeDeviceResponse {
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewDevicesRequest {
+    /// The next list of the same generation: the devices of the newest one, with a later end of one or more.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub device_list: ::prost::bytes::Bytes,
+    /// For each device whose end it moves, its new certificate; 1 to 10.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub certificates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewDevicesResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecoverRequest {

@@ -85,6 +85,14 @@ pub enum AuditEvent {
         #[serde(serialize_with = "text")]
         revoked: DeviceId,
     },
+    /// Devices of an account were given a later end.
+    DevicesRenewed {
+        /// By which.
+        #[serde(flatten, serialize_with = "by")]
+        device: DeviceRef,
+        /// How many; none when the list was the newest already.
+        count: usize,
+    },
     /// An account was recovered with its phrase.
     Recovered {
         /// The device that did it, the account's only one unless others were kept.

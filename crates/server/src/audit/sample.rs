@@ -41,6 +41,7 @@ impl Sampler {
             | AuditEvent::LoggedOut { .. }
             | AuditEvent::DeviceLinked { .. }
             | AuditEvent::DeviceRevoked { .. }
+            | AuditEvent::DevicesRenewed { .. }
             | AuditEvent::Recovered { .. }
             | AuditEvent::KeyPackagesUploaded { .. }
             | AuditEvent::Exported { .. }

@@ -50,6 +50,12 @@ pub(super) fn answer(
             let published = node.auth.revoke_devices(&call, list)?;
             publish(node, context, (&published, NoticeKind::Revoked))
         }
+        Request::RenewDevices(renew) => {
+            let renewed = node.auth.renew_devices(&call, renew)?;
+            let (device, count) = (context.caller()?, renewed.len());
+            let audit = vec![AuditEvent::DevicesRenewed { device, count }];
+            Ok(Effects { audit, ..Effects::default() }.with(&Response::Done))
+        }
         Request::Recover(request) => recover(node, context, request),
         Request::ExportAccount => export(node, context),
         Request::DeleteAccount(list) => {

@@ -158,10 +158,10 @@ async fn the_server_says_what_it_is_and_finds_accounts_by_name() {
     else {
         panic!("found")
     };
-    let Ok(Response::Identity(same)) = one.call(&Request::DeviceList(found.account)).await else {
+    let Ok(Response::Devices(same)) = one.call(&Request::DeviceList(found.account)).await else {
         panic!("found")
     };
-    assert_eq!(found, same);
+    assert_eq!(found, same.identity);
     let claim = ClaimKeyPackages { account: found.account, devices: Vec::new() };
     let claim = one.call(&Request::ClaimKeyPackages(claim)).await.unwrap_err();
     assert_eq!(claim.code, ErrorCode::NoKeyPackage);

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use qpc_proto::message::{
-    EntryKind, LinkDevice, LinkRelay, LinkSide, Method, Notice, NoticeKind, Relayed, Request,
-    Response, inbox_channel,
+    EntryKind, LinkDevice, LinkRelay, LinkSide, Method, Notice, NoticeKind, Relayed, RenewDevices,
+    Request, Response, inbox_channel,
 };
 use qpc_proto::{ChannelId, Digest, ErrorCode, Token};
 use qpc_server::Limits;
@@ -106,8 +106,49 @@ async fn case_058_a_revoked_device_is_refused_everywhere() {
     assert_eq!(refused.code, ErrorCode::DeviceRevoked);
     // Its channel is shown the list that took it off.
     let claim = Request::DeviceList(device.id.account);
-    let Ok(Response::Identity(identity)) = primary.call(&claim).await else { panic!("found") };
-    assert_eq!(identity.device_list, device.list(3, &[&device]));
+    let Ok(Response::Devices(newest)) = primary.call(&claim).await else { panic!("found") };
+    assert_eq!(newest.identity.device_list, device.list(3, &[&device]));
+}
+
+/// The certificate that a device is shown with the list of an account.
+async fn shown(caller: &LoggedIn, of: &Device) -> Bytes {
+    let Ok(Response::Devices(newest)) = caller.call(&Request::DeviceList(of.id.account)).await
+    else {
+        panic!("found")
+    };
+    newest.certificate
+}
+
+#[tokio::test]
+async fn a_renewed_device_is_shown_its_own_certificate_and_stays_connected() {
+    let mut rig = Rig::start(Limits::default());
+    let end = crate::support::START_MS + 1_000_000;
+    let until = |mut device: Device, not_after_ms| {
+        device.not_after_ms = not_after_ms;
+        device
+    };
+    let device = until(Device::new(1), end);
+    let primary = rig.join(&device).await;
+    let sibling = linked(&mut rig, (&device, &primary), 2).await;
+    let stranger = rig.join(&Device::new(9)).await;
+    let (first, second) = (until(device.clone(), end + 1), until(device.sibling(2), end + 1));
+    let list = device.list(3, &[&first, &second]);
+    let certificates = vec![first.certified(3), second.certified(3)];
+    let renew = |certificates| {
+        let device_list = list.clone();
+        Request::RenewDevices(RenewDevices { device_list, certificates })
+    };
+    let half = primary.call(&renew(certificates[..1].to_vec())).await.unwrap_err();
+    assert_eq!(half.code, ErrorCode::IdentityInvalid);
+    assert_eq!(shown(&primary, &device).await, Bytes::new());
+    for _ in 0..2 {
+        let answer = primary.call(&renew(certificates.clone())).await;
+        assert!(matches!(answer, Ok(Response::Done)));
+    }
+    assert_eq!(shown(&primary, &device).await, certificates[0]);
+    assert_eq!(shown(&sibling, &device).await, certificates[1]);
+    assert_eq!(shown(&stranger, &device).await, Bytes::new());
+    assert_eq!(shown(&primary, &Device::new(9)).await, Bytes::new());
 }
 
 #[tokio::test]
@@ -128,7 +169,8 @@ async fn a_recovery_revokes_what_it_does_not_keep_and_tells_what_it_keeps() {
     assert_eq!(notices(&device.sibling(2), &kept).await, [(NoticeKind::Recovered, 3)]);
     let logged_in = client.log_in(&fresh).await;
     let newest = logged_in.call(&Request::DeviceList(device.id.account)).await;
-    assert!(matches!(newest, Ok(Response::Identity(newest)) if newest.device_list == list));
+    let Ok(Response::Devices(newest)) = newest else { panic!("found") };
+    assert_eq!(newest.identity.device_list, list);
 }
 
 #[tokio::test]

@@ -319,6 +319,8 @@ pub(crate) struct Device {
     pub(crate) id: DeviceRef,
     name: String,
     generation: u32,
+    /// The end of its entry.
+    pub(crate) not_after_ms: u64,
 }
 
 impl Device {
@@ -336,6 +338,7 @@ impl Device {
             key: key(3),
             name: format!("device-{seed}"),
             generation: 1,
+            not_after_ms: u64::MAX,
         }
     }
 
@@ -354,14 +357,19 @@ impl Device {
 
     /// What its leaves in groups carry.
     pub(crate) fn certificate(&self) -> Bytes {
+        self.certified(1)
+    }
+
+    /// Its certificate with a list of this version.
+    pub(crate) fn certified(&self, list_version: u64) -> Bytes {
         let (entry, name) = (self.entry(), self.name.clone());
-        let body = CertificateBody { list_version: 1, entry, name };
+        let body = CertificateBody { list_version, entry, name };
         Certificate::sign(&self.account_key(), &body, |tbs| sign(&self.account, tbs))
     }
 
     pub(crate) fn entry(&self) -> DeviceEntry {
         let (device, key) = (self.id.device, public(&self.key));
-        DeviceEntry { device, key, not_after_ms: u64::MAX }
+        DeviceEntry { device, key, not_after_ms: self.not_after_ms }
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> Signature {

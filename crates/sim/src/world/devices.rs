@@ -166,8 +166,8 @@ impl World {
     pub fn newest(&mut self, index: usize) -> Result<Identity> {
         let account = self.account(index)?;
         let answer = self.ask(index, &Request::DeviceList(account))?;
-        let Response::Identity(identity) = answer else { bail!("asked who: {answer:?}") };
-        Ok(identity)
+        let Response::Devices(devices) = answer else { bail!("asked who: {answer:?}") };
+        Ok(devices.identity)
     }
 
     /// The device of a client.

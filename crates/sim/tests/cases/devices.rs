@@ -356,7 +356,8 @@ fn case_216_a_server_that_shows_an_old_list_after_a_revocation_is_named() {
     at_peace(&mut world);
     in_step(&mut world, &channel_id, &[0, 1]);
     // To a contact, and to the account itself.
-    let answer = Response::Identity(stale.clone());
+    let (identity, certificate) = (stale.clone(), bytes::Bytes::new());
+    let answer = Response::Devices(qpc_proto::message::Devices { identity, certificate });
     inject(&mut world, 1, Input::Answer(Work::Devices(stale.account), Ok(answer.clone())));
     inject(&mut world, 0, Input::Answer(Work::OwnDevices, Ok(answer)));
     for index in [0, 1] {
@@ -410,10 +411,10 @@ fn case_216_a_list_that_the_server_hides_is_named() {
     let channel_id = direct(&mut world, 0, 1);
     let stale = world.newest(0).unwrap();
     world.liar = Some(Box::new(move |index, input| {
-        if let Input::Answer(Work::Devices(_), Ok(Response::Identity(identity))) = input
+        if let Input::Answer(Work::Devices(_), Ok(Response::Devices(devices))) = input
             && index == 1
         {
-            *identity = stale.clone();
+            devices.identity = stale.clone();
         }
     }));
     // The certificate of the device that comes in names a list that the server does not show.

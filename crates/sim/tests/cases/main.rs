@@ -27,6 +27,7 @@ mod outbox;
 mod pacing;
 mod regressions;
 mod rejoin;
+mod renewal;
 mod restored;
 mod split;
 mod support;

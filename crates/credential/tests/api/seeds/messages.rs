@@ -98,6 +98,10 @@ fn requests() -> Vec<Request> {
             answer: PAYLOAD,
         }),
         Request::RevokeDevice(account.identity().device_list),
+        Request::RenewDevices(RenewDevices {
+            device_list: account.identity().device_list,
+            certificates: vec![PAYLOAD, PAYLOAD],
+        }),
         Request::Recover(recover(&account)),
         Request::ExportAccount,
         Request::DeleteAccount(account.identity().device_list),
@@ -165,6 +169,10 @@ fn responses() -> Vec<(Method, Response)> {
         (Method::Register, Response::Registered(account.id())),
         (Method::Login, Response::Tokens(tokens())),
         (Method::Lookup, Response::Identity(account.identity())),
+        (
+            Method::DeviceList,
+            Response::Devices(Devices { identity: account.identity(), certificate: PAYLOAD }),
+        ),
         (Method::UploadKeyPackages, Response::Uploaded(100)),
         (Method::ClaimKeyPackages, Response::Claims(claims)),
         (Method::KeyPackageStatus, Response::KeyPackageStatus(status)),

@@ -100,6 +100,10 @@ impl Machine {
                 self.explain(step, &mut row, (reason, SOON))?;
                 continue;
             }
+            if self.has_ended(step)? {
+                // Nobody could take it in by a package with this certificate.
+                continue;
+            }
             let key_package = self.engine.key_package(step.db.0, true, step.now_ms)?.bytes.into();
             let body = StatementBody::Rejoin(Rejoin {
                 incarnation,

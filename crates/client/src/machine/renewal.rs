@@ -1,5 +1,5 @@
-//! Device certificates before they end: the primary signs later ends for all devices of the account,
-//! and each device goes on under the certificate that this brings. Decides by this machine's clock:
+//! Device certificates before they end: the primary signs later ends for all devices of the
+//! account, and each device goes on under the certificate that this brings. Decides by this machine's clock:
 //! no server may have an end moved by telling another time. Sends nothing itself.
 
 use std::collections::BTreeMap;
@@ -64,13 +64,18 @@ impl Machine {
 
     /// Whether this device's certificate ends soon, or sooner than its entry in the newest list.
     fn lacks_renewal(&self, step: &Step<'_>) -> Result<bool, ClientError> {
-        let held = self.certificate()?.entry;
+        let held = self.held_certificate()?.entry;
         let listed = self.own.list.get(&held.device);
         let ends_sooner = listed.is_some_and(|entry| entry.not_after_ms > held.not_after_ms);
         Ok(ends_sooner || is_near(&held, step.now_ms))
     }
 
-    fn certificate(&self) -> Result<Certificate, ClientError> {
+    /// Whether this device's certificate has ended: no KeyPackage that it makes counts.
+    pub(super) fn has_ended(&self, step: &Step<'_>) -> Result<bool, ClientError> {
+        Ok(self.held_certificate()?.entry.not_after_ms <= self.server_now(step))
+    }
+
+    fn held_certificate(&self) -> Result<Certificate, ClientError> {
         Certificate::read_verified(&self.profile.identity.certificate)
             .map_err(|_| ClientError::Internal("the own certificate does not parse"))
     }
@@ -142,8 +147,8 @@ impl Machine {
         Ok(step.db.close_renewal()?)
     }
 
-    /// Takes the certificate that the server shows this device as its own: only one that the account
-    /// key in force signed over exactly the entry in the newest list, and that ends later.
+    /// Takes the certificate that the server shows this device as its own: only one that the
+    /// account key in force signed over exactly the entry in the newest list, and that ends later.
     pub(super) fn take_certificate(
         &mut self,
         step: &mut Step<'_>,
@@ -156,7 +161,7 @@ impl Machine {
             let text = "the server shows a certificate of this device that does not verify";
             return self.alarm(step, None, text.to_owned());
         };
-        let held = self.certificate()?;
+        let held = self.held_certificate()?;
         let right = certificate.account_key == self.own.account_key
             && certificate.device() == held.device()
             && certificate.entry.key == held.entry.key

@@ -32,7 +32,8 @@ impl Machine {
         status: &KeyPackageStatus,
     ) -> Result<(), ClientError> {
         self.status_due = false;
-        if step.db.upload()?.is_some() {
+        // None with an ended certificate is of use: the server takes none.
+        if step.db.upload()?.is_some() || self.has_ended(step)? {
             return Ok(());
         }
         let missing = self.missing_key_packages(step, status.available)?;

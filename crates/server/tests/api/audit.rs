@@ -122,6 +122,7 @@ fn every_event_stands_in_the_operators_page() {
         AuditEvent::LimitHit { limit: "login" },
         AuditEvent::DeviceLinked { device, linked },
         AuditEvent::DeviceRevoked { device, revoked: linked },
+        AuditEvent::DevicesRenewed { device, count: 2 },
         AuditEvent::Recovered { device },
         AuditEvent::KeyPackagesUploaded { device, count: 3 },
         AuditEvent::Exported { device },

@@ -1,9 +1,11 @@
 //! The own account as its newest device list has it: which devices it holds, whether this one
 //! still is among them. Never goes back to an older list.
 
+use std::collections::BTreeSet;
+
 use qpc_credential::{Certificate, PublicIdentity};
 use qpc_proto::message::{Devices, Identity};
-use qpc_proto::{DeviceId, ErrorCode, PublicKey};
+use qpc_proto::{AccountId, DeviceId, ErrorCode, PublicKey};
 
 use super::contacts::number_of;
 use super::store::Profile;
@@ -139,12 +141,13 @@ impl Machine {
     pub(super) fn own_answer(
         &mut self,
         step: &mut Step<'_>,
-        (shown, excused): (&Devices, bool),
+        (shown, excused): (&Devices, &BTreeSet<AccountId>),
     ) -> Result<(), ClientError> {
         let Ok(identity) = PublicIdentity::verify(&shown.identity) else {
             let text = "the server shows a device list of this account that does not verify";
             return self.alarm(step, None, text.to_owned());
         };
+        let excused = excused.contains(&self.profile.identity.device.account);
         match self.see_own(step, (identity, excused)) {
             Ok(_) => self.take_certificate(step, &shown.certificate),
             Err(ClientError::Alarm(text)) => self.alarm(step, None, text),

@@ -37,13 +37,11 @@ impl Machine {
             }
             (Work::Upload, Response::Uploaded(_)) => self.uploaded(step),
             (Work::OwnDevices, Response::Devices(devices)) => {
-                let excused = excused.contains(&self.profile.identity.device.account);
-                self.own_answer(step, (&devices, excused))
+                self.own_answer(step, (&devices, &excused))
             }
             (Work::Renew, Response::Done) => self.renewal_answered(step),
             (Work::Devices(account), Response::Devices(devices)) => {
-                let excused = excused.contains(&account);
-                self.devices_answer(step, (&account, excused), &devices.identity)
+                self.devices_answer(step, (&account, &excused), &devices.identity)
             }
             (Work::Lookup(name), Response::Identity(identity)) => {
                 let excused = excused.contains(&identity.account);

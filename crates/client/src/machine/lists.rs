@@ -1,6 +1,8 @@
 //! Device lists of contacts that were spoken of: asked for at the server, and compared with what it
 //! answers, so that it can neither hide a list nor show two. Never takes a list by itself.
 
+use std::collections::BTreeSet;
+
 use qpc_proto::chain::sha256;
 use qpc_proto::content::DeviceListDigest;
 use qpc_proto::message::Identity;
@@ -76,9 +78,10 @@ impl Machine {
     pub(super) fn devices_answer(
         &mut self,
         step: &mut Step<'_>,
-        (account, excused): (&AccountId, bool),
+        (account, excused): (&AccountId, &BTreeSet<AccountId>),
         shown: &Identity,
     ) -> Result<(), ClientError> {
+        let excused = excused.contains(account);
         let spoken = self.spoken_of.remove(account).unwrap_or_default();
         let name = self.name_of(step, account)?;
         match self.check_identity(step, (account, excused), shown) {

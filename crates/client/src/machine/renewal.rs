@@ -1,6 +1,6 @@
 //! Device certificates before they end: the primary signs later ends for all devices of the
-//! account, and each device goes on under the certificate that this brings. Decides by this machine's clock:
-//! no server may have an end moved by telling another time. Sends nothing itself.
+//! account, and each device goes on under the certificate that this brings. Decides by this
+//! machine's clock: no server may have an end moved by telling another time. Sends nothing itself.
 
 use std::collections::BTreeMap;
 

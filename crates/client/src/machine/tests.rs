@@ -205,7 +205,7 @@ fn a_gap_is_carried_past_every_statement() {
     let (_dir, mut core) = alice();
     let bob = Stranger::new("bob");
     let list = devices_statement(&bob.list("bob", 1).to_message());
-    for payload in [list, bytes::Bytes::from_static(b"of a later kind")] {
+    for payload in [list, Bytes::from_static(b"of a later kind")] {
         let carried = run(&mut core, |m, s| {
             let mut row = ChannelRow::new(ChannelId([7; 16]), ChannelKind::Group, Status::Active);
             row.cursor = 4;
@@ -217,7 +217,7 @@ fn a_gap_is_carried_past_every_statement() {
                 accepted_at_ms: NOW,
                 message_id: MessageId([1; 16]),
                 payload,
-                roster_change: bytes::Bytes::new(),
+                roster_change: Bytes::new(),
                 statements: Vec::new(),
                 welcome_hash: Digest::ZERO,
                 head: Digest::ZERO,

@@ -13,6 +13,7 @@ mod operator;
 mod recovery;
 #[cfg(test)]
 mod registration;
+#[cfg(test)]
 mod renewal;
 #[cfg(test)]
 mod session;

@@ -101,7 +101,6 @@ impl Machine {
                 continue;
             }
             if self.has_ended(step)? {
-                // Nobody could take it in by a package with this certificate.
                 continue;
             }
             let key_package = self.engine.key_package(step.db.0, true, step.now_ms)?.bytes.into();

@@ -21,10 +21,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod clock;
 mod journal;
 mod plan;
 mod shim;
 mod vfs;
 
+pub use clock::WallClock;
 pub use plan::{Fault, Op, Plan};
 pub use vfs::{Cut, FaultVfs};

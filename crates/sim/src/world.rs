@@ -154,6 +154,13 @@ impl World {
         self.now_ms = self.now_ms.saturating_add(passed);
         let (now_ms, rng) = (self.now_ms, &mut self.rng);
         for client in self.clients.iter_mut().filter(|client| client.core.is_some()) {
+            let ended = |link: &mut Link| std::mem::take(&mut link.follows_anew);
+            if client.link.as_mut().is_some_and(ended) {
+                client.with((now_ms, rng), |machine, _| {
+                    machine.resubscribe();
+                    Ok(())
+                })?;
+            }
             client.step((now_ms, rng), Input::Tick)?;
         }
         // A step may have asked to follow other logs: the server begins with what is there.

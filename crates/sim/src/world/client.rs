@@ -12,7 +12,7 @@ use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Method, Page, Response};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, Token};
 use qpc_server::{Call, Peer};
-use qpc_storage::{Durability, Key, Options, Store};
+use qpc_storage::{Durability, Key, Options, Store, Tx, sql};
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) down: VecDeque<Down>,
     /// The followed logs and how far each was pushed.
     pub(crate) followed: BTreeMap<ChannelId, u64>,
+    /// The stream of the followed logs ended: the client opens another once some time has passed.
+    pub(crate) follows_anew: bool,
 }
 
 /// What shares a stream, and so keeps its order.
@@ -246,10 +248,22 @@ impl World {
     /// # Errors
     /// When the file cannot be opened, or SQLite refuses.
     pub fn damage(&mut self, index: usize, statement: &str) -> Result<()> {
+        self.damage_by(index, |tx| tx.execute(statement, []).map(drop))
+    }
+
+    /// The same, by whatever is done to its tables.
+    ///
+    /// # Errors
+    /// As [`Self::damage`].
+    pub fn damage_by(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&Tx<'_>) -> sql::Result<()> + Send,
+    ) -> Result<()> {
         let client = self.client(index)?;
         (client.core, client.link) = (None, None);
         let mut store = Store::open(&client.path, &options())?;
-        let done = store.transact(|tx| tx.execute(statement, []).map(drop))?;
+        let done = store.transact(work)?;
         drop(store);
         anyhow::ensure!(matches!(done, qpc_storage::Outcome::Done(())), "not damaged");
         client.reopen()

@@ -56,6 +56,7 @@ impl World {
             up: VecDeque::new(),
             down: VecDeque::new(),
             followed: BTreeMap::new(),
+            follows_anew: false,
         });
         client.step((now_ms, rng), Input::Online(tokens))?;
         self.push(index)
@@ -269,6 +270,11 @@ impl World {
         let call = Call { frame, peer: link.peer, now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
         let Some(Frame::Reply(body)) = outputs.into_iter().next().map(|output| output.frame) else {
+            // What is refused for one log ends the stream; the client asks for another later.
+            if let Some(link) = self.client(index)?.link.as_mut() {
+                link.followed.clear();
+                link.follows_anew = true;
+            }
             return Ok(());
         };
         let Response::Page(page) = Response::decode(Method::Fetch, body)? else { bail!("no page") };

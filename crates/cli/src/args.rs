@@ -1,6 +1,7 @@
 //! The command surface as clap types: names, flags, help texts. Does nothing by itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -261,6 +262,10 @@ pub(crate) enum Group {
     Create {
         /// What members see it called.
         title: String,
+        /// How long the server keeps entries that not all have read, if less than usual: a number
+        /// and m, h or d (30m, 12h, 1d). It never changes.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        retention: Option<Duration>,
     },
     /// Add people.
     Add {
@@ -354,6 +359,21 @@ pub(crate) struct Passphrase {
     pub(crate) remove: bool,
 }
 
+/// A number and its unit: minutes, hours or days.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = |text: &str| match text {
+        "m" => Some(60),
+        "h" => Some(60 * 60),
+        "d" => Some(24 * 60 * 60),
+        _ => None,
+    };
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let seconds = unit(text.strip_prefix(digits).unwrap_or_default());
+    let count = digits.parse::<u64>().ok().filter(|count| *count > 0);
+    let product = count.zip(seconds).and_then(|(count, seconds)| count.checked_mul(seconds));
+    product.map(Duration::from_secs).ok_or_else(|| "a number and m, h or d, such as 12h".into())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -421,5 +441,17 @@ mod tests {
         assert_eq!(kind(&["logout", "--yes"]), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind(&["recv", "--count", "0"]), ErrorKind::ValueValidation);
         assert_eq!(kind(&["group", "add", "Hikers"]), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn a_retention_is_a_number_and_its_unit() {
+        for (text, seconds) in [("1m", 60), ("90m", 5_400), ("12h", 43_200), ("7d", 604_800)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "d", "0d", "-1d", "1", "1.5d", "1 d", "1w", "1dd", "99999999999999999d"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+        let line = ["group", "create", "Hikers", "--retention", "1w"];
+        assert_eq!(kind(&line), ErrorKind::ValueValidation);
     }
 }

@@ -113,8 +113,12 @@ impl Plain for Member {
             1 => "1 device".to_owned(),
             many => format!("{many} devices"),
         };
+        let silent = match self.silent.len() {
+            0 => String::new(),
+            silent => format!(", {silent} of them silent for 90 days"),
+        };
         let me = if self.me { "  (you)" } else { "" };
-        format!("{}  {}  {devices}{me}", visible(&self.name), visible(&self.role))
+        format!("{}  {}  {devices}{silent}{me}", visible(&self.name), visible(&self.role))
     }
 }
 
@@ -221,6 +225,7 @@ pub(crate) mod samples {
             epoch: 1,
             base_commit: 1,
             outbox: 0,
+            retention_ms: Some(604_800_000),
         }
     }
 
@@ -307,14 +312,19 @@ mod tests {
         group.outbox = 2;
         group.reason = Some("clock off by 2 h".to_owned());
         assert_eq!(group.plain(), "01234567  group  Hikers  held  2 to send: clock off by 2 h");
-        let member = Member {
+        let mut member = Member {
             name: "alice".to_owned(),
             account: "aa".to_owned(),
             role: "admin".to_owned(),
             devices: vec!["d1".to_owned()],
+            silent: Vec::new(),
             me: true,
         };
         assert_eq!(member.plain(), "alice  admin  1 device  (you)");
+        member.devices.push("d2".to_owned());
+        member.silent.push("d2".to_owned());
+        let shown = "alice  admin  2 devices, 1 of them silent for 90 days  (you)";
+        assert_eq!(member.plain(), shown);
         let mut contact = Contact {
             name: "bob".to_owned(),
             account: "bbbbbbbbbbbb".to_owned(),

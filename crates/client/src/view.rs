@@ -115,6 +115,8 @@ pub struct Channel {
     pub base_commit: u64,
     /// Messages waiting to be accepted by the server.
     pub outbox: u64,
+    /// How long the server says it keeps entries, in milliseconds; none before it has said so.
+    pub retention_ms: Option<u64>,
 }
 
 /// One member account of a channel.
@@ -128,6 +130,8 @@ pub struct Member {
     pub role: String,
     /// Device ids in the group.
     pub devices: Vec<String>,
+    /// Those of them of which nothing was heard for 90 days: they may be lost.
+    pub silent: Vec<String>,
     /// Whether it is this account.
     pub me: bool,
 }

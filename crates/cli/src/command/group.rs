@@ -40,7 +40,9 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     let client = session.client();
     let channel = match group {
-        Group::Create { title } => session.answer(ANSWER, client.group_create(title)).await,
+        Group::Create { title, retention } => {
+            session.answer(ANSWER, client.group_create(title, *retention)).await
+        }
         Group::Add { group, names } => session.answer(ANSWER, client.group_add(group, names)).await,
         Group::Remove { group, names } => {
             session.answer(ANSWER, client.group_remove(group, names)).await

@@ -1,6 +1,8 @@
 //! What a program may ask about people, channels and messages. Each call is a command or a query of
 //! the machine, or waits until the machine's state answers it.
 
+use std::time::Duration;
+
 use qpc_proto::{AccountId, ChannelId};
 
 use super::Client;
@@ -54,15 +56,24 @@ impl Client {
         self.finish(started).await
     }
 
-    /// Creates a group with this account alone.
+    /// Creates a group with this account alone. The server keeps its entries for `retention`, or
+    /// for as long as any: the first is for groups whose entries are to be gone sooner.
     ///
     /// # Errors
+    /// [`ClientError::Usage`] for a retention under a minute or longer than the server's;
     /// [`ClientError::Failed`] when it cannot be created.
-    pub async fn group_create(&self, title: &str) -> Result<view::Channel, ClientError> {
+    pub async fn group_create(
+        &self,
+        title: &str,
+        retention: Option<Duration>,
+    ) -> Result<view::Channel, ClientError> {
         let title = title.to_owned();
-        let started =
-            self.host.run(move |machine, step| machine.create_group_channel(step, &title)).await?;
-        self.finish(started).await
+        let retention_ms = retention
+            .map_or(0, |retention| u64::try_from(retention.as_millis()).unwrap_or(u64::MAX));
+        let create = move |machine: &mut Machine, step: &mut Step<'_>| {
+            machine.create_group_kept_for(step, (&title, retention_ms))
+        };
+        self.finish(self.host.run(create).await?).await
     }
 
     /// Adds people to a group.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use qpc_proto::message::{Accepted, ChannelKind, ChannelState, Identity, Page, Response};
+use qpc_proto::message::{Accepted, ChannelKind, Identity, Page, Response, inbox_channel};
 use qpc_proto::{AccountId, ChannelId, Digest, ErrorBody, ErrorCode, ErrorDetail};
 
 use super::store::{IntentKind, IntentRow, IntentState, Status};
@@ -113,41 +113,6 @@ impl Machine {
         for cursor in std::mem::take(&mut self.acking) {
             self.acked.insert(cursor.channel, cursor.seq);
         }
-    }
-
-    /// Compares what the server knows of this device's channels with what this device knows.
-    fn listed(
-        &mut self,
-        step: &mut Step<'_>,
-        channels: &[ChannelState],
-    ) -> Result<(), ClientError> {
-        let first = !std::mem::replace(&mut self.compared, true);
-        let asked = std::mem::take(&mut self.listing);
-        for mut row in step.db.channels()? {
-            // A channel may have the id of an inbox: whoever makes it chooses.
-            let inbox = |kind| kind == ChannelKind::Inbox;
-            let same = |state: &&ChannelState| {
-                state.channel == row.channel && inbox(state.kind) == inbox(row.kind)
-            };
-            let state = channels.iter().find(same);
-            if self.compare_lives(step, &mut row, state)? {
-                continue;
-            }
-            let Some(state) = state else {
-                if row.status.reads() && asked.contains(&row.channel) {
-                    row.status = Status::NeedsRepair;
-                    row.reason = Some("the server does not know this channel".to_owned());
-                    step.db.put_channel(&row)?;
-                }
-                continue;
-            };
-            row.known_head = row.known_head.max(state.head_seq);
-            self.compare_membership(step, &mut row, state)?;
-            self.compare_length(step, &mut row, (first, state))?;
-            self.acked.insert(row.channel, state.acked_seq);
-            step.db.put_channel(&row)?;
-        }
-        Ok(())
     }
 
     fn found(
@@ -276,6 +241,7 @@ impl Machine {
             | Work::Statement(_)
             | Work::Ack => {
                 self.due_again(&work);
+                self.rejoin_waits(step, &work)?;
                 self.pause(step, (work, body.retry_after_ms));
                 Ok(())
             }
@@ -315,9 +281,13 @@ impl Machine {
                 self.note_expired(step, &row.channel, (row.cursor, first))?;
                 (row.cursor, row.head) = (first.saturating_sub(1), boundary);
                 step.db.put_channel(&row)?;
+                self.lost_invitations(step, &row)?;
+                self.look_for_lost(step, &row)?;
                 let text = format!("{count} invitations expired before this device read them");
                 return self.alarm(step, Some((row.channel, first)), text);
             }
+            // What expired may have been the end of the channel: only the list says so now.
+            self.list_due = true;
             return self.pass_gap(step, &mut row, (first, boundary));
         }
         row.status = Status::NeedsRepair;
@@ -384,6 +354,11 @@ impl Machine {
             _ => None,
         };
         let Some(live) = live.filter(|_| intent.kind == IntentKind::Create) else {
+            // Its invitation is on its way, or was lost.
+            let inbox = inbox_channel(&self.profile.identity.device.device);
+            if let Some(inbox) = step.db.channel(&inbox)? {
+                self.lost_invitations(step, &inbox)?;
+            }
             self.list_due = true;
             self.pause(step, (Work::Commit(*channel), None));
             return Ok(());

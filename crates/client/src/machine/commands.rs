@@ -1,6 +1,6 @@
 //! What the user wants done. Each command only writes rows; the work follows from them.
 
-use qpc_proto::message::ChannelKind;
+use qpc_proto::message::{ChannelKind, inbox_channel};
 use qpc_proto::roster::Role;
 use qpc_proto::{AccountId, ChannelId, limits};
 
@@ -84,7 +84,22 @@ impl Machine {
         step: &mut Step<'_>,
         title: &str,
     ) -> Result<Started, ClientError> {
-        let row = new_channel(step, ChannelKind::Group, checked_title(title)?);
+        self.create_group_kept_for(step, (title, 0))
+    }
+
+    /// As [`Self::create_group_channel`]; the server keeps its entries for `retention_ms`, 0 for as
+    /// long as any.
+    ///
+    /// # Errors
+    /// As above; [`ClientError::Usage`] for a retention under a minute, or longer than the server
+    /// keeps anything, as far as it has said so.
+    pub fn create_group_kept_for(
+        &mut self,
+        step: &mut Step<'_>,
+        (title, retention_ms): (&str, u64),
+    ) -> Result<Started, ClientError> {
+        let mut row = new_channel(step, ChannelKind::Group, checked_title(title)?);
+        row.retention_ms = self.checked_retention(step, retention_ms)?;
         step.db.put_channel(&row)?;
         let intent = self.intend(step, &row.channel, (IntentKind::Create, &[], 0))?;
         Ok(Started { intent: Some(intent), channel: row.channel })
@@ -188,6 +203,28 @@ impl Machine {
         Ok(step.db.mark_seen(up_to)?)
     }
 
+    fn checked_retention(&self, step: &Step<'_>, asked_ms: u64) -> Result<u64, ClientError> {
+        let servers = self.servers_retention(step)?;
+        if asked_ms > 0 && asked_ms < RETENTION_MS_MIN {
+            return Err(ClientError::Usage(
+                "a group keeps its entries for 1 minute at least".into(),
+            ));
+        }
+        if servers > 0 && asked_ms > servers {
+            let hours = servers / 3_600_000;
+            let text = format!("this server keeps nothing for longer than {hours} hours");
+            return Err(ClientError::Usage(text));
+        }
+        Ok(asked_ms)
+    }
+
+    /// How long the server keeps entries where a channel says nothing else, in milliseconds; 0
+    /// before it has said so.
+    pub(super) fn servers_retention(&self, step: &Step<'_>) -> Result<u64, ClientError> {
+        let inbox = inbox_channel(&self.profile.identity.device.device);
+        Ok(step.db.channel(&inbox)?.map_or(0, |row| row.retention_ms))
+    }
+
     pub(super) fn known(
         &self,
         step: &Step<'_>,
@@ -211,6 +248,9 @@ impl Machine {
         Err(ClientError::Usage(format!("{} cannot be changed now", row.title)))
     }
 }
+
+/// The shortest retention that a server takes for a channel, in milliseconds.
+const RETENTION_MS_MIN: u64 = 60_000;
 
 pub(super) fn new_channel(step: &mut Step<'_>, kind: ChannelKind, title: String) -> ChannelRow {
     let mut row = ChannelRow::new(ChannelId(step.random()), kind, Status::Creating);

@@ -110,7 +110,7 @@ impl Machine {
                 self.rebase(step, row)?;
                 row.base_commit = entry.seq;
                 self.compare_view(step, row, (entry, &aad, OPENED))?;
-                self.confirm_join(row, &applied.committer.account);
+                self.confirm_join(step, row, &applied.committer.account)?;
                 self.in_force(step, row, (entry, &applied))?;
                 self.tree_changed(step, row, &applied.change)?;
                 Ok(Progress::Advance)
@@ -189,6 +189,8 @@ impl Machine {
         self.surveyed.remove(&row.channel);
         let view = self.engine.view(step.db.0, &row.group)?;
         self.note_applied(step, row, (entry, applied, &view))?;
+        let at = (&row.channel, entry.accepted_at_ms);
+        self.heard_commit(step, at, (&applied.committer, &applied.change))?;
         self.end_if_alone(step, row)?;
         self.added(step, row, (entry, applied, &view))?;
         for device in &applied.change.removes {

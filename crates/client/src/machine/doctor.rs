@@ -1,6 +1,8 @@
 //! What is wrong with this client, as far as its own tables and its last connection show it. Mends
 //! nothing.
 
+use std::collections::BTreeSet;
+
 use qpc_proto::message::{ChannelKind, KeyPackageStatus};
 
 use super::store::{ChannelRow, State, Status};
@@ -144,6 +146,10 @@ impl Machine {
         for row in rows.iter().filter(|row| row.kind != ChannelKind::Inbox) {
             all.extend(channel_finding(row));
         }
+        let live = |row: &&ChannelRow| row.kind != ChannelKind::Inbox && row.status.seals();
+        for row in rows.iter().filter(live) {
+            all.extend(self.silence_finding(step, row)?);
+        }
         if all.len() == before {
             all.push(Finding::ok("CHANNELS", "every channel is in order".to_owned()));
         }
@@ -154,6 +160,31 @@ impl Machine {
             all.push(Finding::problem("INBOX_STOPPED", text).fix(fix));
         }
         Ok(())
+    }
+
+    /// Members' devices of which nothing is heard any more.
+    fn silence_finding(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<Option<Finding>, ClientError> {
+        let Some(view) = self.old_view(step, row)? else { return Ok(None) };
+        let silent = self.silent(step, (&row.channel, &view.members))?;
+        let accounts: BTreeSet<_> = silent.iter().map(|device| device.account).collect();
+        let own = self.profile.identity.device.account;
+        let mut names = Vec::with_capacity(accounts.len());
+        for account in &accounts {
+            names.push(if *account == own { "you".into() } else { self.name_of(step, account)? });
+        }
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let (title, of, count) = (&row.title, names.join(", "), silent.len());
+        let text = format!("{title}: nothing was heard of {count} devices for 90 days, of {of}");
+        let finding = Finding::warning("MEMBER_SILENT", text).channel(row.channel.to_string());
+        let fix = "a lost device can still read along: see `qpc members`, ask its owner, who \
+            revokes it (`qpc device revoke`); or an admin removes them (`qpc group remove`)";
+        Ok(Some(finding.fix(fix)))
     }
 
     fn operation_findings(

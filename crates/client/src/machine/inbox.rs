@@ -62,7 +62,10 @@ impl Machine {
         }
         step.db.drop_heads(&row.channel, row.cursor)?;
         step.db.put_channel(&row)?;
-        if row.kind != ChannelKind::Inbox && (row.status, row.cursor) != before {
+        if row.kind == ChannelKind::Inbox {
+            return self.look_for_lost(step, &row);
+        }
+        if (row.status, row.cursor) != before {
             let view = self.channel_view(step, &row)?;
             step.events.push(Event::Channel(view));
         }
@@ -246,7 +249,8 @@ impl Machine {
         };
         let sender = opened.sender.device();
         self.compare_view(step, row, (entry, &aad, OPENED))?;
-        self.confirm_join(row, &sender.account);
+        self.confirm_join(step, row, &sender.account)?;
+        self.heard(step, (&row.channel, &sender, entry.accepted_at_ms))?;
         let Ok(content) = Content::decode(&opened.plaintext) else {
             self.keep(step, row, (entry, "its content is malformed"))?;
             return Ok(Progress::Advance);
@@ -299,17 +303,6 @@ impl Machine {
             step.events.push(Event::Outbox(view));
         }
         Ok(())
-    }
-
-    /// A join is confirmed when someone besides the inviter builds on it.
-    pub(super) fn confirm_join(&self, row: &mut ChannelRow, sender: &AccountId) {
-        let own = self.profile.identity.device.account;
-        if row.inviter.is_some_and(|inviter| inviter != *sender) && *sender != own {
-            row.inviter = None;
-            if row.status == Status::Unconfirmed {
-                row.status = Status::Active;
-            }
-        }
     }
 
     pub(super) fn statement_entry(

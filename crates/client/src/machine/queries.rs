@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qpc_credential::safety_number;
 use qpc_mls::MlsError;
-use qpc_proto::message::{ChannelKind, DeviceRef};
+use qpc_proto::message::ChannelKind;
 use qpc_proto::{AccountId, ChannelId, Digest};
 
 use super::contacts::key_changed;
@@ -183,42 +183,8 @@ impl Machine {
             epoch: group.map_or(0, |group| group.epoch),
             base_commit: row.base_commit,
             outbox: step.db.outbox_len(Some(&row.channel))?,
+            retention_ms: (row.retention_ms > 0).then_some(row.retention_ms),
         })
-    }
-
-    /// The members of a channel, by account.
-    ///
-    /// # Errors
-    /// [`ClientError::NotFound`] before it is created.
-    pub fn members(
-        &self,
-        step: &Step<'_>,
-        channel: &ChannelId,
-    ) -> Result<Vec<view::Member>, ClientError> {
-        let row = step.db.channel(channel)?;
-        let row = row.ok_or_else(|| ClientError::NotFound("no such channel".into()))?;
-        let group = match self.engine.view(step.db.0, &row.group) {
-            Ok(group) => group,
-            Err(MlsError::UnknownGroup) => {
-                return Err(ClientError::NotFound("the channel is not created yet".into()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let own = self.profile.identity.device.account;
-        let mut members: BTreeMap<AccountId, view::Member> = BTreeMap::new();
-        for leaf in &group.members {
-            let DeviceRef { account, device } = leaf.certificate.device();
-            let name = self.name_of(step, &account)?;
-            let member = members.entry(account).or_insert_with(|| view::Member {
-                name,
-                account: account.to_string(),
-                role: role(group.context.role(&account)),
-                devices: Vec::new(),
-                me: account == own,
-            });
-            member.devices.push(device.to_string());
-        }
-        Ok(members.into_values().collect())
     }
 
     /// The last messages of a channel, oldest first.

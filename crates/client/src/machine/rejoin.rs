@@ -16,8 +16,8 @@ use crate::view::Event;
 
 /// What a rejoin waits for.
 const WAITS: &str = "it asked to be taken in again and waits until a member's client is online";
-/// As above.
-const SOON: &str = "it asked to be taken in again less than an hour ago, and does so again then";
+pub(super) const SOON: &str =
+    "it asked to be taken in again less than an hour ago, and does so again then";
 /// A device asks once in this time and channel, in milliseconds.
 pub(super) const ASK_EVERY_MS: u64 = 3_600_000;
 /// How long a rejoin stands at the server: as long as its KeyPackage can be added.
@@ -121,7 +121,7 @@ impl Machine {
     }
 
     /// Says what a rejoin waits for, once.
-    fn explain(
+    pub(super) fn explain(
         &self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,
@@ -308,7 +308,7 @@ impl Machine {
             if row.status == Status::NeedsRepair {
                 (row.status, row.reason) = (Status::Active, None);
             }
-            return Ok(());
+            return if behind { self.lost_invitations(step, row) } else { Ok(()) };
         }
         self.lost_long_ago(step, row, state)?;
         if !behind || !row.status.reads() || row.status == Status::Rejoining {

@@ -183,7 +183,10 @@ impl Machine {
             let request_id = RequestId::ZERO;
             self.send(out, Outgoing { work: fetch, request_id, request });
         }
-        let quiet = row.quiet_until_ms > step.now_ms || !row.in_step() || !self.compared;
+        let quiet = row.quiet_until_ms > step.now_ms
+            || !row.in_step()
+            || !self.compared
+            || self.unvouched(step, row)?.is_some();
         let commit = self.commit_request(step, (row, quiet), out)?;
         let work = Work::Outbox(row.channel);
         if self.is_due(&work, step.now_ms) {
@@ -278,8 +281,8 @@ impl Machine {
                     step.db.note_sealed(old, &bundle.message_id)?;
                 }
                 let reset = ended.and_then(|(_, ended)| ended.statement).map(Into::into);
-                let create =
-                    CreateChannel { channel, kind: row.kind, bundle, retention_ms: 0, reset };
+                let (kind, retention_ms) = (row.kind, row.retention_ms);
+                let create = CreateChannel { channel, kind, bundle, retention_ms, reset };
                 (intent.request_id, Request::CreateChannel(create))
             }
             Some(_) | None => (RequestId::ZERO, Request::Commit(CommitRequest { channel, bundle })),

@@ -66,6 +66,9 @@ impl Machine {
         let accounts = self.goes_along(step, row)?;
         let mut new = new_channel(step, row.kind, row.title.clone());
         new.peer = row.peer;
+        if row.retention_ms < self.servers_retention(step)? {
+            new.retention_ms = row.retention_ms;
+        }
         step.db.put_channel(&new)?;
         let mut ended = step.db.ended(&row.channel)?.unwrap_or_default();
         ended.successor = Some(new.channel);
@@ -193,11 +196,15 @@ impl Machine {
         (entry, said, successor): (&Entry, &Statement, &ChannelId),
     ) -> Result<(), ClientError> {
         let signer = said.certificate.device();
-        let by_right = self.old_view(step, row)?.is_some_and(|view| {
-            view.members.iter().any(|leaf| leaf.is_of(&said.certificate))
+        let view = self.old_view(step, row)?;
+        let is_in =
+            |view: &GroupView| view.members.iter().any(|leaf| leaf.is_of(&said.certificate));
+        let by_right = view.as_ref().is_some_and(|view| {
+            is_in(view)
                 && (row.kind == ChannelKind::Direct
                     || view.context.role(&signer.account) == Role::Admin)
         });
+        let strange = view.as_ref().is_some_and(|view| !is_in(view));
         let name = self.name_of(step, &signer.account)?;
         let text = match by_right {
             true => format!("{name} ended this channel: it goes on as another"),
@@ -211,6 +218,12 @@ impl Machine {
         self.rebase(step, row)?;
         for intent in step.db.open_in(&row.channel)? {
             self.fail_intent(step, (intent.id, "the channel goes on as another"))?;
+        }
+        if strange {
+            // With a lying server anybody can sign this: what waits goes nowhere by it.
+            row.status = Status::NeedsRepair;
+            row.reason = Some("it ended on the word of somebody who was not in it".to_owned());
+            return Ok(());
         }
         let mut ended = step.db.ended(&row.channel)?.unwrap_or_default();
         ended.successor = Some(*successor);

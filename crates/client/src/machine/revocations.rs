@@ -155,6 +155,9 @@ impl Machine {
         {
             return Ok(Some(super::contacts::key_changed(&contact.name)));
         }
+        if let Some(text) = self.withheld_from_stranger(step, row)? {
+            return Ok(Some(text));
+        }
         let open = self.open_of(step, (&row.channel, IntentKind::Revoke))?;
         let Some(intent) = open.first() else { return self.withheld_by_split(step, row) };
         let accounts = step.db.intent_accounts(intent.id)?;

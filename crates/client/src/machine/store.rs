@@ -3,6 +3,7 @@
 mod channel;
 mod claim;
 mod contact;
+mod heard;
 mod intent;
 mod link;
 mod loss;
@@ -44,6 +45,9 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "ledger", sql: include_str!("../../migrations/0007_ledger.sql") },
         Migration { name: "reset", sql: include_str!("../../migrations/0009_reset.sql") },
         Migration { name: "renewal", sql: include_str!("../../migrations/0010_renewal.sql") },
+        Migration { name: "heard", sql: include_str!("../../migrations/0011_heard.sql") },
+        Migration { name: "retention", sql: include_str!("../../migrations/0012_retention.sql") },
+        Migration { name: "voucher", sql: include_str!("../../migrations/0013_voucher.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

@@ -7,9 +7,9 @@ use qpc_credential::RejoinReason;
 use qpc_proto::message::{ChannelState, Entry};
 use qpc_proto::roster::RosterChange;
 
-use super::rejoin::ASK_EVERY_MS;
+use super::rejoin::{ASK_EVERY_MS, SOON};
 use super::store::{ChannelRow, IntentKind, IntentState, Status};
-use super::{Machine, Step};
+use super::{Machine, Step, Work};
 use crate::error::ClientError;
 
 impl Machine {
@@ -55,6 +55,21 @@ impl Machine {
         Ok(())
     }
 
+    /// The server takes this device's rejoin later: it is said again as it was, and what is waited
+    /// for is shown. (A home that was put back knows of none that it made since.)
+    pub(super) fn rejoin_waits(&self, step: &mut Step<'_>, work: &Work) -> Result<(), ClientError> {
+        let Work::Statement(intent) = work else { return Ok(()) };
+        let intent = step.db.intent(*intent)?.filter(|row| row.kind == IntentKind::Rejoin);
+        let Some(intent) = intent else { return Ok(()) };
+        let Some(mut row) = step.db.channel(&intent.channel)? else { return Ok(()) };
+        let wanted = step.db.rejoin(&row.channel)?.wanted;
+        let reason = wanted.and_then(|code| RejoinReason::from_code(code).ok());
+        match (reason, row.status) {
+            (Some(reason), Status::Rejoining) => self.explain(step, &mut row, (reason, SOON)),
+            _ => Ok(()),
+        }
+    }
+
     /// A channel that an earlier version stopped for what it could not mend: this device asks now.
     pub(super) fn lost_long_ago(
         &mut self,
@@ -62,7 +77,7 @@ impl Machine {
         row: &mut ChannelRow,
         state: &ChannelState,
     ) -> Result<(), ClientError> {
-        if row.status != Status::NeedsRepair || state.removal_seq.is_some() {
+        if row.status != Status::NeedsRepair || !Self::lives_on(state) {
             return Ok(());
         }
         let copy = row.reason.as_ref().is_some_and(|reason| reason.contains("copy"));

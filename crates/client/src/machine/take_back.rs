@@ -18,6 +18,8 @@ use super::store::{
 use super::{Machine, Step};
 use crate::error::ClientError;
 
+/// Who came in after the last Commit that the device knew lets others go first, in milliseconds.
+const NEWCOMER_MS: u64 = 30_000;
 /// Devices taken in again by one Commit.
 const AT_ONCE: usize = 8;
 
@@ -86,8 +88,34 @@ impl Machine {
             return Ok(());
         }
         let gone: Vec<DeviceRef> = standing.iter().map(|standing| standing.device).collect();
-        let at = self.turn_of(step, (&first, members, &gone));
+        let mut at = self.turn_of(step, (&first, members, &gone));
+        if !self.is_known_to(step, row, &standing)? {
+            at = at.saturating_add(NEWCOMER_MS);
+        }
         self.intend(step, &row.channel, (IntentKind::TakeBack, &[], at)).map(drop)
+    }
+
+    /// Whether those who ask know this account in the channel. They know the roster of the last
+    /// Commit that they applied; taken back by somebody who came later, they would wait for
+    /// another's word.
+    fn is_known_to(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+        standing: &[StandingRejoin],
+    ) -> Result<bool, ClientError> {
+        let own = self.profile.identity.device.account;
+        let joined_seq = step.db.rejoin(&row.channel)?.joined_seq;
+        Ok(standing.iter().all(|standing| {
+            let base = match Posted::verify(&standing.statement, &row.channel) {
+                Ok(Posted::Said(Statement { body: StatementBody::Rejoin(rejoin), .. })) => {
+                    rejoin.base_commit
+                }
+                Ok(Posted::Said(_) | Posted::Devices(_)) | Err(_) => 0,
+            };
+            // Who knows of no Commit knows nobody.
+            standing.device.account == own || base == 0 || joined_seq <= base
+        }))
     }
 
     /// Takes out and in again who lost its place: several at once, until one of them may be what a

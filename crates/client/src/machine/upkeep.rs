@@ -7,7 +7,7 @@ use qpc_proto::message::ChannelKind;
 use qpc_proto::roster::RosterChange;
 
 use super::store::{ChannelRow, IntentKind, IntentRow, UpkeepRow};
-use super::{Machine, Step, Work};
+use super::{Machine, Step};
 use crate::error::ClientError;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -230,8 +230,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether an update goes before messages that wait: a device that never stops writing would
-    /// never come to it. Where no message is taken now, who asks to come back need not wait for it.
+    /// Whether a Commit goes before messages that wait. An update: a device that never stops
+    /// writing would never come to it. One that takes somebody back: what is sent before it they
+    /// can't read.
     pub(super) fn goes_first(
         &self,
         step: &Step<'_>,
@@ -239,7 +240,7 @@ impl Machine {
     ) -> Result<bool, ClientError> {
         let wanted = MESSAGES_MAX.saturating_sub(MESSAGES_WANTED);
         if intent.kind == IntentKind::TakeBack {
-            return Ok(self.paused(&Work::Outbox(row.channel), step.now_ms));
+            return Ok(true);
         }
         Ok(intent.kind == IntentKind::Update && self.epoch_room(step, row)? <= wanted)
     }

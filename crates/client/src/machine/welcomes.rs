@@ -53,6 +53,7 @@ impl Machine {
                 return Ok(Progress::Advance);
             }
         };
+        let known = self.known_accounts(step, old.as_ref())?;
         let joined = step.db.0.savepoint(|tx| {
             let joined = self.engine.join(tx, &pointer, welcome)?;
             let inviter = joined.inviter.device().account;
@@ -67,6 +68,8 @@ impl Machine {
             Ok(joined) => {
                 self.joined(step, (&pointer, &joined), old.as_ref())?;
                 self.leaf_joined(step, (&pointer.channel, welcome))?;
+                self.listen(step, (&pointer.channel, entry.accepted_at_ms))?;
+                self.taken_back_by(step, (&pointer.channel, &joined), known)?;
             }
             Err(error @ (MlsError::Refused(_) | MlsError::Credential(_))) => {
                 let why = error.to_string();

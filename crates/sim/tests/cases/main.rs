@@ -10,6 +10,7 @@
     reason = "Clippy excuses test functions, not the functions they share"
 )]
 
+mod absence;
 mod commits;
 mod crashes;
 mod devices;
@@ -29,6 +30,7 @@ mod regressions;
 mod rejoin;
 mod renewal;
 mod restored;
+mod retention;
 mod split;
 mod support;
 mod tampering;

@@ -1,14 +1,15 @@
 //! Devices that lost their place in a group, by what expired, by a copy, by damage: they say so,
 //! seal nothing, and are in step again when a member has taken them back.
 
+use bytes::Bytes;
 use qpc_client::view::{ChannelStatus, MessageState};
-use qpc_proto::ChannelId;
-use qpc_proto::message::Method;
+use qpc_proto::message::{Method, Request};
+use qpc_proto::{ChannelId, RequestId};
 use qpc_sim::World;
 
 use super::support::{
-    add, channel, commits, enqueues, group, history, in_step, members, names, say, until_sent,
-    words, world,
+    add, channel, commits, enqueues, group, history, in_step, members, names, read_all, say,
+    until_sent, words, world,
 };
 
 /// Longer than the server keeps what nobody has read.
@@ -324,4 +325,129 @@ fn case_107_a_copy_from_before_a_rejoin_comes_back() {
     say(&mut world, 0, (&group, "twice back"));
     world.settle().unwrap();
     assert!(words(&mut world, 1, &group).ends_with(&["twice back".into()]));
+}
+
+/// The statements that a client has on their way, with their request ids.
+fn statements(world: &mut World, index: usize) -> Vec<(RequestId, Bytes)> {
+    let sent = world.sent(index).unwrap().into_iter();
+    sent.filter_map(|out| {
+        let Request::Statement(said) = out.request else { return None };
+        Some((out.request_id, said.statement))
+    })
+    .collect()
+}
+
+/// A copy from before a rejoin knows of none, and asks at once; the server takes one an hour.
+#[test]
+fn a_rejoin_that_the_server_slows_down_is_sent_again_as_it_was() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.back_up(1).unwrap();
+    for text in ["gone with the copy", "gone once more"] {
+        world.settle().unwrap();
+        say(&mut world, 1, (&group, text));
+        world.settle().unwrap();
+        world.restore(1).unwrap();
+    }
+    world.user(1, |m, s| m.queue(s, &group, "waited").map(drop)).unwrap();
+    world.disconnect(0).unwrap();
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        world.connect(1).unwrap();
+        until_sent(&mut world, 1, Method::Statement);
+        sent.push(statements(&mut world, 1));
+        world.deliver(1, (Method::Statement, false)).unwrap();
+        read_all(&mut world, 1);
+        assert_eq!(status(&mut world, 1, &group), ChannelStatus::Rejoining);
+        let why = reason(&mut world, 1, &group);
+        assert!(why.contains("less than an hour ago"), "{why}");
+        // Nothing is sent before its time is come.
+        world.tick(60_000).unwrap();
+        assert_eq!(statements(&mut world, 1), []);
+        world.crash(1).unwrap();
+    }
+    assert_eq!(sent[0].len(), 1);
+    assert!(sent.iter().all(|again| *again == sent[0]), "{sent:?}");
+    // It is due by itself, on a connection that stays.
+    world.connect(1).unwrap();
+    until_sent(&mut world, 1, Method::Statement);
+    world.deliver(1, (Method::Statement, false)).unwrap();
+    read_all(&mut world, 1);
+    for _ in 0..400 {
+        world.tick(60_000).unwrap();
+        if statements(&mut world, 1) == sent[0] {
+            break;
+        }
+    }
+    assert_eq!(statements(&mut world, 1), sent[0]);
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1]);
+    assert!(words(&mut world, 0, &group).contains(&"waited".to_owned()));
+}
+
+/// Client 2 was away until all that it missed had expired; client 3 came in meanwhile, and is the
+/// only one there to take it back.
+fn taken_back_by_a_newcomer(world: &mut World) -> ChannelId {
+    let group = group(world, &[1, 2]);
+    world.disconnect(2).unwrap();
+    add(world, &group, &[3]);
+    world.settle_among(&[0, 1, 3]).unwrap();
+    world.user(2, |m, s| m.queue(s, &group, "waited").map(drop)).unwrap();
+    world.expire_after(LONG_MS).unwrap();
+    world.settle_among(&[2, 3]).unwrap();
+    group
+}
+
+#[test]
+fn who_is_taken_back_by_a_stranger_writes_once_somebody_it_knew_has_spoken() {
+    let mut world = world(4);
+    let group = taken_back_by_a_newcomer(&mut world);
+    let shown = channel(&mut world, 2, &group);
+    assert_eq!((shown.status, shown.outbox), (ChannelStatus::Unconfirmed, 1));
+    let why = shown.reason.unwrap();
+    assert!(why.contains("user3 took this device in, who was not in before"), "{why}");
+    // The stranger's own word changes nothing.
+    say(&mut world, 3, (&group, "do write"));
+    world.settle_among(&[2, 3]).unwrap();
+    assert_eq!(channel(&mut world, 2, &group).outbox, 1);
+    assert_eq!(words(&mut world, 3, &group), ["do write"]);
+    say(&mut world, 1, (&group, "it is you"));
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1, 2, 3]);
+    assert_eq!(channel(&mut world, 2, &group).status, ChannelStatus::Active);
+    assert!(words(&mut world, 0, &group).contains(&"waited".to_owned()));
+}
+
+#[test]
+fn who_is_taken_back_by_a_stranger_writes_once_the_user_has_compared_keys() {
+    let mut world = world(4);
+    let group = taken_back_by_a_newcomer(&mut world);
+    assert_eq!(channel(&mut world, 2, &group).outbox, 1);
+    let stranger = world.account(3).unwrap();
+    world.user(2, |m, s| m.set_verified(s, &stranger, true)).unwrap();
+    world.settle_among(&[2, 3]).unwrap();
+    assert_eq!(channel(&mut world, 2, &group).outbox, 0);
+    assert_eq!(words(&mut world, 3, &group), ["waited"]);
+}
+
+/// Those whom it knew go first, so that nobody has to wait for another's word.
+#[test]
+fn who_came_meanwhile_lets_those_who_were_known_take_a_device_back() {
+    let mut world = world(4);
+    let group = group(&mut world, &[1, 2, 3]);
+    world.disconnect(2).unwrap();
+    let gone = world.account(1).unwrap();
+    world.user(0, |m, s| m.change_members(s, &group, (false, &[gone]))).unwrap();
+    world.settle_among(&[0, 3]).unwrap();
+    // It has the leaf of client 1, before that of client 3.
+    let late = world.register_as("late").unwrap();
+    world.settle_among(&[0, 3, late]).unwrap();
+    add(&mut world, &group, &[late]);
+    world.settle_among(&[0, 3, late]).unwrap();
+    world.user(2, |m, s| m.queue(s, &group, "waited").map(drop)).unwrap();
+    world.expire_after(LONG_MS).unwrap();
+    world.settle_among(&[2, 3, late]).unwrap();
+    let told = notices(&mut world, 2, &group);
+    assert!(told.contains(&"user3 took this device in again".to_owned()), "{told:?}");
+    assert!(words(&mut world, late, &group).contains(&"waited".to_owned()));
 }

@@ -8,6 +8,7 @@ use qpc_proto::message::{DeviceRef, EntryKind};
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{ChannelId, ErrorCode};
 use qpc_sim::World;
+use qpc_storage::Tx;
 
 use super::members::hostile::{Attack, Lie};
 use super::members::{Member, Stranger};
@@ -444,4 +445,115 @@ fn case_120_in_a_direct_channel_the_other_side_decides_alone() {
     assert_eq!(member.party.open(&last.payload).unwrap().sender.device().account, {
         world.account(0).unwrap()
     });
+}
+
+/// A direct channel with an account of two devices, clients 0 and 1, and a hostile other side.
+fn pair_of_two() -> (World, ChannelId, Member) {
+    let mut world = world(1);
+    let mut member = Member::opposite(&mut world);
+    let direct = member.channel;
+    assert_eq!(world.link(0).unwrap(), 1);
+    world.settle().unwrap();
+    for index in [0, 1] {
+        say(&mut world, index, (&direct, &format!("{index} is here")));
+    }
+    world.settle().unwrap();
+    member.follow(&mut world);
+    (world, direct, member)
+}
+
+/// The account has one voice, and who spoke first has used it: the device that can't open the
+/// Commit. The other one, which went on from it, comes back, and misses nothing that the first one
+/// wrote since.
+#[test]
+fn case_120_devices_of_one_account_that_part_in_a_direct_channel_come_together() {
+    for victim in [0, 1] {
+        let (mut world, direct, mut member) = pair_of_two();
+        let other = 1 - victim;
+        let seq = member.splits(&mut world, &[victim]);
+        world.settle_among(&[other]).unwrap();
+        say(&mut world, other, (&direct, "ahead"));
+        world.settle_among(&[other]).unwrap();
+        assert_eq!(standing(&mut world, other, &direct).base_commit, seq);
+        say(&mut world, victim, (&direct, "behind"));
+        all_in_step(&mut world, &direct, &[0, 1]);
+        assert_eq!(verdicts(&mut world, &mut member), 1, "one voice");
+        for index in [0, 1] {
+            let texts = ["ahead".to_owned(), "behind".to_owned()];
+            reads_once(&mut world, index, (&direct, &texts));
+        }
+        all_say(&mut world, &direct, (&[0, 1], "after it"));
+        all_in_step(&mut world, &direct, &[0, 1]);
+        for index in [0, 1] {
+            reads_once(&mut world, index, (&direct, &said(&[0, 1], "after it")));
+        }
+    }
+}
+
+/// Private keys of the group, in every place where a public one stands before them: what is sealed
+/// for this device, it can't open any more.
+fn spoil_keys(world: &mut World, index: usize) {
+    /// A byte string of 32 in MessagePack.
+    const KEY: [u8; 2] = [0xc4, 32];
+    let spoilt = |mut value: Vec<u8>| {
+        let (mut at, mut public) = (0, true);
+        while at + KEY.len() + 32 <= value.len() {
+            if value[at..at + KEY.len()] != KEY {
+                at += 1;
+                continue;
+            }
+            at += KEY.len();
+            if !public {
+                value[at + 7] ^= 0x55;
+            }
+            (at, public) = (at + 32, !public);
+        }
+        value
+    };
+    let work = |tx: &Tx<'_>| {
+        let mut rows = tx.prepare("SELECT group_id, epoch, value FROM mls_epoch_key_pairs")?;
+        let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> = rows
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<Result<_, _>>()?;
+        assert!(!rows.is_empty());
+        for (group, epoch, value) in rows {
+            let update = "UPDATE mls_epoch_key_pairs SET value = ?3
+                WHERE group_id = ?1 AND epoch = ?2";
+            tx.execute(update, (group, epoch, spoilt(value)))?;
+        }
+        Ok(())
+    };
+    world.damage_by(index, work).unwrap();
+}
+
+/// A channel of one account: each device has a voice, but for the one that made the Commit.
+#[test]
+fn case_120_in_a_channel_of_one_account_its_devices_decide() {
+    let mut world = world(1);
+    let group = group(&mut world, &[]);
+    for index in 1..4 {
+        assert_eq!(world.link(0).unwrap(), index);
+        world.settle().unwrap();
+    }
+    all_say(&mut world, &group, (&[0, 1, 2, 3], "is here"));
+    all_in_step(&mut world, &group, &[0, 1, 2, 3]);
+    spoil_keys(&mut world, 2);
+    world.user(0, |m, s| m.set_title(s, &group, "Mine")).unwrap();
+    world.settle_among(&[0, 1, 3]).unwrap();
+    all_say(&mut world, &group, (&[0], "ahead"));
+    world.settle_among(&[0, 1, 3]).unwrap();
+    all_say(&mut world, &group, (&[2], "behind"));
+    all_in_step(&mut world, &group, &[0, 1, 2, 3]);
+    for index in [0, 1, 3] {
+        reads_once(&mut world, index, (&group, &said(&[0], "ahead")));
+        reads_once(&mut world, index, (&group, &said(&[2], "behind")));
+        assert_eq!(channel(&mut world, index, &group).title, "Mine");
+    }
+    let back = history(&mut world, 2, &group);
+    assert!(back.iter().any(|line| line.text.contains("took this device in again")), "{back:?}");
+    all_say(&mut world, &group, (&[0, 1, 2, 3], "after it"));
+    all_in_step(&mut world, &group, &[0, 1, 2, 3]);
+    for index in 0..4 {
+        reads_once(&mut world, index, (&group, &said(&[0, 1, 2, 3], "after it")));
+    }
 }

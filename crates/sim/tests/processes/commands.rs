@@ -105,6 +105,17 @@ fn a_group_from_its_first_member_to_its_last() {
 }
 
 #[test]
+fn a_group_is_made_with_a_retention_of_its_own() {
+    let server = Server::start();
+    let alice = server.register("alice");
+    let brief = alice.json(&["group", "create", "Brief", "--retention", "12h"]);
+    assert_eq!(brief[0]["retention_ms"], 12 * 3_600_000);
+    assert_eq!(alice.channel("Brief")["retention_ms"], 12 * 3_600_000);
+    let refused = alice.failure(&["group", "create", "Long", "--retention", "30d"]);
+    assert_eq!(refused, (2, "USAGE".to_owned()));
+}
+
+#[test]
 fn both_sides_compare_the_same_safety_number() {
     let server = Server::start();
     let (alice, bob) = server.pair();
@@ -142,6 +153,7 @@ fn every_command_speaks_json_of_the_documented_shape() {
         "kind",
         "outbox",
         "reason",
+        "retention_ms",
         "role",
         "status",
         "title",
@@ -171,7 +183,7 @@ fn every_command_speaks_json_of_the_documented_shape() {
     }
     let contact = ["account", "held", "name", "verified"];
     assert_eq!(keys(&alice.json(&["contacts"])[0]), contact.into());
-    let member = ["account", "devices", "me", "name", "role"];
+    let member = ["account", "devices", "me", "name", "role", "silent"];
     assert_eq!(keys(&alice.json(&["members", "G"])[0]), member.into());
     let number = ["name", "safety_number", "verified"];
     assert_eq!(keys(&alice.json(&["verify", "bob"])[0]), number.into());

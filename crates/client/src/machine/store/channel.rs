@@ -115,6 +115,9 @@ pub(crate) struct ChannelRow {
     pub(crate) quiet_until_ms: u64,
     /// Nothing is sealed before the user accepts this account.
     pub(crate) held_by: Option<AccountId>,
+    /// How long the server keeps entries, as it said; while it is being created, what is asked for.
+    /// 0: nothing was said, or asked.
+    pub(crate) retention_ms: u64,
 }
 
 impl ChannelRow {
@@ -136,6 +139,7 @@ impl ChannelRow {
             inviter: None,
             quiet_until_ms: 0,
             held_by: None,
+            retention_ms: 0,
         }
     }
 
@@ -156,7 +160,8 @@ pub(crate) struct KeptEntry<'a> {
 }
 
 const COLUMNS: &str = "channel, kind, title, peer, group_id, status, reason, cursor, head,
-    known_head, base_commit, last_commit, inviter, quiet_until_ms, held_by";
+    known_head, base_commit, last_commit, inviter, quiet_until_ms, held_by,
+    retention_ms";
 
 fn kind_code(kind: ChannelKind) -> u8 {
     match kind {
@@ -187,6 +192,7 @@ fn read(row: &Row<'_>) -> sql::Result<ChannelRow> {
         inviter: row.get::<_, Option<[u8; 16]>>(12)?.map(AccountId),
         quiet_until_ms: row.get(13)?,
         held_by: row.get::<_, Option<[u8; 16]>>(14)?.map(AccountId),
+        retention_ms: row.get(15)?,
     })
 }
 
@@ -221,8 +227,9 @@ impl Db<'_> {
             .prepare_cached(
                 "INSERT OR REPLACE INTO channel (channel, kind, title, peer, group_id, status,
                     reason, cursor, head, known_head, base_commit, last_commit, inviter,
-                    quiet_until_ms, held_by)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                    quiet_until_ms, held_by, retention_ms)
+                 VALUES
+                    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?
             .execute(params![
                 row.channel.0,
@@ -240,12 +247,13 @@ impl Db<'_> {
                 row.inviter.map(|inviter| inviter.0),
                 row.quiet_until_ms,
                 row.held_by.map(|account| account.0),
+                row.retention_ms,
             ])?;
         Ok(())
     }
 
     pub(crate) fn delete_channel(&self, channel: &ChannelId) -> sql::Result<()> {
-        for table in ["channel", "head", "standing_statement", "outbox", "upkeep"] {
+        for table in ["channel", "head", "standing_statement", "outbox", "upkeep", "heard"] {
             let statement = format!("DELETE FROM {table} WHERE channel = ?1");
             self.0.prepare_cached(&statement)?.execute([channel.0])?;
         }

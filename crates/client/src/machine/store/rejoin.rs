@@ -1,5 +1,7 @@
 //! How this device and others come back to channels: what was asked, and what stands.
 
+use std::collections::BTreeSet;
+
 use qpc_proto::message::DeviceRef;
 use qpc_proto::{AccountId, ChannelId, DeviceId, MessageId};
 use qpc_storage::sql::{self, OptionalExtension as _, params};
@@ -90,6 +92,26 @@ impl Db<'_> {
                 "INSERT OR IGNORE INTO sealed_id (channel, message_id) VALUES (?1, ?2)",
             )?
             .execute(params![channel.0, message_id.0])?;
+        Ok(())
+    }
+
+    /// Who was in a channel as this device knew it before a stranger took it in.
+    pub(crate) fn vouchers(&self, channel: &ChannelId) -> sql::Result<BTreeSet<AccountId>> {
+        self.0
+            .prepare_cached("SELECT account FROM voucher WHERE channel = ?1")?
+            .query_map([channel.0], |row| row.get(0).map(AccountId))?
+            .collect()
+    }
+
+    pub(crate) fn put_voucher(&self, channel: &ChannelId, account: &AccountId) -> sql::Result<()> {
+        self.0
+            .prepare_cached("INSERT OR IGNORE INTO voucher (channel, account) VALUES (?1, ?2)")?
+            .execute(params![channel.0, account.0])?;
+        Ok(())
+    }
+
+    pub(crate) fn drop_vouchers(&self, channel: &ChannelId) -> sql::Result<()> {
+        self.0.prepare_cached("DELETE FROM voucher WHERE channel = ?1")?.execute([channel.0])?;
         Ok(())
     }
 

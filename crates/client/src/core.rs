@@ -1,6 +1,7 @@
 //! Store and machine: one input, one commit, and only then what comes of it. Synchronous, so that
-//! many clients and a server run in one thread under a seed. A page that the program dies of, or
-//! panics at, is read entry by entry, until the one is set aside that it can't take.
+//! many clients and a server run in one thread under a seed. A page that the program dies of, panics
+//! at, or can't store a value of, is read entry by entry, until the one is set aside that it can't
+//! take.
 
 use qpc_proto::message::{Cursor, Page, Response};
 use qpc_storage::{Outcome, Store};
@@ -94,12 +95,12 @@ impl Core {
                     self.machine.proved(&channel);
                     return Ok(output);
                 }
-                Outcome::Refused(error) => {
+                Outcome::Refused(error) if !error.is_of_value() => {
                     // It came to its end, though not a good one.
                     self.note((now_ms, rng), |m, s| m.end_attempt(s, &channel))?;
                     return Err(error);
                 }
-                Outcome::Panicked => {}
+                Outcome::Refused(_) | Outcome::Panicked => {}
             }
         }
         self.read_singly((now_ms, rng), (work, page, approach))
@@ -128,11 +129,11 @@ impl Core {
                 })?;
                 match read {
                     Outcome::Done(((), more)) => output.add(more),
-                    Outcome::Refused(error) => {
+                    Outcome::Refused(error) if !error.is_of_value() => {
                         self.note((now_ms, rng), |m, s| m.end_attempt(s, &channel))?;
                         return Err(error);
                     }
-                    Outcome::Panicked => fails = true,
+                    Outcome::Refused(_) | Outcome::Panicked => fails = true,
                 }
             }
             if fails {

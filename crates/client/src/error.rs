@@ -117,6 +117,11 @@ impl ClientError {
         }
     }
 
+    /// Whether the database can't hold a value of what was read: no later attempt does better.
+    pub(crate) fn is_of_value(&self) -> bool {
+        qpc_storage::is_of_value(self)
+    }
+
     /// The kind of failure.
     pub fn exit(&self) -> ExitKind {
         match self {

@@ -147,6 +147,20 @@ pub(crate) fn failure_in(error: &(dyn Error + 'static)) -> Option<ffi::Error> {
     None
 }
 
+/// Whether `error` stems from a value that no column holds (a number above `i64::MAX`, too many
+/// bytes) or that breaks a constraint: the same input fails again, and nothing else is wrong.
+pub fn is_of_value(error: &(dyn Error + 'static)) -> bool {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if let Some(sql::Error::ToSqlConversionFailure(_)) = error.downcast_ref::<sql::Error>() {
+            return true;
+        }
+        link = error.source();
+    }
+    let primary = failure_in(error).map(|failure| failure.extended_code & 0xff);
+    matches!(primary, Some(ffi::SQLITE_CONSTRAINT | ffi::SQLITE_MISMATCH | ffi::SQLITE_TOOBIG))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +194,26 @@ mod tests {
         let found = failure_in(&wrapped).map(|failure| failure.extended_code);
         assert_eq!(found, Some(ffi::SQLITE_IOERR_WRITE));
         assert!(failure_in(&Outer::Denied).is_none());
+    }
+
+    #[test]
+    fn a_value_that_no_column_holds_is_told_from_a_disk_that_fails() {
+        let too_high = sql::Error::ToSqlConversionFailure("above i64::MAX".into());
+        assert!(is_of_value(&Outer::from(StorageError::from_sql(too_high))));
+        let of_code = |code| is_of_value(&Outer::from(StorageError::from_code(code)));
+        assert!(of_code(ffi::SQLITE_CONSTRAINT_CHECK));
+        assert!(of_code(ffi::SQLITE_TOOBIG));
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_NOMEM,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_INTERRUPT,
+        ] {
+            assert!(!of_code(code), "{code}");
+        }
+        assert!(!is_of_value(&Outer::Denied));
     }
 
     #[test]

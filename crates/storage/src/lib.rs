@@ -34,7 +34,7 @@ mod number;
 mod options;
 mod store;
 
-pub use error::StorageError;
+pub use error::{StorageError, is_of_value};
 pub use key::Key;
 pub use number::Number;
 pub use options::{Durability, LOG_PAGES_MAX, Migration, Options, Schema};

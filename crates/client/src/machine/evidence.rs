@@ -65,9 +65,12 @@ impl Machine {
         row: &ChannelRow,
         (entry, aad, text): (&Entry, &Aad, &str),
     ) -> Result<(), ClientError> {
+        // The number is the sender's: none that no column holds goes further than this.
+        if aad.head_seq >= entry.seq {
+            return self.alarm(step, Some((row.channel, entry.seq)), text.to_owned());
+        }
         let shown = step.db.head_at(&row.channel, aad.head_seq)?;
-        let differs = shown.is_some_and(|head| head.short() != aad.head);
-        if differs || aad.head_seq >= entry.seq {
+        if shown.is_some_and(|head| head.short() != aad.head) {
             self.alarm(step, Some((row.channel, aad.head_seq)), text.to_owned())?;
         }
         Ok(())

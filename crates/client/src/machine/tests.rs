@@ -2,12 +2,16 @@
 //! everything.
 
 use bytes::Bytes;
-use qpc_credential::{Certificate, CertificateBody, PublicIdentity, devices_statement};
+use qpc_credential::{
+    Certificate, CertificateBody, PublicIdentity, Said, Statement, StatementBody, devices_statement,
+};
+use qpc_proto::aad::Aad;
 use qpc_proto::message::{DeviceRef, Devices, Entry, EntryKind, Identity, Response};
 use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, MessageId};
 use rand_core::OsRng;
 use tempfile::TempDir;
 
+use super::inbox::Progress;
 use super::store::{ChannelRow, MessageRow, RejoinRow, State, Status};
 use super::*;
 use crate::core::Core;
@@ -30,6 +34,22 @@ pub(super) fn run<T>(
     work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
 ) -> Result<T, ClientError> {
     core.with((NOW, &mut OsRng), work).map(|(value, _)| value)
+}
+
+fn entry_of(seq: u64, kind: EntryKind, payload: Bytes) -> Entry {
+    Entry {
+        seq,
+        kind,
+        after_commit: 0,
+        accepted_at_ms: NOW,
+        message_id: MessageId([1; 16]),
+        payload,
+        roster_change: Bytes::new(),
+        statements: Vec::new(),
+        welcome_hash: Digest::ZERO,
+        head: Digest::ZERO,
+        welcome: None,
+    }
 }
 
 #[test]
@@ -199,6 +219,50 @@ fn a_comparison_that_was_not_kept_counts_as_none() {
     assert!(requests.iter().any(|out| out.work == Work::ListChannels));
 }
 
+/// Whoever seals a message says what was read before it: the number is as good as its word.
+#[test]
+fn a_head_of_the_end_of_time_is_an_alarm_at_its_entry() {
+    let (_dir, mut core) = alice();
+    let channel = ChannelId([7; 16]);
+    for head_seq in [9, u64::MAX] {
+        let work = |m: &mut Machine, s: &mut Step<'_>| {
+            let row = ChannelRow::new(channel, ChannelKind::Group, Status::Active);
+            s.db.put_channel(&row)?;
+            let aad = Aad { channel, base_commit: 1, head_seq, head: [1; 16], commit: None };
+            let sealed = entry_of(9, EntryKind::Application, Bytes::new());
+            m.compare_view(s, &row, (&sealed, &aad, "told"))
+        };
+        let output = core.with((NOW, &mut OsRng), work).unwrap().1;
+        let at = output
+            .events
+            .iter()
+            .find_map(|event| if let Event::Alarm { seq, .. } = event { *seq } else { None });
+        assert_eq!(at, Some(9));
+    }
+}
+
+#[test]
+fn a_verdict_on_a_commit_of_the_end_of_time_counts_nothing() {
+    let (_dir, mut core) = alice();
+    let bob = Stranger::new("bob");
+    let statement = Statement {
+        channel: ChannelId([7; 16]),
+        certificate: bob.certificate("bob", 1),
+        issued_at_ms: NOW,
+        body: StatementBody::Verdict(Said {
+            commit_seq: u64::MAX,
+            commit: Digest::ZERO,
+            applied: true,
+        }),
+    };
+    let payload = statement.sign(bob.keys.sign_statement());
+    let read = run(&mut core, |m, s| {
+        let mut row = ChannelRow::new(ChannelId([7; 16]), ChannelKind::Group, Status::Active);
+        m.statement_entry(s, &mut row, &entry_of(5, EntryKind::Statement, payload))
+    });
+    assert!(matches!(read, Ok(Progress::Advance)));
+}
+
 /// A statement names no Commit, whatever it says: the entry behind it is as near to the gap.
 #[test]
 fn a_gap_is_carried_past_every_statement() {
@@ -210,20 +274,7 @@ fn a_gap_is_carried_past_every_statement() {
             let mut row = ChannelRow::new(ChannelId([7; 16]), ChannelKind::Group, Status::Active);
             row.cursor = 4;
             s.db.put_rejoin(&row.channel, &RejoinRow { gap_at: Some(4), ..RejoinRow::default() })?;
-            let entry = Entry {
-                seq: 5,
-                kind: EntryKind::Statement,
-                after_commit: 0,
-                accepted_at_ms: NOW,
-                message_id: MessageId([1; 16]),
-                payload,
-                roster_change: Bytes::new(),
-                statements: Vec::new(),
-                welcome_hash: Digest::ZERO,
-                head: Digest::ZERO,
-                welcome: None,
-            };
-            m.statement_entry(s, &mut row, &entry)?;
+            m.statement_entry(s, &mut row, &entry_of(5, EntryKind::Statement, payload))?;
             Ok(s.db.rejoin(&row.channel)?.gap_at)
         });
         assert_eq!(carried.unwrap(), Some(5));

@@ -213,7 +213,11 @@ impl Machine {
         row: &mut ChannelRow,
         (statement, said): (&Statement, &Said),
     ) -> Result<Progress, ClientError> {
-        let Some(noted) = step.db.verdict(&row.channel, said.commit_seq)? else {
+        // The number is the signer's: what lies ahead is no Commit that this device read.
+        let is_behind = said.commit_seq <= row.cursor;
+        let noted =
+            is_behind.then(|| step.db.verdict(&row.channel, said.commit_seq)).transpose()?;
+        let Some(noted) = noted.flatten() else {
             return Ok(Progress::Advance);
         };
         let signer = statement.certificate.device();

@@ -132,6 +132,11 @@ mod tests {
 
     /// A client that follows its inbox, and a page of notices in it.
     fn inbox() -> (tempfile::TempDir, Core, Page) {
+        inbox_with(|seq| NOW + seq)
+    }
+
+    /// The same with notices of these times.
+    fn inbox_with(at_ms: impl Fn(u64) -> u64) -> (tempfile::TempDir, Core, Page) {
         let (dir, mut core) = alice();
         let incarnation = Incarnation([7; 16]);
         run(&mut core, |m, s| {
@@ -145,7 +150,7 @@ mod tests {
         let log = Log { incarnation, channel: inbox_channel(&device) };
         let mut head = Digest::ZERO;
         let entries = (1..=NOTICES).map(|seq| {
-            let notice = Notice { kind: NoticeKind::Linked, device, at_ms: NOW + seq };
+            let notice = Notice { kind: NoticeKind::Linked, device, at_ms: at_ms(seq) };
             let mut entry = Entry {
                 seq,
                 kind: EntryKind::Notice,
@@ -208,6 +213,21 @@ mod tests {
         // It comes again, and is passed over.
         core.step((NOW, &mut OsRng), Input::Page(page)).unwrap();
         assert_eq!(notices(&mut core), 4);
+    }
+
+    /// An error would end the session, and the next one would fail on the same page, for ever.
+    #[test]
+    fn case_154_an_entry_with_a_number_that_no_column_holds_is_set_aside() {
+        let (_dir, mut core, page) = inbox_with(|seq| if seq == 3 { u64::MAX } else { NOW + seq });
+        for whole in [
+            Input::Page(page.clone()),
+            Input::Answer(Work::Fetch(page.channel), Ok(Response::Page(page.clone()))),
+        ] {
+            core.step((NOW, &mut OsRng), whole).unwrap();
+            assert_eq!(notices(&mut core), 4);
+            assert_eq!(lost(&mut core), [(3, "CRASHED".to_owned())]);
+            assert_eq!(run(&mut core, |m, s| m.cursor(s, &page.channel)).unwrap(), NOTICES);
+        }
     }
 
     /// A run that dies in the middle leaves what it had noted before, and nothing else.

@@ -168,8 +168,8 @@ impl<'a> Writing<'a> {
             .ok_or(DeliveryError::StaleCommit(self.channel.last_commit))
     }
 
-    /// Last check: the MLS header fits the entry, and its base is a Commit of this log, no older
-    /// than the one that this device last named or joined at.
+    /// Last check: the MLS header fits the entry, names no entry that is not in the log yet, and its
+    /// base is a Commit of this log, no older than the one that this device last named or joined at.
     pub(super) fn check_header(&mut self, draft: &Draft<'_>) -> Result<MlsHeader, DeliveryError> {
         let header = mls_header(draft.payload)?;
         let fits = match header.content {
@@ -182,6 +182,9 @@ impl<'a> Writing<'a> {
         }
         if header.aad.channel != self.channel.id {
             return Err(mismatch("sealed for another channel"));
+        }
+        if header.aad.head_seq > self.channel.head_seq {
+            return Err(mismatch("it names an entry that is not in the log yet"));
         }
         self.check_base(header.aad.base_commit)?;
         Ok(header)

@@ -1,5 +1,6 @@
 //! Application entries: the order of checks, prefixes, ids, numbers.
 
+use qpc_proto::aad::Aad;
 use qpc_proto::message::{Accepted, Enqueue, NewEntry};
 use qpc_proto::{ChannelId, ErrorCode, ErrorDetail, MessageId};
 
@@ -168,6 +169,31 @@ fn case_042_only_a_message_of_the_entry_s_kind_is_taken() {
     let refused = world.call(&alice, |d, call| d.commit(call, &request));
     assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidMlsType);
     assert_eq!(world.seqs(&alice), [1]);
+}
+
+#[test]
+fn what_was_read_before_is_no_entry_of_the_future() {
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    world.group(&[&alice, &bob]);
+    let read = |id, head_seq| {
+        let aad = Aad { head_seq, ..aad(CHANNEL, 1) };
+        NewEntry { payload: mls::private_message(mls::APPLICATION, &aad, b"x"), ..message(id, 1) }
+    };
+    for head_seq in [2, 1 << 63, u64::MAX] {
+        assert_eq!(world.say(&bob, read(1, head_seq)), Err(ErrorCode::AadMismatch), "{head_seq}");
+    }
+    world.say(&bob, read(1, 1)).unwrap();
+    // In one request: the entries before it are in the log.
+    let answer = world.enqueue(&bob, &[read(2, 2), read(3, 3), read(4, 5)]).unwrap();
+    assert_eq!(answer.accepted.len(), 2);
+    assert_eq!(answer.refusal.unwrap().code, ErrorCode::AadMismatch);
+    let mut bundle = Plan::on(1).bundle();
+    let ahead = Aad { head_seq: 5, ..Plan::on(1).aad() };
+    bundle.payload = mls::private_message(mls::COMMIT, &ahead, b"x");
+    let request = qpc_proto::message::CommitRequest { channel: CHANNEL, bundle };
+    let refused = world.call(&alice, |d, call| d.commit(call, &request));
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::AadMismatch);
 }
 
 #[test]

@@ -73,6 +73,22 @@ fn a_commit_as_a_message_and_a_message_as_a_commit_are_refused() {
     nobody_is_harmed(&mut world, group, &[0, 1, 2]);
 }
 
+/// Every client compares what a sender says it had read before, and keeps it in a column.
+#[test]
+fn a_member_that_names_an_entry_of_the_future_is_refused_and_stops_nobody() {
+    let (mut world, group, mut member) = scene();
+    member.follow(&mut world);
+    for head_seq in [member.cursor + 1, 1 << 63, u64::MAX] {
+        let message = member.message_after(head_seq, b"from the future");
+        assert_eq!(member.posts(&mut world, message), Err(ErrorCode::AadMismatch), "{head_seq}");
+        let commit = member.commit_after(head_seq);
+        assert_eq!(member.commits(&mut world, commit), Err(ErrorCode::AadMismatch), "{head_seq}");
+    }
+    let message = member.message_after(member.cursor, b"of now");
+    member.posts(&mut world, message).unwrap();
+    nobody_is_harmed(&mut world, group, &[0, 1, 2]);
+}
+
 /// Bytes of another member under a new id: whether a member or the server sends them again, all see
 /// an entry that nobody can open, and nothing twice.
 #[test]

@@ -53,7 +53,7 @@ pub(crate) type Answer = Result<u64, ErrorCode>;
 
 impl Member {
     /// Registers an account and uploads KeyPackages.
-    fn register(world: &mut World, channel: ChannelId) -> Self {
+    pub(crate) fn register(world: &mut World, channel: ChannelId) -> Self {
         let mut party = Party::new(SEED);
         let Posted::Devices(identity) =
             Posted::verify(&devices_statement(SEED, (1, 1), &[&party]), &channel).unwrap()
@@ -121,24 +121,34 @@ impl Member {
 
     /// The same with these accounts in it.
     pub(crate) fn found_of(world: &mut World, others: &[AccountId]) -> Self {
-        let channel = support::CHANNEL;
-        let mut member = Self::register(world, channel);
+        let mut member = Self::register(world, support::CHANNEL);
+        member.founds(world, (None, others));
+        world.settle().unwrap();
+        member
+    }
+
+    /// Makes a group with these accounts in it, which may say that it takes another's place.
+    pub(crate) fn founds(
+        &mut self,
+        world: &mut World,
+        (replaces, others): (Option<ChannelId>, &[AccountId]),
+    ) {
+        let (member, channel) = (self, support::CHANNEL);
+        (member.channel, member.party.group) = (channel, support::GROUP);
+        (member.cursor, member.head, member.base, member.last) = (0, Digest::ZERO, 0, 0);
         let context = ChannelContext {
             channel,
             kind: ChannelKind::Group,
             title: "Trap".to_owned(),
             admins: [member.party.account()].into(),
             description: String::new(),
-            replaces: None,
+            replaces,
             policy_version: POLICY_VERSION,
         };
         member.party.create(&context);
         let mut plan = CommitPlan::default();
         for other in others {
-            let claim = ClaimKeyPackages { account: *other, devices: Vec::new() };
-            let claims = member.asks(world, &Request::ClaimKeyPackages(claim)).unwrap();
-            let Response::Claims(claims) = claims else { panic!("no KeyPackages") };
-            plan.adds.extend(claims.claimed.iter().map(|claimed| claimed.key_package.to_vec()));
+            plan.adds.extend(member.claims(world, *other));
         }
         let bundle = member.seals(&plan);
         let create = CreateChannel {
@@ -150,8 +160,14 @@ impl Member {
         };
         member.asks(world, &Request::CreateChannel(create)).unwrap();
         member.follow(world);
-        world.settle().unwrap();
-        member
+    }
+
+    /// A KeyPackage of each device of an account.
+    pub(crate) fn claims(&mut self, world: &mut World, account: AccountId) -> Vec<Vec<u8>> {
+        let claim = ClaimKeyPackages { account, devices: Vec::new() };
+        let claims = self.asks(world, &Request::ClaimKeyPackages(claim)).unwrap();
+        let Response::Claims(claims) = claims else { panic!("no KeyPackages") };
+        claims.claimed.iter().map(|claimed| claimed.key_package.to_vec()).collect()
     }
 
     /// Asks on a connection of its own; tokens would not last.
@@ -277,6 +293,21 @@ impl Member {
     pub(crate) fn message(&mut self, text: &[u8]) -> Bytes {
         let (place, group) = (self.place(), self.party.group);
         self.party.run(|engine, tx| engine.seal(tx, &group, (&place, text))).unwrap().into()
+    }
+
+    /// A message that says what was read before it.
+    pub(crate) fn message_after(&mut self, head_seq: u64, text: &[u8]) -> Bytes {
+        let (place, group) = (Place { head_seq, ..self.place() }, self.party.group);
+        self.party.run(|engine, tx| engine.seal(tx, &group, (&place, text))).unwrap().into()
+    }
+
+    /// A Commit that says what was read before it.
+    pub(crate) fn commit_after(&mut self, head_seq: u64) -> CommitBundle {
+        let read = std::mem::replace(&mut self.cursor, head_seq);
+        let bundle = self.seals(&CommitPlan::default());
+        self.cursor = read;
+        self.party.clear();
+        bundle
     }
 
     /// Posts bytes as an application entry.

@@ -47,6 +47,7 @@ mod revocations;
 mod silence;
 mod store;
 mod strays;
+mod successor;
 mod survey;
 mod take_back;
 #[cfg(test)]

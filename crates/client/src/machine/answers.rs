@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use qpc_proto::message::{Accepted, ChannelKind, Identity, Page, Response, inbox_channel};
+use qpc_proto::message::{Accepted, ChannelKind, Identity, Page, Response};
 use qpc_proto::{AccountId, ChannelId, Digest, ErrorBody, ErrorCode, ErrorDetail};
 
-use super::store::{IntentKind, IntentRow, IntentState, Status};
+use super::store::{IntentKind, IntentState, Status};
 use super::{Failure, Machine, Step, Work};
 use crate::error::ClientError;
 
@@ -339,37 +339,5 @@ impl Machine {
         step.db.put_channel(&row)?;
         let reason = format!("the server refused: {} ({})", body.message, body.code.as_str());
         self.fail_intent(step, (intent.id, &reason))
-    }
-
-    /// The pair has a direct channel already: what was written moves there once this device is in
-    /// it.
-    fn adopt(
-        &mut self,
-        step: &mut Step<'_>,
-        (intent, channel): (&IntentRow, &ChannelId),
-        body: &ErrorBody,
-    ) -> Result<(), ClientError> {
-        let live = match &body.detail {
-            Some(ErrorDetail::Channel(live)) => step.db.channel(live)?,
-            _ => None,
-        };
-        let Some(live) = live.filter(|_| intent.kind == IntentKind::Create) else {
-            // Its invitation is on its way, or was lost.
-            let inbox = inbox_channel(&self.profile.identity.device.device);
-            if let Some(inbox) = step.db.channel(&inbox)? {
-                self.lost_invitations(step, &inbox)?;
-            }
-            self.list_due = true;
-            self.pause(step, (Work::Commit(*channel), None));
-            return Ok(());
-        };
-        if let Some(row) = step.db.channel(channel)? {
-            self.rebase(step, &row)?;
-            self.engine.forget(step.db.0, &row.group)?;
-        }
-        step.db.move_messages(channel, &live.channel)?;
-        step.db.delete_channel(channel)?;
-        step.db.move_intent(intent.id, &live.channel)?;
-        Ok(step.db.set_intent(intent.id, (IntentState::Done, None))?)
     }
 }

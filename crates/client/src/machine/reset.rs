@@ -6,17 +6,18 @@
 use qpc_credential::{Statement, StatementBody};
 use qpc_mls::MlsError;
 use qpc_mls::context::ChannelContext;
-use qpc_mls::engine::{GroupView, Joined};
+use qpc_mls::engine::GroupView;
 use qpc_proto::message::{ChannelKind, Entry};
 use qpc_proto::roster::Role;
 use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorDetail, RequestId};
 use std::collections::BTreeSet;
 
 use super::commands::{Started, new_channel};
-use super::store::{ChannelRow, EndedRow, IntentKind, IntentRow, IntentState, Status};
+use super::store::{
+    ChannelRow, EndedRow, IntentKind, IntentRow, IntentState, Status, TakesPlaceRow,
+};
 use super::{Machine, Step, Work};
 use crate::error::ClientError;
-use crate::view::Event;
 
 /// Waits for the KeyPackages of an account before a group goes on without it for now.
 const WAITS_MAX: u32 = 6;
@@ -29,7 +30,8 @@ const QUIET_MS: u64 = 30_000;
 
 impl Machine {
     /// Ends a channel and goes on in another: by an admin of a group, by either side of a direct
-    /// channel.
+    /// channel. Where it ended already, and what takes its place was made by somebody who might not
+    /// end it, this says that what waits shall go there all the same.
     ///
     /// # Errors
     /// [`ClientError::Usage`] when this account may not, or the channel is over.
@@ -38,7 +40,10 @@ impl Machine {
         step: &mut Step<'_>,
         channel: &ChannelId,
     ) -> Result<Started, ClientError> {
-        let row = self.known(step, channel)?;
+        let mut row = self.known(step, channel)?;
+        if let Some(started) = self.accept_successor(step, &mut row)? {
+            return Ok(started);
+        }
         let live = match row.status {
             Status::Active
             | Status::Unconfirmed
@@ -78,6 +83,9 @@ impl Machine {
         let signed = self.signed_statement(step, (&row.channel, body))?;
         ended.statement = is_known.then(|| signed.to_vec());
         step.db.put_ended(&row.channel, &ended)?;
+        let maker = self.profile.identity.device.account;
+        let place = TakesPlaceRow { replaces: row.channel, maker, accepted: true };
+        step.db.put_takes_place(&new.channel, &place)?;
         let intent = self.intend(step, &new.channel, (IntentKind::Create, &accounts, 0))?;
         Ok(Started { intent: Some(intent), channel: new.channel })
     }
@@ -188,7 +196,8 @@ impl Machine {
         Ok(true)
     }
 
-    /// The log ends: the channel goes on as another.
+    /// The log ends: the channel goes on as another. What takes its place is judged by itself; but
+    /// nobody ends a channel that was never in it.
     pub(super) fn reset_entry(
         &mut self,
         step: &mut Step<'_>,
@@ -197,15 +206,21 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let signer = said.certificate.device();
         let view = self.old_view(step, row)?;
-        let is_in =
-            |view: &GroupView| view.members.iter().any(|leaf| leaf.is_of(&said.certificate));
-        let by_right = view.as_ref().is_some_and(|view| {
-            is_in(view)
-                && (row.kind == ChannelKind::Direct
-                    || view.context.role(&signer.account) == Role::Admin)
-        });
-        let strange = view.as_ref().is_some_and(|view| !is_in(view));
+        let is_in = view
+            .as_ref()
+            .is_some_and(|view| view.members.iter().any(|leaf| leaf.is_of(&said.certificate)));
         let name = self.name_of(step, &signer.account)?;
+        if !is_in && view.is_some() && knows_its_members(row.status) {
+            self.keep(step, row, (entry, "the end of the channel, signed by no member"))?;
+            let text = format!(
+                "the server shows that {name} ended this channel, who is not in it: it is lying"
+            );
+            return self.alarm(step, Some((row.channel, entry.seq)), text);
+        }
+        let by_right = is_in
+            && view.is_some_and(|view| {
+                row.kind == ChannelKind::Direct || view.context.role(&signer.account) == Role::Admin
+            });
         let text = match by_right {
             true => format!("{name} ended this channel: it goes on as another"),
             // When no admin can commit any more, others may.
@@ -219,12 +234,6 @@ impl Machine {
         for intent in step.db.open_in(&row.channel)? {
             self.fail_intent(step, (intent.id, "the channel goes on as another"))?;
         }
-        if strange {
-            // With a lying server anybody can sign this: what waits goes nowhere by it.
-            row.status = Status::NeedsRepair;
-            row.reason = Some("it ended on the word of somebody who was not in it".to_owned());
-            return Ok(());
-        }
         let mut ended = step.db.ended(&row.channel)?.unwrap_or_default();
         ended.successor = Some(*successor);
         step.db.put_ended(&row.channel, &ended)?;
@@ -233,74 +242,8 @@ impl Machine {
         self.succeed(step, row, successor)
     }
 
-    /// Moves what waits to the successor of a channel that has ended, once this device is in it.
-    pub(super) fn succeed(
-        &mut self,
-        step: &mut Step<'_>,
-        old: &mut ChannelRow,
-        successor: &ChannelId,
-    ) -> Result<(), ClientError> {
-        let restored = step.db.ended(&old.channel)?.is_some_and(|ended| ended.restored);
-        let Some(new) = step.db.channel(successor)? else { return Ok(()) };
-        let is_in = !new.status.is_over() && new.status != Status::Creating;
-        if !is_in || !(restored || old.status == Status::Closed) {
-            return Ok(());
-        }
-        for message in step.db.outbox(&old.channel, u64::from(u32::MAX))? {
-            step.db.unseal(message.id)?;
-        }
-        step.db.move_waiting(&old.channel, successor)?;
-        old.status = Status::Closed;
-        old.reason = Some(format!("it goes on as {} ({successor})", new.title));
-        step.db.put_channel(old)?;
-        let view = self.channel_view(step, old)?;
-        step.events.push(Event::Channel(view));
-        Ok(())
-    }
-
-    /// This device is in a channel that may take another's place: made here, or joined.
-    pub(super) fn took_place(
-        &mut self,
-        step: &mut Step<'_>,
-        successor: &ChannelId,
-    ) -> Result<(), ClientError> {
-        let Some((old, _)) = step.db.replaced_by(successor)? else { return Ok(()) };
-        let Some(mut old) = step.db.channel(&old)? else { return Ok(()) };
-        self.succeed(step, &mut old, successor)
-    }
-
-    /// A group that says it takes a channel's place does if its maker might end that channel, or
-    /// the old log has said so.
-    pub(super) fn joined_successor(
-        &mut self,
-        step: &mut Step<'_>,
-        (successor, joined): (&ChannelId, &Joined),
-    ) -> Result<(), ClientError> {
-        let Some(replaces) = joined.view.context.replaces else { return Ok(()) };
-        let Some(old) = step.db.channel(&replaces)? else { return Ok(()) };
-        let mut ended = step.db.ended(&replaces)?.unwrap_or_default();
-        if ended.successor != Some(*successor) {
-            let maker = joined.inviter.device().account;
-            let same_kind = old.kind == joined.view.context.kind;
-            let by_right = match old.peer {
-                Some(peer) => peer == maker || maker == self.profile.identity.device.account,
-                None => self
-                    .old_view(step, &old)?
-                    .is_some_and(|view| view.context.role(&maker) == Role::Admin),
-            };
-            if !same_kind || !by_right || old.status == Status::Closed {
-                return Ok(());
-            }
-            self.drop_own_successor(step, &ended)?;
-            ended.successor = Some(*successor);
-            ended.statement = None;
-            step.db.put_ended(&replaces, &ended)?;
-        }
-        self.took_place(step, successor)
-    }
-
     /// Another's successor came first: what was to be made here is not.
-    fn drop_own_successor(
+    pub(super) fn drop_own_successor(
         &mut self,
         step: &mut Step<'_>,
         ended: &EndedRow,
@@ -388,5 +331,19 @@ impl Machine {
             return Ok(step.db.put_ended(&old, &ended)?);
         }
         Ok(step.db.drop_ended(&old)?)
+    }
+}
+
+/// Whether this device has read all that was done to a channel's members up to its cursor.
+fn knows_its_members(status: Status) -> bool {
+    match status {
+        Status::Active | Status::Unconfirmed | Status::Held | Status::Leaving => true,
+        Status::Creating
+        | Status::NeedsRepair
+        | Status::Alarm
+        | Status::Rejoining
+        | Status::Left
+        | Status::Failed
+        | Status::Closed => false,
     }
 }

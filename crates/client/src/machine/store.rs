@@ -26,7 +26,7 @@ pub(crate) use message::{MessageRow, OutboxRow, State};
 pub(crate) use profile::Profile;
 pub(crate) use rejoin::{RejoinRow, StandingRejoin};
 pub(crate) use renewal::RenewalRow;
-pub(crate) use reset::EndedRow;
+pub(crate) use reset::{EndedRow, TakesPlaceRow};
 pub(crate) use upkeep::{ContextChange, OwnKeyPackage, UpkeepRow};
 pub(crate) use upload::UploadRow;
 pub(crate) use verdict::{Made, VerdictRow};
@@ -48,6 +48,10 @@ pub(crate) fn schema() -> Schema {
         Migration { name: "heard", sql: include_str!("../../migrations/0011_heard.sql") },
         Migration { name: "retention", sql: include_str!("../../migrations/0012_retention.sql") },
         Migration { name: "voucher", sql: include_str!("../../migrations/0013_voucher.sql") },
+        Migration {
+            name: "takes_place",
+            sql: include_str!("../../migrations/0014_takes_place.sql"),
+        },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

@@ -188,15 +188,17 @@ impl Writing<'_> {
     }
 
     /// Whether every device of every admin in a roster has asked for a day to come back: none of
-    /// them can commit, and no member has taken one back.
+    /// them can commit, and no member has taken one back. Where there is no admin, nobody waits for
+    /// one: such a group goes on as it is.
     pub(super) fn has_lost_its_admins(&self, roster: &Roster) -> Result<bool, DeliveryError> {
         let (_, now_ms) = self.call.at();
         let rejoins = self.delivery.rejoins(self.call.at(), self.channel.no)?;
         let is_old =
             |rejoin: &Rejoin| rejoin.accepted_at_ms.saturating_add(UNANSWERED_MS) <= now_ms;
         let asks = |device: &DeviceRef| rejoins.iter().any(|r| r.device == *device && is_old(r));
-        let mut admins = roster.devices().filter(|(device, _)| roster.is_admin(&device.account));
-        Ok(admins.all(|(device, _)| asks(device)))
+        let admins = roster.devices().filter(|(device, _)| roster.is_admin(&device.account));
+        let mut admins = admins.map(|(device, _)| device).peekable();
+        Ok(admins.peek().is_some() && admins.all(asks))
     }
 }
 

@@ -152,6 +152,25 @@ fn members_end_a_channel_once_no_device_of_an_admin_can_commit() {
     end(&mut world, (&carol, &[]), group).unwrap();
 }
 
+/// Nobody waits for an admin there, and whoever ended it would be the successor's.
+#[test]
+fn a_group_without_any_admin_is_ended_by_nobody() {
+    let mut world = World::new();
+    let (alice, bob, carol) = devices();
+    let plan = world.adding(&[&bob, &carol]);
+    world.create(&alice, ChannelKind::Group, &plan).unwrap();
+    let leave = alice.leave(CHANNEL);
+    world.state(&alice, (1, leave.clone())).unwrap();
+    let plan = Plan { statements: vec![leave], ..Plan::on(1).removing(&[&alice]) };
+    world.commit(&bob, &plan).unwrap();
+    let group = (ChannelKind::Group, NEXT);
+    for _ in 0..2 {
+        let refused = end(&mut world, (&carol, &[]), group).unwrap_err().code;
+        assert_eq!(refused, ErrorCode::RosterRefused);
+        world.now_ms += 2 * DAY_MS;
+    }
+}
+
 #[test]
 fn a_device_without_a_place_ends_nothing() {
     let mut world = World::new();

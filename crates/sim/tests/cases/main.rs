@@ -32,6 +32,7 @@ mod renewal;
 mod restored;
 mod retention;
 mod split;
+mod successors;
 mod support;
 mod tampering;
 mod torn;

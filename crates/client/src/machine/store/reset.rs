@@ -21,6 +21,16 @@ pub(crate) struct EndedRow {
     pub(crate) at_ms: Option<u64>,
 }
 
+/// A channel that says it takes another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TakesPlaceRow {
+    pub(crate) replaces: ChannelId,
+    /// The account that took this device in.
+    pub(crate) maker: AccountId,
+    /// Made here, or the user lets what waits go there all the same.
+    pub(crate) accepted: bool,
+}
+
 const COLUMNS: &str = "successor, statement, restored, head_seq, at_ms";
 
 fn read(row: &Row<'_>, first: usize) -> sql::Result<EndedRow> {
@@ -72,6 +82,38 @@ impl Db<'_> {
         self.0
             .prepare_cached(&query)?
             .query_row([successor.0], |row| Ok((ChannelId(row.get(0)?), read(row, 1)?)))
+            .optional()
+    }
+
+    /// Notes whose place a channel says it takes; what was accepted stays so.
+    pub(crate) fn put_takes_place(
+        &self,
+        successor: &ChannelId,
+        row: &TakesPlaceRow,
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO takes_place (channel, replaces, maker, accepted)
+                 VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (channel) DO UPDATE SET replaces = excluded.replaces,
+                    maker = excluded.maker,
+                    accepted = excluded.accepted
+                        OR (accepted AND replaces = excluded.replaces)",
+            )?
+            .execute(params![successor.0, row.replaces.0, row.maker.0, row.accepted])?;
+        Ok(())
+    }
+
+    pub(crate) fn takes_place(&self, successor: &ChannelId) -> sql::Result<Option<TakesPlaceRow>> {
+        self.0
+            .prepare_cached("SELECT replaces, maker, accepted FROM takes_place WHERE channel = ?1")?
+            .query_row([successor.0], |row| {
+                Ok(TakesPlaceRow {
+                    replaces: ChannelId(row.get(0)?),
+                    maker: AccountId(row.get(1)?),
+                    accepted: row.get(2)?,
+                })
+            })
             .optional()
     }
 

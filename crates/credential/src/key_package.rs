@@ -16,6 +16,7 @@ use qpc_proto::{Digest, Malformed};
 
 use crate::certificate::Certificate;
 use crate::error::CredentialError;
+use crate::hpke_key::takes_secrets;
 use crate::lifetime;
 use crate::tls::to_vector;
 use outline::Outline;
@@ -54,6 +55,9 @@ pub fn admit_key_package(bytes: &[u8], now_ms: u64) -> Result<AdmittedKeyPackage
     }
     if certificate.entry.not_after_ms <= now_ms {
         return Err(CredentialError::DeviceExpired);
+    }
+    if !outline.hpke_keys.into_iter().all(takes_secrets) {
+        return Err(CredentialError::KeyPackage("a key that takes no secret"));
     }
     validate(bytes)?;
     Ok(AdmittedKeyPackage {

@@ -23,6 +23,8 @@ const LAST_RESORT: u16 = 10;
 /// What policy judges of a KeyPackage.
 #[derive(Debug)]
 pub(super) struct Outline<'a> {
+    /// The HPKE keys of the package and of its leaf.
+    pub(super) hpke_keys: [&'a [u8]; 2],
     /// The leaf's Ed25519 key.
     pub(super) signature_key: &'a [u8],
     /// The content of its BasicCredential.
@@ -38,8 +40,8 @@ impl<'a> Outline<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, CredentialError> {
         let mut r = Reader::new(bytes);
         let suite = allowed_suite(&mut r)?;
-        let _init_key = vector(&mut r).map_err(invalid)?;
-        let _encryption_key = vector(&mut r).map_err(invalid)?;
+        let init_key = vector(&mut r).map_err(invalid)?;
+        let encryption_key = vector(&mut r).map_err(invalid)?;
         let signature_key = vector(&mut r).map_err(invalid)?;
         if u16(&mut r).map_err(invalid)? != BASIC {
             return Err(CredentialError::UnsupportedCiphersuite);
@@ -47,7 +49,8 @@ impl<'a> Outline<'a> {
         let identity = vector(&mut r).map_err(invalid)?;
         let listed = check_capabilities(&mut r, suite).map_err(invalid)?;
         let (lifetime, last_resort) = read_rest(r, &listed).map_err(invalid)?;
-        Ok(Self { signature_key, identity, lifetime, last_resort })
+        let hpke_keys = [init_key, encryption_key];
+        Ok(Self { hpke_keys, signature_key, identity, lifetime, last_resort })
     }
 }
 

@@ -14,16 +14,22 @@ use qpc_proto::{ChannelId, DeviceId, Digest, PublicKey, Signature};
 pub(crate) struct Device {
     account: u16,
     number: u16,
+    ends_ms: u64,
 }
 
 impl Device {
     pub(crate) fn new(account: u8, number: u8) -> Self {
-        Self { account: account.into(), number: number.into() }
+        Self { account: account.into(), number: number.into(), ends_ms: u64::MAX }
     }
 
     /// The only device of an account; more of them than [`Device::new`] can tell apart.
     pub(crate) fn lone(number: u16) -> Self {
-        Self { account: number, number }
+        Self { account: number, number, ends_ms: u64::MAX }
+    }
+
+    /// The same under a certificate with an end.
+    pub(crate) fn ending(&self, ends_ms: u64) -> Self {
+        Self { ends_ms, ..self.clone() }
     }
 
     fn root(&self) -> SigningKey {
@@ -46,7 +52,11 @@ impl Device {
     }
 
     fn entry(&self) -> DeviceEntry {
-        DeviceEntry { device: self.id().device, key: public(&self.key()), not_after_ms: u64::MAX }
+        DeviceEntry {
+            device: self.id().device,
+            key: public(&self.key()),
+            not_after_ms: self.ends_ms,
+        }
     }
 
     fn account_key_statement(&self) -> Bytes {
@@ -101,12 +111,12 @@ impl Device {
 
     /// A KeyPackage; `seed` makes it one of its own.
     pub(crate) fn key_package(&self, seed: u8, last_resort: bool, now_ms: u64) -> Bytes {
-        self.key_package_of(&[seed; 32], (seed, last_resort), now_ms)
+        self.key_package_of(&hpke_key(seed), (seed, last_resort), now_ms)
     }
 
     /// One whose init key is the encryption key of its leaf, which RFC 9420 section 10.1 forbids.
     pub(crate) fn key_package_of_one_key(&self, seed: u8, now_ms: u64) -> Bytes {
-        self.key_package_of(&[seed ^ 0xff; 32], (seed, false), now_ms)
+        self.key_package_of(&hpke_key(seed ^ 0xff), (seed, false), now_ms)
     }
 
     fn key_package_of(
@@ -118,7 +128,7 @@ impl Device {
         let (not_before, not_after) = qpc_credential::lifetime::issued_at(now_ms);
         let lifetime = [not_before.to_be_bytes(), not_after.to_be_bytes()].concat();
         let leaf = [
-            v(&[seed ^ 0xff; 32]),
+            v(&hpke_key(seed ^ 0xff)),
             v(&public(&self.key()).0),
             vec![0, 1],
             v(&self.certificate()),
@@ -144,6 +154,13 @@ impl Device {
         let label = format!("MLS 1.0 {label}");
         sign(&self.key(), &[v(label.as_bytes()), v(content)].concat()).0
     }
+}
+
+/// A key that takes secrets, whatever the seed.
+fn hpke_key(seed: u8) -> [u8; 32] {
+    let mut key = [seed; 32];
+    key[0] = 9;
+    key
 }
 
 /// Bytes that follow from a number and what they are for.

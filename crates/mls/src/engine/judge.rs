@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use openmls::group::StagedCommit;
 use openmls::prelude::tls_codec::Serialize as _;
-use openmls::prelude::{MlsGroup, ProcessedMessageContent, Proposal, ProposalOrRefType, Sender};
+use openmls::prelude::{
+    LeafNode, MlsGroup, ProcessedMessageContent, Proposal, ProposalOrRefType, Sender,
+};
 use openmls_traits::OpenMlsProvider as _;
-use qpc_credential::Certificate;
+use qpc_credential::{Certificate, takes_secrets};
 use qpc_proto::AccountId;
 use qpc_proto::chain::statements_digest;
 use qpc_proto::message::{ChannelKind, DeviceRef};
@@ -207,10 +209,11 @@ fn check_committer_leaf(
     (committer, accepted_at_ms): (&Certificate, u64),
 ) -> Result<(), Stop> {
     let leaf = staged.update_path_leaf_node().ok_or(VoidReason::Kind)?;
+    check_encryption_key(leaf)?;
     let key = leaf.signature_key().as_slice();
     let renewed =
         verified_certificate(leaf.credential(), key).map_err(|_| VoidReason::Certificate)?;
-    let unchanged = renewed.entry == committer.entry;
+    let unchanged = renewed.as_bytes() == committer.as_bytes();
     let same = renewed.device() == committer.device()
         && renewed.account_key.root == committer.account_key.root
         && renewed.entry.key == committer.entry.key;
@@ -220,6 +223,16 @@ fn check_committer_leaf(
         Ok(())
     } else {
         Err(VoidReason::Certificate.into())
+    }
+}
+
+/// Others encrypt to every leaf: one that takes no secret would let nobody else commit again.
+fn check_encryption_key(leaf: &LeafNode) -> Result<(), Stop> {
+    let bytes = leaf.encryption_key().tls_serialize_detached().map_err(|_| VoidReason::Parse)?;
+    // A vector (RFC 9420 section 2.1.2): one byte says that 32 follow.
+    match bytes.split_first() {
+        Some((32, key)) if takes_secrets(key) => Ok(()),
+        Some(_) | None => Err(VoidReason::Kind.into()),
     }
 }
 
@@ -234,6 +247,7 @@ fn proposed(
     for add in staged.add_proposals() {
         let key_package = add.add_proposal().key_package();
         let (leaf, lifetime) = (key_package.leaf_node(), key_package.life_time());
+        check_encryption_key(leaf)?;
         let certificate = verified_certificate(leaf.credential(), leaf.signature_key().as_slice())
             .map_err(|_| VoidReason::Certificate)?;
         let lives = lives((lifetime.not_before(), lifetime.not_after()), accepted_at_ms);

@@ -1,6 +1,8 @@
 //! A member whose engine was modified: the same state, but proposals, authenticated data and even
 //! ciphertexts as the attacker likes. Built directly on OpenMLS over the same tables.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use openmls::prelude::*;
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
@@ -36,6 +38,8 @@ pub(crate) enum Lie {
     Content(fn(&mut [u8])),
     /// Signs and seals the second bytes wherever the first stand.
     Swap(Vec<u8>, Vec<u8>),
+    /// Makes the HPKE key pairs with these numbers public points of low order.
+    WeakKeys(&'static [usize]),
 }
 
 /// What the attacker commits.
@@ -51,6 +55,8 @@ pub(crate) struct Attack {
 pub(crate) struct Crooked {
     real: RustCrypto,
     lie: Lie,
+    /// HPKE key pairs made so far.
+    pairs: AtomicUsize,
 }
 
 /// The member's key, which signs what the lie makes of the bytes.
@@ -116,7 +122,7 @@ impl Party {
         let id = GroupId::from_slice(&self.group);
         self.run(|engine, tx: &Tx<'_>| {
             let real = crypto();
-            let crypto = Crooked { real: crypto(), lie };
+            let crypto = Crooked { real: crypto(), lie, pairs: AtomicUsize::new(0) };
             let hostile = Hostile { crypto, real: Provider::new(&real, tx) };
             let mut group = MlsGroup::load(hostile.storage(), &id).unwrap().unwrap();
             Ok::<T, MlsError>(work(&mut group, &hostile, engine))
@@ -213,6 +219,7 @@ impl OpenMlsCrypto for Crooked {
             | Lie::None
             | Lie::RubbishFor(_)
             | Lie::RubbishForAll(_)
+            | Lie::WeakKeys(_)
             | Lie::OtherSecretFor(_) => {}
         }
         self.real.aead_encrypt(alg, key, &data, nonce, aad)
@@ -238,6 +245,7 @@ impl OpenMlsCrypto for Crooked {
             | Lie::OtherSecretFor(_)
             | Lie::SenderData(_)
             | Lie::Content(_)
+            | Lie::WeakKeys(_)
             | Lie::Swap(..) => false,
         };
         if !spoilt {
@@ -370,6 +378,11 @@ impl OpenMlsCrypto for Crooked {
         config: HpkeConfig,
         ikm: &[u8],
     ) -> Result<HpkeKeyPair, CryptoError> {
-        self.real.derive_hpke_keypair(config, ikm)
+        let mut pair = self.real.derive_hpke_keypair(config, ikm)?;
+        let number = self.pairs.fetch_add(1, Ordering::Relaxed);
+        if matches!(&self.lie, Lie::WeakKeys(weak) if weak.contains(&number)) {
+            pair.public = vec![0; 32];
+        }
+        Ok(pair)
     }
 }

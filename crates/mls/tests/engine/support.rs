@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
+use openmls::prelude::tls_codec::{Serialize as _, VLBytes};
 use openmls_rust_crypto::RustCrypto;
 use qpc_credential::{AccountKey, Certificate, CertificateBody, DeviceEntry, DeviceList};
 use qpc_credential::{Statement, StatementBody};
@@ -313,6 +314,14 @@ impl Party {
 
     pub(crate) fn leave_statement(&self, channel: ChannelId) -> Bytes {
         self.statement(channel, StatementBody::Leave)
+    }
+
+    /// `SignWithLabel` (RFC 9420 section 5.1.2).
+    pub(crate) fn sign_labelled(&self, label: &str, content: &[u8]) -> [u8; 64] {
+        let label = VLBytes::new(format!("MLS 1.0 {label}").into_bytes());
+        let content = VLBytes::new(content.to_vec());
+        let labelled = [label, content].map(|part| part.tls_serialize_detached().unwrap());
+        sign(&self.key)(&labelled.concat()).0
     }
 
     /// What this device says in a channel.

@@ -509,3 +509,53 @@ fn a_device_that_is_added_beside_its_own_leaf_is_void() {
     let payload = trio[0].attack(&aad(1, &change, &[]), attacked);
     skipped_by_all(&mut trio, (0, &entry(payload, &change)), VoidReason::Roster);
 }
+
+/// A KeyPackage with another encryption key in its leaf, signed like any.
+fn with_encryption_key(party: &mut Party, key: [u8; 32]) -> Vec<u8> {
+    /// A signature as a vector, and an empty list of extensions.
+    const SIGNATURE: usize = 2 + 64;
+    const NO_EXTENSIONS: usize = 1;
+    /// Version and suite, then the init key and the leaf's key, each as a vector.
+    const LEAF: usize = 4 + 33;
+    let mut bytes = party.key_package().bytes;
+    let package_end = bytes.len() - SIGNATURE;
+    let leaf_end = package_end - NO_EXTENSIONS - SIGNATURE;
+    bytes[LEAF + 1..LEAF + 33].copy_from_slice(&key);
+    let signature = party.sign_labelled("LeafNodeTBS", &bytes[LEAF..leaf_end]);
+    bytes[leaf_end + 2..leaf_end + SIGNATURE].copy_from_slice(&signature);
+    let signature = party.sign_labelled("KeyPackageTBS", &bytes[..package_end]);
+    bytes[package_end + 2..].copy_from_slice(&signature);
+    bytes
+}
+
+/// Whoever commits encrypts to every other leaf: to a point of low order nothing can be.
+#[test]
+fn a_leaf_that_nobody_can_encrypt_to_is_not_added() {
+    let mut dave = Party::new(40);
+    let mut whole = key_package(&with_encryption_key(&mut dave, [9; 32]));
+    assert_eq!(whole.leaf_node().encryption_key().tls_serialize_detached().unwrap()[1..], [9; 32]);
+    for low in [[0; 32], {
+        let mut one = [0; 32];
+        one[0] = 1;
+        one
+    }] {
+        let bytes = with_encryption_key(&mut dave, low);
+        assert!(qpc_credential::admit_key_package(&bytes, now_ms()).is_err());
+        let mut trio = trio();
+        whole = key_package(&bytes);
+        let change = adds(&[dave.id()]);
+        let attack = Attack { adds: vec![whole.clone()], ..Attack::default() };
+        let payload = trio[0].attack(&aad(1, &change, &[]), attack);
+        skipped_by_all(&mut trio, (0, &entry(payload, &change)), VoidReason::Kind);
+    }
+}
+
+/// The committer's own leaf, made by its path.
+#[test]
+fn a_path_whose_leaf_nobody_can_encrypt_to_is_void() {
+    let mut trio = trio();
+    let change = RosterChange::default();
+    let weak = Attack { lie: Lie::WeakKeys(&[2]), ..Attack::default() };
+    let weak = attack(&mut trio, &change, weak);
+    skipped_by_all(&mut trio, (1, &weak), VoidReason::Kind);
+}

@@ -58,7 +58,7 @@ pub(crate) fn key_package(device: &Device, seed: u8) -> Bytes {
     let (not_before, not_after) = qpc_credential::lifetime::issued_at(START_MS);
     let lifetime = [not_before.to_be_bytes(), not_after.to_be_bytes()].concat();
     let leaf = [
-        v(&[seed ^ 0xff; 32]),
+        v(&hpke_key(seed ^ 0xff)),
         v(&device.entry().key.0),
         vec![0, 1],
         v(&device.certificate()),
@@ -73,8 +73,15 @@ pub(crate) fn key_package(device: &Device, seed: u8) -> Bytes {
     ]
     .concat();
     let leaf = [leaf.clone(), signed(device, b"MLS 1.0 LeafNodeTBS", &leaf)].concat();
-    let package = [vec![0, 1, 0, 1], v(&[seed; 32]), leaf, v(&[])].concat();
+    let package = [vec![0, 1, 0, 1], v(&hpke_key(seed)), leaf, v(&[])].concat();
     [package.clone(), signed(device, b"MLS 1.0 KeyPackageTBS", &package)].concat().into()
+}
+
+/// A key that takes secrets, whatever the seed.
+fn hpke_key(seed: u8) -> [u8; 32] {
+    let mut key = [seed; 32];
+    key[0] = 9;
+    key
 }
 
 /// `SignWithLabel` (RFC 9420 section 5.1.2), as a vector.

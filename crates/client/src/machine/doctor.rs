@@ -93,7 +93,9 @@ impl Machine {
             let text = "this device is not in its account's list".to_owned();
             return Finding::problem("CERTIFICATE_ENDED", text).fix("link this device anew");
         };
-        let left = entry.not_after_ms.saturating_sub(now_ms);
+        // What it holds is what others see; the list may be ahead of it.
+        let held = self.held_certificate().map_or(0, |held| held.entry.not_after_ms);
+        let left = held.min(entry.not_after_ms).saturating_sub(now_ms);
         let days = left / (24 * 60 * 60 * 1_000);
         let text = format!("this device's certificate ends in {days} days");
         if left == 0 {

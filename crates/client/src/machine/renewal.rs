@@ -9,7 +9,7 @@ use qpc_credential::{Certificate, CertificateBody, DeviceEntry};
 use qpc_proto::message::{ChannelKind, DeviceRef, RenewDevices, Request};
 use qpc_proto::{ChannelId, RequestId};
 
-use super::store::RenewalRow;
+use super::store::{RejoinRow, RenewalRow};
 use super::{Machine, Step};
 use crate::error::ClientError;
 use crate::keys::{NextList, entry};
@@ -72,12 +72,20 @@ impl Machine {
 
     /// Whether this device's certificate has ended: no KeyPackage that it makes counts.
     pub(super) fn has_ended(&self, step: &Step<'_>) -> Result<bool, ClientError> {
-        Ok(self.held_certificate()?.entry.not_after_ms <= self.server_now(step))
+        Ok(self.held_certificate()?.entry.not_after_ms <= step.now_ms)
     }
 
-    fn held_certificate(&self) -> Result<Certificate, ClientError> {
+    pub(super) fn held_certificate(&self) -> Result<Certificate, ClientError> {
         Certificate::read_verified(&self.profile.identity.certificate)
             .map_err(|_| ClientError::Internal("the own certificate does not parse"))
+    }
+
+    /// When this device's certificate ends, Unix milliseconds.
+    ///
+    /// # Errors
+    /// When it does not parse: the database is damaged.
+    pub fn certificate_ends(&self) -> Result<u64, ClientError> {
+        Ok(self.held_certificate()?.entry.not_after_ms)
     }
 
     fn sign_renewal(&self, step: &mut Step<'_>) -> Result<(), ClientError> {
@@ -147,8 +155,10 @@ impl Machine {
         Ok(step.db.close_renewal()?)
     }
 
-    /// Takes the certificate that the server shows this device as its own: only one that the
-    /// account key in force signed over exactly the entry in the newest list, and that ends later.
+    /// Takes the certificate that the server shows this device as its own: only one of the account's
+    /// root over exactly the entry in the newest list, and that ends later. It may be of an account
+    /// key before the one in force: who recovers an account keeps entries as they were renewed, and
+    /// signs no certificates for them.
     pub(super) fn take_certificate(
         &mut self,
         step: &mut Step<'_>,
@@ -162,12 +172,14 @@ impl Machine {
             return self.alarm(step, None, text.to_owned());
         };
         let held = self.held_certificate()?;
-        let right = certificate.account_key == self.own.account_key
+        let (key, newest) = (&certificate.account_key, &self.own.account_key);
+        let right = key.root == newest.root
+            && key.generation <= newest.generation
             && certificate.device() == held.device()
             && certificate.entry.key == held.entry.key
             && self.own.list.get(&held.entry.device) == Some(&certificate.entry)
             && certificate.entry.not_after_ms > held.entry.not_after_ms;
-        // One of an older generation, or older than the newest list, has nothing to say.
+        // One that says something else than the newest list has nothing to say.
         if right { self.go_by(step, shown) } else { Ok(()) }
     }
 
@@ -178,6 +190,11 @@ impl Machine {
         step.db.set_renewed(self.server_now(step))?;
         // KeyPackages that name the old certificate are replaced.
         self.status_due = true;
+        // A rejoin that stands brings a package with the old one: it is asked anew with this.
+        for channel in step.db.rejoins_wanted()? {
+            let rejoin = RejoinRow { asked_seq: 0, ..step.db.rejoin(&channel)? };
+            step.db.put_rejoin(&channel, &rejoin)?;
+        }
         for row in step.db.channels()? {
             if row.kind != ChannelKind::Inbox && row.status.seals() {
                 self.update_soon(step, &row)?;

@@ -6,7 +6,7 @@ use qpc_proto::ChannelId;
 use qpc_proto::message::ChannelKind;
 use qpc_proto::roster::RosterChange;
 
-use super::store::{ChannelRow, IntentKind, IntentRow, UpkeepRow};
+use super::store::{ChannelRow, IntentKind, IntentRow, Status, UpkeepRow};
 use super::{Machine, Step};
 use crate::error::ClientError;
 
@@ -74,6 +74,7 @@ impl Machine {
             self.upkeep.status_at_ms = step.now_ms.saturating_add(LOOK_MS);
             self.status_due = true;
             self.retire_key_packages(step)?;
+            self.forget_left(step)?;
         }
         let now = self.server_now(step);
         let mut wait = LOOK_MS;
@@ -88,6 +89,16 @@ impl Machine {
             }
         }
         self.upkeep.look_at_ms = step.now_ms.saturating_add(wait);
+        Ok(())
+    }
+
+    /// Keys of groups that this device is out of are of use to a thief alone.
+    fn forget_left(&self, step: &mut Step<'_>) -> Result<(), ClientError> {
+        for row in step.db.channels()? {
+            if row.status == Status::Left && self.old_view(step, &row)?.is_some() {
+                self.engine.forget(step.db.0, &row.group)?;
+            }
+        }
         Ok(())
     }
 
@@ -134,16 +145,26 @@ impl Machine {
         Ok(self.update_at(step, row)? <= self.server_now(step))
     }
 
-    /// An own Commit is in force.
+    /// An own Commit is in force. One that was sealed before this device's certificate was renewed
+    /// has the old one in its leaf still.
     pub(super) fn leaf_renewed(
-        &self,
+        &mut self,
         step: &mut Step<'_>,
         row: &ChannelRow,
     ) -> Result<(), ClientError> {
         let spread = step.below(UPDATE_SPREAD_MS);
         let wait = UPDATE_EVERY_MS.saturating_sub(UPDATE_SPREAD_MS / 2).saturating_add(spread);
         let at = self.server_now(step).saturating_add(wait);
-        self.schedule(step, &row.channel, at).map(drop)
+        self.schedule(step, &row.channel, at)?;
+        let held = self.held_certificate()?;
+        let members = self.engine.view(step.db.0, &row.group)?.members;
+        let own = members.iter().find(|leaf| leaf.certificate.device() == held.device());
+        match own {
+            Some(leaf) if leaf.certificate.entry.not_after_ms < held.entry.not_after_ms => {
+                self.update_soon(step, row)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// This device joined by a Welcome: its leaf's keys lay in a KeyPackage.

@@ -82,6 +82,16 @@ impl World {
     /// # Errors
     /// When the client's phrase was forgotten, or the server refuses.
     pub fn recover(&mut self, lost: usize) -> Result<usize> {
+        self.recover_keeping(lost, &[])
+    }
+
+    /// The same; the devices of these clients stay.
+    ///
+    /// # Errors
+    /// When the client's phrase was forgotten, or the server refuses.
+    pub fn recover_keeping(&mut self, lost: usize, keep: &[usize]) -> Result<usize> {
+        let keep: Vec<String> =
+            keep.iter().map(|kept| Ok(self.device(*kept)?.to_string())).collect::<Result<_>>()?;
         let (index, path) = self.next_client();
         let name = self.client(lost)?.name.clone();
         let phrase = self.user(lost, |m, _| Ok(m.phrase()))?.context("the phrase is gone")?;
@@ -95,7 +105,7 @@ impl World {
             bail!("no identity")
         };
         let now = (&peer.binding, self.now_ms);
-        let (_, request) = recovery.publish(&mut store, (&newest, &[]), now)?;
+        let (_, request) = recovery.publish(&mut store, (&newest, &keep), now)?;
         let (id, request) = request.context("nothing to publish")?;
         self.ask_as(peer, (id, &request))?;
         recovery.finish(&mut store)?;

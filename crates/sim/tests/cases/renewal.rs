@@ -133,6 +133,27 @@ fn a_device_that_was_away_while_it_was_renewed_takes_its_certificate_later() {
     assert_eq!(renewed(&seen_by(&mut world, &group, &[0, 1, 2])), 3);
 }
 
+/// The next primary's list keeps the renewed entry, and signs nothing for two years.
+#[test]
+fn a_certificate_from_before_a_recovery_is_taken_after_it() {
+    let (mut world, group) = three();
+    let linked = world.device(2).unwrap();
+    later(&mut world, ENTRY_MS - 20 * DAY_MS, &[0, 1]);
+    let renewed = list(&mut world, 0).get(&linked).unwrap().not_after_ms;
+    assert!(renewed > world.now_ms + 60 * DAY_MS);
+    world.disconnect(0).unwrap();
+    let back = world.recover_keeping(0, &[2]).unwrap();
+    world.settle_among(&[1, back]).unwrap();
+    assert_eq!(list(&mut world, back).get(&linked).unwrap().not_after_ms, renewed);
+    later(&mut world, DAY_MS, &[1, 2, back]);
+    later(&mut world, 2 * DAY_MS, &[1, 2, back]);
+    let held = world.user(2, |m, _| m.certificate_ends()).unwrap();
+    assert_eq!(held, renewed);
+    let seen = ends(&mut world, 1, &group);
+    let seen = seen.into_iter().find(|(device, _)| device.device == linked).unwrap().1;
+    assert_eq!(seen, renewed);
+}
+
 /// The answers of the own list to client 2, with another certificate in them.
 fn lie(world: &mut World, certificate: Vec<u8>) {
     world.liar = Some(Box::new(move |index, input| {

@@ -1,8 +1,7 @@
-//! What this device sent itself and the log shows no more: it expired before it was read, or came
-//! before a join.
-//!
-//! The server's answer stands for the entry. Moves no cursor.
+//! Entries that expired before they were read, or came before a join: what is known of them all the
+//! same. For what this device sent itself the server's answer stands. Moves no cursor.
 
+use qpc_credential::RejoinReason;
 use qpc_proto::Digest;
 use qpc_proto::message::{Accepted, Entry, EntryKind};
 
@@ -55,5 +54,29 @@ impl Machine {
             welcome: None,
         };
         self.commit_entry(step, row, &entry).map(drop)
+    }
+
+    /// The server names a last Commit that this device has passed unread.
+    pub(super) fn missed_commit(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        last_commit: u64,
+    ) -> Result<(), ClientError> {
+        if row.last_commit < last_commit && last_commit <= row.cursor {
+            row.last_commit = last_commit;
+            self.want_rejoin(step, row, RejoinReason::Expired)?;
+        }
+        Ok(())
+    }
+
+    /// A statement names no Commit: what stands behind it is as near to the gap.
+    pub(super) fn carry_gap(&self, step: &Step<'_>, row: &ChannelRow) -> Result<(), ClientError> {
+        let mut rejoin = step.db.rejoin(&row.channel)?;
+        if rejoin.gap_at == Some(row.cursor) {
+            rejoin.gap_at = Some(row.cursor.saturating_add(1));
+            step.db.put_rejoin(&row.channel, &rejoin)?;
+        }
+        Ok(())
     }
 }

@@ -16,8 +16,12 @@ use crate::view::Event;
 
 /// What a rejoin waits for.
 const WAITS: &str = "it asked to be taken in again and waits until a member's client is online";
+/// As above.
 pub(super) const SOON: &str =
     "it asked to be taken in again less than an hour ago, and does so again then";
+/// As above.
+const ENDED: &str = "this device's certificate has ended: it asks to be taken in again once the primary \
+     device has renewed it";
 /// A device asks once in this time and channel, in milliseconds.
 pub(super) const ASK_EVERY_MS: u64 = 3_600_000;
 /// How long a rejoin stands at the server: as long as its KeyPackage can be added.
@@ -101,6 +105,7 @@ impl Machine {
                 continue;
             }
             if self.has_ended(step)? {
+                self.explain(step, &mut row, (reason, ENDED))?;
                 continue;
             }
             let key_package = self.engine.key_package(step.db.0, true, step.now_ms)?.bytes.into();
@@ -207,7 +212,11 @@ impl Machine {
             ..RejoinRow::default()
         };
         step.db.put_rejoin(channel, &row)?;
-        // What still stands is said again behind that Commit.
+        // What still stands is said again behind that Commit. Who left may have come back meanwhile.
+        for (account, _) in step.db.standing(channel)? {
+            step.db.drop_removals(channel, &account)?;
+            step.db.drop_standing(channel, &account)?;
+        }
         for standing in step.db.standing_rejoins(channel)? {
             step.db.drop_standing_rejoin(channel, &standing.device)?;
         }
@@ -256,30 +265,6 @@ impl Machine {
             self.want_rejoin(step, row, RejoinReason::Expired)?;
         }
         Ok(expired)
-    }
-
-    /// A statement names no Commit: what stands behind it is as near to the gap.
-    pub(super) fn carry_gap(&self, step: &Step<'_>, row: &ChannelRow) -> Result<(), ClientError> {
-        let mut rejoin = step.db.rejoin(&row.channel)?;
-        if rejoin.gap_at == Some(row.cursor) {
-            rejoin.gap_at = Some(row.cursor.saturating_add(1));
-            step.db.put_rejoin(&row.channel, &rejoin)?;
-        }
-        Ok(())
-    }
-
-    /// The server names a last Commit that this device has passed unread.
-    pub(super) fn missed_commit(
-        &mut self,
-        step: &mut Step<'_>,
-        row: &mut ChannelRow,
-        last_commit: u64,
-    ) -> Result<(), ClientError> {
-        if row.last_commit < last_commit && last_commit <= row.cursor {
-            row.last_commit = last_commit;
-            self.want_rejoin(step, row, RejoinReason::Expired)?;
-        }
-        Ok(())
     }
 
     /// What the server says of this device's membership. A home that is behind what its device did

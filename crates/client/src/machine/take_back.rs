@@ -160,6 +160,10 @@ impl Machine {
         if step.now_ms.saturating_sub(said.issued_at_ms) > REJOIN_STANDS_MS {
             return Ok(None);
         }
+        // A Commit with it would be void for all; the device asks anew once it is renewed.
+        if admitted.certificate.entry.not_after_ms <= step.now_ms.max(self.server_now(step)) {
+            return Ok(None);
+        }
         let newest = self.newest_of(step, &standing.device.account)?;
         let may = admitted.device == standing.device
             && said.certificate.device() == standing.device

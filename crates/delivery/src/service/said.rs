@@ -52,7 +52,7 @@ impl Writing<'_> {
                 Err(invalid("a direct channel has the same two accounts for ever"))
             }
             StatementBody::Leave => Ok(Note::Leave),
-            StatementBody::Rejoin(rejoin) => self.check_rejoin(rejoin),
+            StatementBody::Rejoin(rejoin) => self.check_rejoin(said, rejoin),
             StatementBody::Verdict(said) => self.check_verdict(said),
             StatementBody::Reset(_) => Err(invalid("a reset comes with CreateChannel")),
         }
@@ -60,7 +60,7 @@ impl Writing<'_> {
 
     /// Its numbers are those that the server knows, nothing of the device stands yet, and its
     /// KeyPackage is one that nobody has seen.
-    fn check_rejoin(&self, rejoin: &Rejoin) -> Result<Note, DeliveryError> {
+    fn check_rejoin(&self, said: &Statement, rejoin: &Rejoin) -> Result<Note, DeliveryError> {
         if rejoin.incarnation != self.delivery.incarnation {
             return Err(invalid("of another life of the server: log in, then sign anew"));
         }
@@ -68,7 +68,7 @@ impl Writing<'_> {
             let why = "not the device's latest join: read the inbox, join or sign anew";
             return Err(invalid(why));
         }
-        self.check_earlier(rejoin)?;
+        self.check_earlier(said, rejoin)?;
         let admitted = admit_key_package(&rejoin.key_package, self.call.now_ms)?;
         if admitted.device != self.call.caller {
             return Err(CredentialError::CredentialMismatch.into());
@@ -81,15 +81,16 @@ impl Writing<'_> {
         Ok(Note::Rejoin(rejoin.join_seq, Box::new(admitted)))
     }
 
-    /// None of this device stands for that join, and its last one, for whatever join, is a while
-    /// ago: each makes work for all members.
-    fn check_earlier(&self, rejoin: &Rejoin) -> Result<(), DeliveryError> {
+    /// None of this device stands for that join, or one with a certificate that ends sooner; and its
+    /// last one, for whatever join, is a while ago: each makes work for all members.
+    fn check_earlier(&self, said: &Statement, rejoin: &Rejoin) -> Result<(), DeliveryError> {
         let Some(earlier) = rows::rejoin_of(self.call.tx, (self.channel.no, &self.call.caller))?
         else {
             return Ok(());
         };
         let ends_ms = earlier.accepted_at_ms.saturating_add(REJOIN_STANDS_MS);
-        if earlier.join_seq == rejoin.join_seq && self.call.now_ms < ends_ms {
+        let stands = earlier.join_seq == rejoin.join_seq && self.call.now_ms < ends_ms;
+        if stands && !self.is_renewed(said, &earlier)? {
             return Err(invalid("one of this device stands already: wait for the Commit"));
         }
         let next_ms = earlier.accepted_at_ms.saturating_add(REJOIN_EVERY_MS);
@@ -97,6 +98,19 @@ impl Writing<'_> {
             0 => Ok(()),
             wait_ms => Err(DeliveryError::RejoinedLately(wait_ms)),
         }
+    }
+
+    /// Whether a statement's certificate ends later than that of an earlier rejoin: once that has
+    /// ended, nobody can add its KeyPackage.
+    fn is_renewed(&self, said: &Statement, earlier: &rows::Rejoin) -> Result<bool, DeliveryError> {
+        let Some(payload) = rows::payload(self.call.tx, self.channel.no, earlier.seq)? else {
+            return Ok(false);
+        };
+        let Ok(Posted::Said(earlier)) = Posted::verify(&payload, &self.channel.id) else {
+            return Ok(false);
+        };
+        let end = |statement: &Statement| statement.certificate.entry.not_after_ms;
+        Ok(end(said) > end(&earlier))
     }
 
     /// The first verdict of a device on a Commit whose entry is still there.

@@ -259,6 +259,33 @@ fn several_come_back_by_one_commit_to_a_direct_channel_as_well() {
     assert_eq!(page.entries[3].statements, [said.0, said2.0]);
 }
 
+/// Nobody can add the KeyPackage of a certificate that has ended: the renewed device need not wait.
+#[test]
+fn a_rejoin_under_a_later_certificate_takes_the_place_of_one_that_stands() {
+    let mut world = World::new();
+    let (alice, bob, carol) = devices();
+    world.group(&[&alice, &bob, &carol]);
+    let ends_ms = world.now_ms + 2 * HOUR_MS;
+    let (old, renewed) = (alice.ending(ends_ms), alice.ending(ends_ms + 1));
+    let ask = |world: &mut World, device: &Device, seed| {
+        let (said, package) = world.rejoin_of(device, 1, seed);
+        let answer =
+            world.state(device, (seed, said.clone())).map_err(|error| error.to_body().code);
+        answer.map(|_| (said, package))
+    };
+    let first = ask(&mut world, &old, 100).unwrap();
+    world.now_ms += HOUR_MS - 1;
+    assert_eq!(ask(&mut world, &renewed, 101).err(), Some(ErrorCode::RateLimited));
+    world.now_ms += 1;
+    assert_eq!(ask(&mut world, &old, 102).err(), Some(ErrorCode::StatementInvalid));
+    let second = ask(&mut world, &renewed, 103).unwrap();
+    world.now_ms += HOUR_MS;
+    assert_eq!(ask(&mut world, &renewed, 104).err(), Some(ErrorCode::StatementInvalid));
+    let back = |said| World::bringing_back(1, &[(&alice, said)]);
+    assert!(world.commit(&bob, &back(&first)).is_err());
+    world.commit(&bob, &back(&second)).unwrap();
+}
+
 #[test]
 fn a_device_asks_once_an_hour_whatever_its_join() {
     let (mut world, [alice, bob, _], said) = lost();

@@ -146,12 +146,10 @@ impl Machine {
         let mut row = self.known_group(step, channel)?;
         self.refuse_last_admin(step, &row)?;
         row.status = Status::Leaving;
-        let alone = self.end_if_alone(step, &mut row)?;
+        self.end_if_alone(step, &mut row)?;
         self.give_up_for_leave(step, &row)?;
-        if alone {
-            step.db.put_channel(&row)?;
-            return Ok(Started { intent: None, channel: *channel });
-        }
+        // Who is alone is out by that; but other devices of the account, and the server, learn of it
+        // by the statement alone.
         let intent = self.ask_to_leave(step, &row)?;
         step.db.put_channel(&row)?;
         Ok(Started { intent: Some(intent), channel: *channel })

@@ -91,6 +91,10 @@ impl Machine {
             row.status = if provisional { Status::Unconfirmed } else { Status::Active };
             row.reason = None;
         }
+        if row.status == Status::Leaving {
+            // Only a reader that is held has one.
+            row.reason = None;
+        }
         if row.kind != ChannelKind::Inbox {
             self.end_of_counting(step, row, entry)?;
         }

@@ -213,7 +213,9 @@ impl Machine {
             None => {
                 let Some(intent) = self.next_intent(step, row)? else { return Ok(false) };
                 let removal = matches!(intent.kind, IntentKind::Remove | IntentKind::Revoke);
-                let messages = step.db.outbox_len(Some(&row.channel))? > 0;
+                let messages = step.db.outbox_len(Some(&row.channel))? > 0
+                    && !self.paused(&Work::Outbox(row.channel), step.now_ms)
+                    && self.withheld(step, row)?.is_none();
                 let first = intent.kind == IntentKind::Create || (intent.attempts == 0 && removal);
                 let urgent = removal || self.goes_first(step, (&intent, row))?;
                 let blocked = self.in_flight.contains(&Work::Outbox(row.channel))

@@ -103,13 +103,17 @@ impl Machine {
             return Ok(Claim::Old);
         }
         match old.status {
-            Status::Active | Status::Unconfirmed | Status::Leaving => {}
+            Status::Active | Status::Unconfirmed => {}
+            Status::Leaving if old.reason.is_none() => {}
             Status::Creating => return Ok(Claim::Refused("its channel is being created here")),
             Status::Closed => return Ok(Claim::Refused("its channel goes on as another")),
             // What it can read of the old membership it reads first.
             Status::Rejoining if old.cursor.saturating_add(1) < pointer.join_seq => {
                 return Ok(Claim::Waits);
             }
+            // Its reader is held, by a Commit that it may never judge: who added that may not keep
+            // this device from its other invitations.
+            Status::Leaving => return Ok(Claim::Joins),
             Status::Left
             | Status::Held
             | Status::NeedsRepair

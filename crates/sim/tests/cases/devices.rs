@@ -3,7 +3,7 @@
 use qpc_client::ClientError;
 use qpc_client::machine::{Failure, Input, Work};
 use qpc_client::view::{ChannelStatus, MessageState};
-use qpc_proto::message::{Method, Response};
+use qpc_proto::message::{Method, Request, Response};
 use qpc_proto::{ChannelId, ErrorBody, ErrorCode};
 use qpc_sim::World;
 
@@ -612,4 +612,27 @@ fn a_swap_brings_in_who_can_be_added_and_the_others_later() {
     world.sleep_until(later).unwrap();
     at_peace(&mut world);
     in_step(&mut world, &direct, &[1, back, second]);
+}
+
+/// Nobody else is there to act on it: the other device hears of it all the same, and the server
+/// keeps no channel that everybody left.
+#[test]
+fn who_leaves_alone_takes_its_other_devices_along_and_leaves_nothing() {
+    let mut world = world(1);
+    let group_id = group(&mut world, &[]);
+    let tablet = world.link(0).unwrap();
+    at_peace(&mut world);
+    in_step(&mut world, &group_id, &[0, tablet]);
+    world.user(0, |m, s| m.leave(s, &group_id)).unwrap();
+    assert_eq!(channel(&mut world, 0, &group_id).status, ChannelStatus::Left);
+    world.settle().unwrap();
+    assert_eq!(channel(&mut world, tablet, &group_id).status, ChannelStatus::Left);
+    for _ in 0..3 {
+        world.expire_after(60 * 24 * 3_600_000).unwrap();
+    }
+    world.settle().unwrap();
+    let Response::Channels(left) = world.ask(0, &Request::ListChannels).unwrap() else {
+        panic!("no list")
+    };
+    assert!(left.iter().all(|state| state.channel != group_id), "{left:?}");
 }

@@ -203,6 +203,32 @@ fn a_leave_of_an_earlier_membership_removes_nobody() {
     nobody_is_harmed(&mut world, group, &[0, 1, 2]);
 }
 
+/// The only one who could remove it makes a Commit that no program knows how to judge, then takes
+/// the leaver out and in again: its inbox goes on.
+#[test]
+fn an_admin_keeps_no_leaver_from_its_other_invitations() {
+    let mut world = world(2);
+    let victim = world.account(1).unwrap();
+    let mut admin = Member::found_of(&mut world, &[victim]);
+    let trap = admin.channel;
+    world.user(1, |m, s| m.leave(s, &trap)).unwrap();
+    world.settle().unwrap();
+    assert_eq!(channel(&mut world, 1, &trap).status, ChannelStatus::Leaving);
+    admin.follow(&mut world);
+    let mut context = admin.party.view().context;
+    context.policy_version += 1;
+    let unknown = admin.seals(&CommitPlan { context: Some(context), ..CommitPlan::default() });
+    admin.commits(&mut world, unknown).unwrap();
+    admin.follow(&mut world);
+    let adds = admin.claims(&mut world, victim);
+    let removes = [device(&mut world, 1)].into();
+    let again = admin.seals(&CommitPlan { adds, removes, ..CommitPlan::default() });
+    admin.commits(&mut world, again).unwrap();
+    let group = group(&mut world, &[1]);
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1]);
+}
+
 /// What the member does whenever something moves.
 fn flood(world: &mut World, member: &mut Member, taken: &mut u32) {
     member.follow(world);

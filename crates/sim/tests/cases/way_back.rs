@@ -168,8 +168,16 @@ fn who_cannot_send_in_a_full_channel_takes_others_back_all_the_same() {
     let group = group(&mut world, &[1, 2]);
     from_a_copy(&mut world, (1, &group));
     world.disconnect(0).unwrap();
-    world.liar = Some(Box::new(|index, input| {
-        if index == 2
+    full(&mut world, 2);
+    world.user(2, |m, s| m.queue(s, &group, "finds no room").map(drop)).unwrap();
+    world.settle_among(&[1, 2]).unwrap();
+    assert_eq!(notices(&mut world, 1, (&group, "took this device in again")), 1);
+}
+
+/// The server finds no room for what a client sends.
+fn full(world: &mut World, client: usize) {
+    world.liar = Some(Box::new(move |index, input| {
+        if index == client
             && let Input::Answer(Work::Outbox(_), answer) = input
         {
             let mut body = ErrorBody::new(ErrorCode::Quota, "full".to_owned());
@@ -177,9 +185,62 @@ fn who_cannot_send_in_a_full_channel_takes_others_back_all_the_same() {
             *answer = Err(Failure::Refused(body));
         }
     }));
-    world.user(2, |m, s| m.queue(s, &group, "finds no room").map(drop)).unwrap();
+}
+
+#[test]
+fn who_cannot_send_in_a_full_channel_changes_it_all_the_same() {
+    let mut world = world(3);
+    let group = group(&mut world, &[1]);
+    full(&mut world, 0);
+    world.user(0, |m, s| m.queue(s, &group, "finds no room").map(drop)).unwrap();
+    world.user(0, |m, s| m.set_title(s, &group, "Full")).unwrap();
+    world.settle().unwrap();
+    assert_eq!(channel(&mut world, 1, &group).title, "Full");
+    add(&mut world, &group, &[2]);
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1, 2]);
+}
+
+/// What is written before somebody is added is not for them, where it can go.
+#[test]
+fn what_was_written_before_somebody_was_added_goes_before() {
+    let mut world = world(3);
+    let group = group(&mut world, &[1]);
+    world.disconnect(0).unwrap();
+    world.user(0, |m, s| m.queue(s, &group, "about 2").map(drop)).unwrap();
+    add(&mut world, &group, &[2]);
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1, 2]);
+    assert_eq!(words(&mut world, 1, &group), ["about 2"]);
+    assert_eq!(words(&mut world, 2, &group), [""; 0]);
+}
+
+/// Client 0 reads that 2 leaves while it can read no Commit; others let 2 go and take it in again.
+#[test]
+fn a_leave_read_without_a_place_removes_nobody_who_came_back() {
+    let mut world = world(3);
+    let group = group(&mut world, &[1, 2]);
+    let [one, two] = [1, 2].map(|index| world.account(index).unwrap());
+    world.user(0, |m, s| m.set_admin(s, &group, (&one, true))).unwrap();
+    world.settle().unwrap();
+    world.disconnect(0).unwrap();
+    world.user(1, |m, s| m.set_title(s, &group, "Unread by 0")).unwrap();
     world.settle_among(&[1, 2]).unwrap();
-    assert_eq!(notices(&mut world, 1, (&group, "took this device in again")), 1);
+    world.expire_after(LONG_MS).unwrap();
+    world.settle_among(&[1, 2]).unwrap();
+    world.user(2, |m, s| m.leave(s, &group)).unwrap();
+    world.settle_among(&[1, 2]).unwrap();
+    assert_eq!(channel(&mut world, 2, &group).status, ChannelStatus::Left);
+    world.user(1, |m, s| m.change_members(s, &group, (true, &[two]))).unwrap();
+    world.settle_among(&[1, 2]).unwrap();
+    world.settle().unwrap();
+    assert_eq!(notices(&mut world, 0, (&group, "took this device in again")), 1);
+    in_step(&mut world, &group, &[0, 1, 2]);
+    for index in [0, 1, 2] {
+        say(&mut world, index, (&group, &format!("{index} is in")));
+    }
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1, 2]);
 }
 
 #[test]

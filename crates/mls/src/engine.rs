@@ -214,13 +214,14 @@ impl Engine {
     /// # Errors
     /// The database.
     pub fn forget(&self, tx: &Tx<'_>, id: &MlsGroupId) -> Result<(), MlsError> {
-        tx.savepoint(|tx| match self.load(tx, id) {
-            Ok((_, mut kept)) => Ok(kept.group.delete(self.provider(tx).storage())?),
-            // What of it does not decode goes, too.
-            Err(MlsError::UnknownGroup) => {
-                Ok(self.provider(tx).storage().erase_group(&GroupId::from_slice(id))?)
+        tx.savepoint(|tx| {
+            match self.load(tx, id) {
+                Ok((_, mut kept)) => kept.group.delete(self.provider(tx).storage())?,
+                Err(MlsError::UnknownGroup) => {}
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
+            // What of it does not decode goes, too, and the HPKE keys that the library leaves.
+            Ok(self.provider(tx).storage().erase_group(&GroupId::from_slice(id))?)
         })
     }
 

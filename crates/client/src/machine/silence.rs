@@ -13,6 +13,7 @@ use qpc_proto::roster::RosterChange;
 use qpc_proto::{AccountId, ChannelId, DeviceId};
 
 use super::metadata::role;
+use super::store::Status;
 use super::{Machine, Step};
 use crate::error::ClientError;
 use crate::view;
@@ -101,6 +102,7 @@ impl Machine {
         let row = row.ok_or_else(|| ClientError::NotFound("no such channel".into()))?;
         let group = match self.engine.view(step.db.0, &row.group) {
             Ok(group) => group,
+            Err(MlsError::UnknownGroup) if row.status == Status::Left => return Ok(Vec::new()),
             Err(MlsError::UnknownGroup) => {
                 return Err(ClientError::NotFound("the channel is not created yet".into()));
             }

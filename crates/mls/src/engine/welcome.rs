@@ -101,6 +101,8 @@ impl Engine {
                     .map_err(join_error)?;
             self.check_group_id(tx, staged.group_context().group_id(), pointer)?;
             let inviter = inviter(&staged)?;
+            // The library leaves the HPKE keys of the group that this one takes the place of.
+            provider.storage().erase_group(staged.group_context().group_id())?;
             let group = staged.into_group(&provider).map_err(join_error)?;
             for member in group.members() {
                 verified_certificate(&member.credential, &member.signature_key)?;

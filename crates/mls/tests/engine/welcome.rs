@@ -142,3 +142,28 @@ fn case_119_a_tree_that_the_inviter_forged_does_not_join_and_stores_nothing() {
     let welcome = forged(&mut alice, &mut dave, (b"Fishing", b"Fishing"));
     dave.try_join(&pointer(&welcome), &welcome).unwrap();
 }
+
+/// The number of rows of HPKE keys that a member keeps for its groups.
+fn epoch_keys(party: &mut Party) -> u64 {
+    let count = "SELECT count(*) FROM mls_epoch_key_pairs";
+    party.run(|_, tx| Ok(tx.query_row(count, [], |row| row.get(0))?)).unwrap()
+}
+
+/// What could open what was sealed in the old membership goes with it.
+#[test]
+fn a_group_joined_anew_or_forgotten_leaves_no_keys() {
+    let [mut alice, mut bob, mut carol] = trio();
+    let before = epoch_keys(&mut bob);
+    assert!(before > 0);
+    let plan = CommitPlan { removes: [bob.id()].into(), ..adding(&[&bob.key_package()]) };
+    let entry = alice.commit(1, &plan);
+    alice.merge(&entry);
+    carol.judge(&entry);
+    bob.judge(&entry);
+    bob.join(&entry);
+    assert_in_step(&mut [&mut alice, &mut bob, &mut carol]);
+    assert_eq!(epoch_keys(&mut bob), before);
+    let group = bob.group;
+    bob.run(|engine, tx| engine.forget(tx, &group)).unwrap();
+    assert_eq!(epoch_keys(&mut bob), 0);
+}

@@ -6,7 +6,9 @@ use qpc_proto::message::{Method, Request};
 use qpc_proto::{ChannelId, ErrorBody, ErrorCode};
 use qpc_sim::World;
 
-use super::support::{at_peace, channel, commits, group, in_step, say, standing, words, world};
+use super::support::{
+    at_peace, channel, commits, group, in_step, members, say, standing, words, world,
+};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -80,10 +82,11 @@ fn nothing_is_committed_where_nothing_may_be_sealed() {
     let group = group(&mut world, &[1]);
     world.user(1, |m, s| m.leave(s, &group)).unwrap();
     at_peace(&mut world);
-    let before = standing(&mut world, 1, &group).epoch;
     later(&mut world, 9 * DAY_MS);
     assert_eq!(channel(&mut world, 1, &group).status, ChannelStatus::Left);
-    assert_eq!(standing(&mut world, 1, &group).epoch, before);
+    // Nothing is left to make a Commit with, nor to read what was said there.
+    assert!(world.user(1, |m, s| m.standing(s, &group)).is_err());
+    assert_eq!(members(&mut world, 1, &group), [""; 0]);
 }
 
 #[test]

@@ -8,6 +8,9 @@ pub enum MlsError {
     /// Somebody's bytes are not what they must be; leave them out and go on.
     #[error("refused: {0}")]
     Refused(&'static str),
+    /// A Welcome for a KeyPackage whose private part is not in this database.
+    #[error("refused: its KeyPackage is not of this home")]
+    UnknownKeyPackage,
     /// A Commit of this device is already waiting in this group.
     #[error("a Commit of this device is already pending in this group")]
     CommitPending,

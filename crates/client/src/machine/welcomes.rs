@@ -71,12 +71,22 @@ impl Machine {
                 self.listen(step, (&pointer.channel, entry.accepted_at_ms))?;
                 self.taken_back_by(step, (&pointer.channel, &joined), known)?;
             }
-            Err(error @ (MlsError::Refused(_) | MlsError::Credential(_))) => {
+            Err(
+                error @ (MlsError::Refused(_)
+                | MlsError::Credential(_)
+                | MlsError::UnknownKeyPackage),
+            ) => {
                 let why = error.to_string();
                 let why = why.strip_prefix("refused: ").unwrap_or(&why);
                 self.alarm(step, place, format!("an invitation was refused: {why}"))?;
                 if let Some(old) = &old {
                     self.invitation_spoilt(step, old, pointer.join_seq)?;
+                } else if matches!(error, MlsError::UnknownKeyPackage)
+                    && let Some(inbox) = step.db.channel(&self.inbox())?
+                {
+                    // An older copy of this home is back, from before it made that package.
+                    self.lost_invitations(step, &inbox)?;
+                    self.list_due = true;
                 }
             }
             Err(error) => return Err(error.into()),

@@ -166,7 +166,11 @@ fn check_roster(
 }
 
 fn join_error(error: openmls::group::WelcomeError<crate::provider::ProviderError>) -> MlsError {
-    if let openmls::group::WelcomeError::StorageError(error) = error {
+    use openmls::group::WelcomeError;
+    if matches!(error, WelcomeError::NoMatchingKeyPackage) {
+        return MlsError::UnknownKeyPackage;
+    }
+    if let WelcomeError::StorageError(error) = error {
         error.into()
     } else {
         MlsError::Refused("the Welcome does not verify")

@@ -6,7 +6,7 @@ use qpc_client::machine::Input;
 use qpc_client::view::{ChannelStatus, Finding};
 use qpc_faultvfs::WallClock;
 use qpc_proto::ChannelId;
-use qpc_proto::message::Response;
+use qpc_proto::message::{ClaimKeyPackages, Request, Response};
 use qpc_sim::World;
 
 use super::support::{add, channel, group, history, in_step, page, say, standing, words, world};
@@ -314,4 +314,34 @@ fn case_131_an_own_device_that_is_silent_is_flagged() {
     let me = members.iter().find(|member| member.me).unwrap();
     assert_eq!(me.silent, [world.device(2).unwrap().to_string()]);
     assert!(silence(world, 0).unwrap().text.contains("of you"));
+}
+
+/// Nothing was read or sent since the copy: only the packages at the server are younger.
+#[test]
+fn an_invitation_by_a_package_that_a_copy_lacks_is_asked_for_anew() {
+    let mut world = world(2);
+    let account = world.account(1).unwrap();
+    world.back_up(1).unwrap();
+    world.settle().unwrap();
+    for _ in 0..8 {
+        let claim = ClaimKeyPackages { account, devices: Vec::new() };
+        world.ask(0, &Request::ClaimKeyPackages(claim)).unwrap();
+    }
+    // It sees that its packages are gone, and makes others.
+    world.disconnect(1).unwrap();
+    world.settle().unwrap();
+    world.restore(1).unwrap();
+    world.disconnect(1).unwrap();
+    let made = world.user(0, |m, s| m.direct(s, &account)).unwrap().channel;
+    say(&mut world, 0, (&made, "not for the copy"));
+    world.settle_among(&[0]).unwrap();
+    world.settle().unwrap();
+    in_step(&mut world, &made, &[0, 1]);
+    for index in [0, 1] {
+        say(&mut world, index, (&made, &format!("{index} is here")));
+    }
+    world.settle().unwrap();
+    let mut read = words(&mut world, 1, &made);
+    read.sort();
+    assert_eq!(read, ["0 is here", "1 is here"]);
 }

@@ -47,6 +47,7 @@ impl AccountKey {
         let invalid = |malformed: Malformed| CredentialError::Identity(malformed.0);
         let (tbs, signature) = split(bytes, IDENTITY_BYTES_MAX).map_err(invalid)?;
         let statement = Self::decode(tbs).map_err(invalid)?;
+        refuse_weak(&statement.key).map_err(invalid)?;
         verify(&statement.root, tbs, &signature)
             .map_err(|_| CredentialError::Identity("account key: wrong signature"))?;
         Ok(statement)
@@ -57,6 +58,7 @@ impl AccountKey {
         account_id(&self.root)
     }
 
+    /// Checks the form alone.
     pub(crate) fn decode(tbs: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(tbs);
         r.label(LABEL)?;
@@ -66,7 +68,6 @@ impl AccountKey {
         if statement.generation == 0 {
             return Err(Malformed("account key: generation 0"));
         }
-        refuse_weak(&statement.key)?;
         Ok(statement)
     }
 }

@@ -1,6 +1,8 @@
 //! A device's certificate: the content of its MLS BasicCredential (RFC 9420 section 5.3). Says who
 //! vouched for a device once; whether that still counts, the newest device list says.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use qpc_proto::codec::{Reader, Writer};
 use qpc_proto::limits::IDENTITY_BYTES_MAX;
@@ -60,10 +62,19 @@ impl Certificate {
     /// # Errors
     /// [`CredentialError::Identity`] for anything else.
     pub fn verify(bytes: &[u8]) -> Result<Self, CredentialError> {
+        Self::verify_among(bytes, &mut AccountKeys::default())
+    }
+
+    /// As [`Self::verify`], for one of many: a statement that several of them hold is verified once.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_among(bytes: &[u8], known: &mut AccountKeys) -> Result<Self, CredentialError> {
         let invalid = |malformed: Malformed| CredentialError::Identity(malformed.0);
         let (tbs, signature) = split(bytes, IDENTITY_BYTES_MAX).map_err(invalid)?;
         let (statement, body) = decode(tbs).map_err(invalid)?;
-        let account_key = AccountKey::verify(statement)?;
+        body.entry.refuse_weak().map_err(invalid)?;
+        let account_key = known.verify(statement)?;
         verify(&account_key.key, tbs, &signature)
             .map_err(|_| CredentialError::Identity("certificate: wrong signature"))?;
         Ok(Self {
@@ -102,6 +113,22 @@ impl Certificate {
     /// The certified device and its account.
     pub fn device(&self) -> DeviceRef {
         DeviceRef { account: self.account_key.account(), device: self.entry.device }
+    }
+}
+
+/// Account key statements that were verified, by all their bytes. Made for one look at many
+/// certificates, and dropped with it.
+#[derive(Debug, Default)]
+pub struct AccountKeys(BTreeMap<Box<[u8]>, AccountKey>);
+
+impl AccountKeys {
+    fn verify(&mut self, statement: &[u8]) -> Result<AccountKey, CredentialError> {
+        if let Some(known) = self.0.get(statement) {
+            return Ok(*known);
+        }
+        let verified = AccountKey::verify(statement)?;
+        self.0.insert(statement.into(), verified);
+        Ok(verified)
     }
 }
 

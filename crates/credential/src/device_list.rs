@@ -40,14 +40,19 @@ impl DeviceEntry {
         writer.fixed(self.device).fixed(self.key).u64(self.not_after_ms)
     }
 
+    /// Checks the form alone; see [`Self::refuse_weak`].
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let entry = Self {
+        Ok(Self {
             device: DeviceId(r.array()?),
             key: PublicKey(r.array()?),
             not_after_ms: r.u64()?,
-        };
-        refuse_weak(&entry.key)?;
-        Ok(entry)
+        })
+    }
+
+    /// Refuses a key under which signatures prove nothing, when an entry comes in. It costs more
+    /// than all the rest, and what came in is read again often.
+    pub(crate) fn refuse_weak(&self) -> Result<(), Malformed> {
+        refuse_weak(&self.key)
     }
 }
 
@@ -166,6 +171,7 @@ impl DeviceList {
         let devices: Vec<_> =
             (0..count).map(|_| DeviceEntry::read(&mut r)).collect::<Result<_, _>>()?;
         r.finish()?;
+        devices.iter().try_for_each(DeviceEntry::refuse_weak)?;
         check_distinct(&devices)?;
         Ok(Self { account, generation, version, name, devices })
     }

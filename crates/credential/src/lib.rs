@@ -20,7 +20,7 @@ mod statement;
 mod tls;
 
 pub use account::{AccountKey, account_id};
-pub use certificate::{Certificate, CertificateBody};
+pub use certificate::{AccountKeys, Certificate, CertificateBody};
 pub use device_list::{DeviceEntry, DeviceList};
 pub use error::CredentialError;
 pub use hpke_key::takes_secrets;

@@ -21,10 +21,10 @@ pub use message::Opened;
 pub use size::bytes_of_add;
 pub use welcome::{Joined, NewKeyPackage};
 
-use openmls::prelude::{BasicCredential, GroupId, LeafNodeIndex, MlsGroup};
+use openmls::prelude::{BasicCredential, Credential, GroupId, LeafNodeIndex, MlsGroup};
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider as _;
-use qpc_credential::Certificate;
+use qpc_credential::{AccountKeys, Certificate};
 use qpc_proto::aad::Aad;
 use qpc_proto::{ChannelId, Digest};
 use qpc_storage::{Tx, sql};
@@ -261,30 +261,49 @@ fn gone(error: ProviderError) -> MlsError {
     }
 }
 
+fn basic(credential: &Credential) -> Result<BasicCredential, MlsError> {
+    BasicCredential::try_from(credential.clone())
+        .map_err(|_| MlsError::Refused("the credential is not of the basic type"))
+}
+
+/// Whether a credential holds exactly this certificate.
+pub(crate) fn is_certificate(credential: &Credential, certificate: &[u8]) -> bool {
+    basic(credential).is_ok_and(|basic| basic.identity() == certificate)
+}
+
 /// The certificate in a credential, verified when the leaf came in.
-pub(crate) fn known_certificate(
-    credential: &openmls::prelude::Credential,
-) -> Result<Certificate, MlsError> {
-    let basic = BasicCredential::try_from(credential.clone())
-        .map_err(|_| MlsError::Refused("the credential is not of the basic type"))?;
-    Ok(Certificate::read_verified(basic.identity())?)
+pub(crate) fn known_certificate(credential: &Credential) -> Result<Certificate, MlsError> {
+    Ok(Certificate::read_verified(basic(credential)?.identity())?)
 }
 
 /// Verifies the certificate of a leaf that comes in, and that it names the leaf's signature key.
 pub(crate) fn verified_certificate(
-    credential: &openmls::prelude::Credential,
+    credential: &Credential,
     signature_key: &[u8],
 ) -> Result<Certificate, MlsError> {
-    let basic = BasicCredential::try_from(credential.clone())
-        .map_err(|_| MlsError::Refused("the credential is not of the basic type"))?;
-    let certificate = Certificate::verify(basic.identity())?;
+    verified_among((credential, signature_key), &mut AccountKeys::default())
+}
+
+/// As above, of many leaves that come in at once.
+pub(crate) fn verified_among(
+    (credential, signature_key): (&Credential, &[u8]),
+    known: &mut AccountKeys,
+) -> Result<Certificate, MlsError> {
+    named_by(Certificate::verify_among(basic(credential)?.identity(), known)?, signature_key)
+}
+
+/// The certificate, if the signature key is the one that it names.
+pub(crate) fn named_by(
+    certificate: Certificate,
+    signature_key: &[u8],
+) -> Result<Certificate, MlsError> {
     if certificate.entry.key.as_bytes().as_slice() != signature_key {
         return Err(MlsError::Refused("the certificate names another signature key"));
     }
     Ok(certificate)
 }
 
-pub(crate) fn members(group: &MlsGroup) -> Result<Vec<MemberLeaf>, MlsError> {
+pub(crate) fn members(group: &MlsGroup) -> Result<Members, MlsError> {
     group
         .members()
         .map(|member| {

@@ -22,9 +22,9 @@ pub(super) const GROUPS_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Members(Arc<[MemberLeaf]>);
 
-impl Members {
-    pub(super) fn of(group: &MlsGroup) -> Result<Self, MlsError> {
-        Ok(Self(members(group)?.into()))
+impl FromIterator<MemberLeaf> for Members {
+    fn from_iter<I: IntoIterator<Item = MemberLeaf>>(leaves: I) -> Self {
+        Self(leaves.into_iter().collect())
     }
 }
 
@@ -57,13 +57,19 @@ impl Kept {
         Self { group, members: None }
     }
 
+    /// A group whose members are known.
+    pub(super) fn of(group: MlsGroup, members: Members) -> Self {
+        let epoch = group.epoch().as_u64();
+        Self { group, members: Some((epoch, members)) }
+    }
+
     /// The members; only a new epoch changes them.
     pub(super) fn members(&mut self) -> Result<Members, MlsError> {
         let epoch = self.group.epoch().as_u64();
         match &self.members {
             Some((of, members)) if *of == epoch => Ok(members.clone()),
             Some(_) | None => {
-                let members = Members::of(&self.group)?;
+                let members = members(&self.group)?;
                 self.members = Some((epoch, members.clone()));
                 Ok(members)
             }

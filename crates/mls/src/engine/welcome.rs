@@ -4,16 +4,20 @@ use std::collections::BTreeSet;
 
 use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
-    GroupId, KeyPackage, MlsMessageBodyIn, MlsMessageIn, StagedWelcome, tls_codec::Serialize as _,
+    GroupId, KeyPackage, MlsGroup, MlsMessageBodyIn, MlsMessageIn, StagedWelcome,
+    tls_codec::Serialize as _,
 };
 use openmls_traits::OpenMlsProvider as _;
-use qpc_credential::Certificate;
+use qpc_credential::{AccountKeys, Certificate};
 use qpc_proto::message::WelcomePointer;
 use qpc_proto::{AccountId, Digest};
 use qpc_storage::Tx;
 
 use super::kept::Kept;
-use super::{Engine, GroupView, MlsGroupId, verified_certificate};
+use super::{
+    Engine, GroupView, MemberLeaf, Members, MlsGroupId, is_certificate, known_certificate,
+    named_by, verified_among,
+};
 use crate::context::ChannelContext;
 use crate::device::{self, SUITE};
 use crate::error::MlsError;
@@ -100,16 +104,17 @@ impl Engine {
                     .build()
                     .map_err(join_error)?;
             self.check_group_id(tx, staged.group_context().group_id(), pointer)?;
-            let inviter = inviter(&staged)?;
+            let inviter = staged.welcome_sender_index();
             // The library leaves the HPKE keys of the group that this one takes the place of.
             provider.storage().erase_group(staged.group_context().group_id())?;
             let group = staged.into_group(&provider).map_err(join_error)?;
-            for member in group.members() {
-                verified_certificate(&member.credential, &member.signature_key)?;
-            }
+            let members = self.verified_members(&group)?;
+            let inviter = members.iter().find(|member| member.index == inviter.u32());
+            let inviter = inviter.ok_or(MlsError::Refused("nobody made the Welcome"))?;
+            let inviter = inviter.certificate.clone();
             let id = MlsGroupId::try_from(group.group_id().as_slice())
                 .map_err(|_| MlsError::Refused("the group id has a wrong length"))?;
-            let mut kept = Kept::new(group);
+            let mut kept = Kept::of(group, members);
             let view = kept.view()?;
             check_roster(&view.context, pointer, &view.members)?;
             let joined = Joined { group: id, inviter, view };
@@ -117,6 +122,25 @@ impl Engine {
         })?;
         self.keep(&joined.group, stamp, kept);
         Ok(joined)
+    }
+
+    /// The members, each with its certificate verified. The own one is known where it is the bytes
+    /// that this device has: those were verified when they came.
+    fn verified_members(&self, group: &MlsGroup) -> Result<Members, MlsError> {
+        let mut known = AccountKeys::default();
+        group
+            .members()
+            .map(|member| {
+                let place = (&member.credential, member.signature_key.as_slice());
+                let own = member.index == group.own_leaf_index()
+                    && is_certificate(&member.credential, &self.device.certificate);
+                let certificate = match own {
+                    true => named_by(known_certificate(place.0)?, place.1)?,
+                    false => verified_among(place, &mut known)?,
+                };
+                Ok(MemberLeaf { index: member.index.u32(), certificate })
+            })
+            .collect()
     }
 
     /// Whoever makes a group chooses its id: one that another channel's group has here would
@@ -140,15 +164,10 @@ impl Engine {
     }
 }
 
-fn inviter(staged: &StagedWelcome) -> Result<Certificate, MlsError> {
-    let leaf = staged.welcome_sender().map_err(|_| MlsError::Refused("nobody made the Welcome"))?;
-    verified_certificate(leaf.credential(), leaf.signature_key().as_slice())
-}
-
 fn check_roster(
     context: &ChannelContext,
     pointer: &WelcomePointer,
-    members: &[super::MemberLeaf],
+    members: &[MemberLeaf],
 ) -> Result<(), MlsError> {
     if context.channel != pointer.channel || context.kind != pointer.kind {
         return Err(MlsError::Refused("the Welcome is for another channel"));

@@ -1,5 +1,5 @@
 //! What is counted: operations of the engine in a transaction each, and the same calls of OpenMLS
-//! over its storage in memory, with one commit of as many bytes as the engine stores.
+//! over its storage in memory, with one commit of the bytes that the engine left changed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,14 @@ use openmls::prelude::{
 };
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use openmls_traits::OpenMlsProvider as _;
+use qpc_mls::Engine;
 use qpc_mls::engine::CommitPlan;
 use qpc_storage::{Migration, Schema, Store};
 
 use crate::groups::{
     GROUP, MEASURED, Person, TEXT, done, files, join_config, open, place, pointer,
 };
+use crate::rows::Rows;
 
 /// Whose work is counted.
 #[derive(Clone, Copy, PartialEq)]
@@ -54,6 +56,11 @@ impl Operation {
             Self::Join => "join",
         }
     }
+
+    /// Whether it can be done again in the group that it leaves.
+    pub(crate) fn repeats(self) -> bool {
+        matches!(self, Self::Seal | Self::Open)
+    }
 }
 
 /// The floor's table: one row that is written over.
@@ -70,19 +77,19 @@ pub(crate) fn run((side, operation): (&str, &str), count: u64, dir: &Path) -> ! 
     let operation = Operation::ALL.into_iter().find(|known| known.name() == operation).unwrap();
     let file = files(dir, side);
     // Each child begins from the same file.
-    let before = if operation == Operation::Join { "before.db" } else { "after.db" };
+    let before = format!("{}.db", beginning(operation));
     let copy = file("copy.db");
     for suffix in ["", "-wal", "-shm"] {
         let _gone = std::fs::remove_file(with(&copy, suffix));
     }
-    if file(before).exists() {
-        std::fs::copy(file(before), &copy).unwrap();
+    if file(&before).exists() {
+        std::fs::copy(file(&before), &copy).unwrap();
     }
     let mut store = open(&copy);
     let start = written(&copy);
     match side {
         Side::Ours => ours(&mut store, operation, (count, &file)),
-        Side::Floor => floor(&mut store, operation, (count, &file)),
+        Side::Floor => floor(&mut store, operation, (count, dir)),
     }
     println!("written: {}", written(&copy).saturating_sub(start));
     std::process::exit(0);
@@ -106,31 +113,64 @@ fn read(file: &impl Fn(&str) -> PathBuf, name: &str) -> Vec<u8> {
 fn ours(store: &mut Store, operation: Operation, (count, file): (u64, &impl Fn(&str) -> PathBuf)) {
     let engine = Person::new(MEASURED).engine();
     for number in 0..count {
-        match operation {
-            Operation::Seal => {
-                done(store, |tx| engine.seal(tx, &GROUP, (&place(), &TEXT)));
-            }
-            Operation::Open => {
-                let payload = read(file, &format!("text{number}"));
-                done(store, |tx| engine.open(tx, &GROUP, &payload));
-            }
-            Operation::Add => {
-                let plan =
-                    CommitPlan { adds: vec![read(file, "package")], ..CommitPlan::default() };
-                done(store, |tx| engine.commit(tx, &GROUP, (&place(), &plan)));
-            }
-            Operation::Join => {
-                let welcome = read(file, "welcome");
-                done(store, |tx| engine.join(tx, &pointer(&welcome), &welcome));
-            }
+        one_of_ours((&engine, &mut *store), operation, (number, file));
+    }
+}
+
+/// One operation in a transaction of its own.
+fn one_of_ours(
+    (engine, store): (&Engine, &mut Store),
+    operation: Operation,
+    (number, file): (u64, &impl Fn(&str) -> PathBuf),
+) {
+    match operation {
+        Operation::Seal => {
+            done(store, |tx| engine.seal(tx, &GROUP, (&place(), &TEXT)));
+        }
+        Operation::Open => {
+            let payload = read(file, &format!("text{number}"));
+            done(store, |tx| engine.open(tx, &GROUP, &payload));
+        }
+        Operation::Add => {
+            let plan = CommitPlan { adds: vec![read(file, "package")], ..CommitPlan::default() };
+            done(store, |tx| engine.commit(tx, &GROUP, (&place(), &plan)));
+        }
+        Operation::Join => {
+            let welcome = read(file, "welcome");
+            done(store, |tx| engine.join(tx, &pointer(&welcome), &welcome));
         }
     }
 }
 
-fn floor(store: &mut Store, operation: Operation, (count, file): (u64, &impl Fn(&str) -> PathBuf)) {
-    let before = operation == Operation::Join;
-    let provider = thaw(&file(if before { "before.map" } else { "after.map" }));
-    let value = vec![7_u8; usize::try_from(stored(file)).unwrap()];
+/// Where a child begins from.
+fn beginning(operation: Operation) -> &'static str {
+    if operation == Operation::Join { "before" } else { "after" }
+}
+
+/// Runs `count` operations of the engine and leaves the bytes that each of them changed in files.
+pub(crate) fn note_changes(dir: &Path, operation: Operation, count: u64) {
+    let file = files(dir, Side::Ours);
+    let copy = file("noted.db");
+    std::fs::copy(file(&format!("{}.db", beginning(operation))), &copy).unwrap();
+    let (engine, mut store) = (Person::new(MEASURED).engine(), open(&copy));
+    let mut rows = Rows::read(&mut store);
+    for number in 0..count {
+        one_of_ours((&engine, &mut store), operation, (number, &file));
+        let after = Rows::read(&mut store);
+        std::fs::write(dir.join(changes(operation, number)), after.changed_since(&rows)).unwrap();
+        rows = after;
+    }
+    store.close().unwrap();
+}
+
+/// The bytes that an operation of the engine changed.
+fn changes(operation: Operation, number: u64) -> String {
+    format!("{}{number}.changed", operation.name())
+}
+
+fn floor(store: &mut Store, operation: Operation, (count, dir): (u64, &Path)) {
+    let file = &files(dir, Side::Floor);
+    let provider = thaw(&file(&format!("{}.map", beginning(operation))));
     let person = Person::new(MEASURED);
     let mut group = match operation {
         Operation::Join => None,
@@ -152,6 +192,7 @@ fn floor(store: &mut Store, operation: Operation, (count, file): (u64, &impl Fn(
             (Operation::Add, Some(group)) => add(group, &provider, &read(file, "package")),
             (_, _) => drop(join(&provider, &read(file, "welcome"))),
         }
+        let value = std::fs::read(dir.join(changes(operation, number))).unwrap();
         let put = "INSERT INTO row (no, value) VALUES (1, ?1)
             ON CONFLICT (no) DO UPDATE SET value = excluded.value";
         done(store, |tx| Ok(tx.prepare_cached(put)?.execute([&value]).map(drop)?));
@@ -206,13 +247,10 @@ pub(crate) fn join_ours(file: &impl Fn(&str) -> PathBuf, welcome: &[u8]) {
     std::fs::copy(file("before.db"), file("after.db")).unwrap();
     let mut store = open(&file("after.db"));
     let engine = Person::new(MEASURED).engine();
-    let largest = done(&mut store, |tx| {
+    done(&mut store, |tx| {
         engine.join(tx, &pointer(welcome), welcome)?;
-        engine.seal(tx, &GROUP, (&place(), &TEXT))?;
-        let largest = "SELECT length(value) FROM mls_message_secrets";
-        Ok(tx.query_row(largest, [], |row| row.get::<_, u64>(0))?)
+        engine.seal(tx, &GROUP, (&place(), &TEXT))
     });
-    std::fs::write(file("stored"), largest.to_string()).unwrap();
     store.close().unwrap();
 }
 
@@ -226,13 +264,6 @@ pub(crate) fn join_floor(
     let mut group = join(provider, welcome);
     group.create_message(provider, &Person::new(MEASURED), &TEXT).unwrap();
     freeze(provider, &file("after.map"));
-}
-
-/// How many bytes the engine stores with a message.
-fn stored(file: &impl Fn(&str) -> PathBuf) -> u64 {
-    let path = file("stored");
-    let side = path.parent().and_then(Path::parent).unwrap().join(Side::Ours.name());
-    std::fs::read_to_string(side.join("stored")).unwrap().parse().unwrap()
 }
 
 fn freeze(provider: &OpenMlsRustCrypto, path: &Path) {

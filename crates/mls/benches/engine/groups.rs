@@ -21,7 +21,7 @@ use qpc_proto::message::{ChannelKind, WelcomePointer};
 use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, PublicKey, Signature};
 use qpc_storage::{Key, Options, Outcome, Store, Tx};
 
-use crate::child::{self, Side};
+use crate::child::{self, Operation, Side};
 
 pub(crate) const GROUP: MlsGroupId = [7; 32];
 const CHANNEL: ChannelId = ChannelId([9; 16]);
@@ -198,10 +198,13 @@ pub(crate) fn prepare(dir: &Path, members: u32, messages: u64) {
             Side::Floor => child::join_floor(&file, &provider, &welcome),
         }
     }
+    for operation in Operation::ALL {
+        child::note_changes(dir, operation, if operation.repeats() { messages } else { 1 });
+    }
 }
 
-/// The founder adds everybody, and sends some messages.
-fn found(path: &Path, adds: Vec<Vec<u8>>, messages: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
+/// The founder alone in the group.
+pub(crate) fn founder(path: &Path) -> (Engine, Store) {
     let founder = Person::new(0);
     let (engine, mut store) = (founder.engine(), open(path));
     let context = ChannelContext {
@@ -213,9 +216,15 @@ fn found(path: &Path, adds: Vec<Vec<u8>>, messages: u64) -> (Vec<u8>, Vec<Vec<u8
         admins: [founder.certificate.device().account].into(),
         policy_version: POLICY_VERSION,
     };
+    done(&mut store, |tx| engine.create(tx, &GROUP, (&context, now_ms())));
+    (engine, store)
+}
+
+/// The founder adds everybody, and sends some messages.
+fn found(path: &Path, adds: Vec<Vec<u8>>, messages: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let (engine, mut store) = founder(path);
     let plan = CommitPlan { adds, ..CommitPlan::default() };
     done(&mut store, |tx| {
-        engine.create(tx, &GROUP, (&context, now_ms()))?;
         let sealed = engine.commit(tx, &GROUP, (&place(), &plan))?;
         engine.merge_pending(tx, &GROUP)?;
         let texts = (0..messages).map(|_| engine.seal(tx, &GROUP, (&place(), &TEXT)));

@@ -8,7 +8,9 @@
 #![expect(clippy::print_stdout, reason = "its report")]
 
 mod child;
+mod commits;
 mod groups;
+mod rows;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -25,6 +27,11 @@ const MESSAGE_BAR: f64 = 1.3;
 const MEMBER_BAR: f64 = 1.1;
 /// Bytes written to the database's log for a message that is received alone, by members.
 const WRITTEN_BARS: [(u32, f64); 3] = [(2, 24_576.0), (100, 24_576.0), (1_000, 32_768.0)];
+
+/// Bytes of a self-update's Commit in a group of 1,000: fresh, there is something to shrink; then
+/// it must be below the other.
+const FRESH_AT_LEAST: usize = 80_000;
+const RENEWED_AT_MOST: usize = 3_000;
 
 /// What one child came to.
 #[derive(Clone, Copy)]
@@ -98,10 +105,8 @@ fn measure(members: u32, written_bar: f64) -> f64 {
     groups::prepare(dir.path(), members, most);
     let mut worst = 0.0_f64;
     for operation in Operation::ALL {
-        let (span, bar) = match operation {
-            Operation::Seal | Operation::Open => ((1, most), MESSAGE_BAR),
-            Operation::Add | Operation::Join => ((0, 1), MEMBER_BAR),
-        };
+        let (span, bar) =
+            if operation.repeats() { ((1, most), MESSAGE_BAR) } else { ((0, 1), MEMBER_BAR) };
         let ours = of_one(dir.path(), (Side::Ours, operation), span);
         let floor = of_one(dir.path(), (Side::Floor, operation), span);
         let ratio = ours.instructions / floor.instructions;
@@ -117,5 +122,18 @@ fn measure(members: u32, written_bar: f64) -> f64 {
             worst = worst.max(ours.written / written_bar);
         }
     }
-    worst
+    if members == 1_000 { worst.max(commits(dir.path(), members)) } else { worst }
+}
+
+/// Bytes of a Commit before and after members renewed their leaves, as a part of the bar.
+fn commits(dir: &Path, members: u32) -> f64 {
+    let (fresh, renewed) = (commits::fresh(dir), commits::renewed(dir, members));
+    println!("{:>8} {members:>9} {fresh:>14} bytes where all came by one Commit", "commit");
+    println!("{:>18} {renewed:>14} bytes after self-updates (at most {RENEWED_AT_MOST})", "");
+    if fresh < FRESH_AT_LEAST {
+        println!("the group was not fresh: nothing is shown");
+        std::process::exit(2);
+    }
+    let bytes = |count: usize| f64::from(u32::try_from(count).unwrap());
+    bytes(renewed) / bytes(RENEWED_AT_MOST)
 }

@@ -221,6 +221,25 @@ impl World {
         Ok(())
     }
 
+    /// Ends a client for good and says where its file is: somebody else opens it, by
+    /// [`World::options`].
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn give_away(&mut self, index: usize) -> Result<PathBuf> {
+        let client = self.client(index)?;
+        if let Some(core) = client.core.take() {
+            core.close()?;
+        }
+        client.link = None;
+        Ok(client.path.clone())
+    }
+
+    /// How the files of clients are opened.
+    pub fn options() -> Options {
+        options()
+    }
+
     /// Copies a client's file, as a backup tool would; it is offline then.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
-//! `qpc-bench`: measures what the server costs on this machine, and fails when it costs too much.
+//! `qpc-bench`: measures what server and client cost on this machine, and fails when it is too much.
 //!
 //! Servers run as child processes of this program, so that their CPU time is theirs alone.
 
 mod account;
+mod catchup;
 mod child;
 mod content;
 mod drain;
@@ -27,7 +28,7 @@ use clap::Parser;
 /// Exit code when something could not be measured; 1 is a measurement above its limit.
 const FAILED: u8 = 2;
 
-/// Measures what the server costs on this machine.
+/// Measures what server and client cost on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "qpc-bench", version)]
 struct Cli {
@@ -41,6 +42,8 @@ enum Command {
     Login(login::Arguments),
     /// Reading what came while nobody was connected, against the same server.
     Drain(drain::Arguments),
+    /// Reading what came while a client was away: what that costs the client.
+    Catchup(catchup::Arguments),
     /// Handing one message to many subscribers.
     Fanout(fanout::Arguments),
     /// Memory that a client holds at the server while it is logged in and says nothing.
@@ -66,6 +69,7 @@ fn run(command: Command) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Login(arguments) => runtime.block_on(login::run(&arguments)),
+        Command::Catchup(arguments) => catchup::run(&arguments),
         Command::Drain(arguments) => runtime.block_on(drain::run(&arguments)),
         Command::Fanout(arguments) => runtime.block_on(fanout::run(&arguments)),
         Command::Idle(arguments) => runtime.block_on(idle::run(&arguments)),

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use qpc_credential::{
-    AccountKey, Certificate, CredentialError, DeviceEntry, DeviceList, PublicIdentity, Statement,
-    StatementBody, verify, verify_binding,
+    AccountKey, AccountKeys, Certificate, CertificateBody, CredentialError, DeviceEntry,
+    DeviceList, PublicIdentity, Statement, StatementBody, verify, verify_binding,
 };
 use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::message::{DeviceRef, Identity};
@@ -25,6 +25,10 @@ fn statement(account: &Account) -> Statement {
         issued_at_ms: 7,
         body: StatementBody::Leave,
     }
+}
+
+fn entry(n: u8) -> DeviceEntry {
+    DeviceEntry { device: DeviceId([n; 16]), key: Key::of(100 + n).public(), not_after_ms: 0 }
 }
 
 /// Every cut, every flipped byte and an appended one are refused.
@@ -75,6 +79,28 @@ fn a_kept_certificate_is_read_as_it_was_verified() {
     for cut in 0..bytes.len() {
         assert!(Certificate::read_verified(&bytes[..cut]).is_err(), "cut at {cut}");
     }
+}
+
+#[test]
+fn one_of_many_certificates_is_verified_as_it_would_be_alone() {
+    let account = Account::of(1);
+    let among = |bytes: &[u8]| {
+        let mut known = AccountKeys::default();
+        Certificate::verify_among(&account.certificate(), &mut known).unwrap();
+        Certificate::verify_among(bytes, &mut known)
+    };
+    let other = CertificateBody { entry: entry(7), ..account.body() };
+    let other = Certificate::sign(&account.statement(), &other, |tbs| account.primary.sign(tbs));
+    refuses_every_change(&other, |bytes| among(bytes).is_ok());
+    assert_eq!(among(&other), Certificate::verify(&other));
+    let stranger = Certificate::sign(&account.statement(), &account.body(), |tbs| {
+        Account::of(2).primary.sign(tbs)
+    });
+    assert!(among(&stranger).is_err());
+    let weak = DeviceEntry { key: WEAK, ..entry(7) };
+    let weak = CertificateBody { entry: weak, ..account.body() };
+    let weak = Certificate::sign(&account.statement(), &weak, |tbs| account.primary.sign(tbs));
+    assert!(among(&weak).is_err() && Certificate::verify(&weak).is_err());
 }
 
 #[test]
@@ -157,11 +183,6 @@ fn a_device_list_keeps_its_rules() {
         change(&mut list);
         DeviceList::verify(&account.signed_list(&list), &account.account_key())
     };
-    let entry = |n: u8| DeviceEntry {
-        device: DeviceId([n; 16]),
-        key: Key::of(100 + n).public(),
-        not_after_ms: 0,
-    };
     let devices = |n: u8| (1..=n).map(entry).collect::<Vec<_>>();
     assert!(verify(&|list| list.devices = devices(1)).is_ok());
     assert!(verify(&|list| list.devices = devices(10)).is_ok());
@@ -194,7 +215,7 @@ fn a_version_is_one_that_every_database_holds() {
         assert_eq!(PublicIdentity::verify(&identity).is_ok(), good, "{version}");
         let posted = qpc_credential::devices_statement(&identity);
         assert_eq!(qpc_credential::Posted::verify_signed(&posted).is_ok(), good, "{version}");
-        let body = qpc_credential::CertificateBody { list_version: version, ..account.body() };
+        let body = CertificateBody { list_version: version, ..account.body() };
         let certificate =
             Certificate::sign(&account.statement(), &body, |tbs| account.primary.sign(tbs));
         assert_eq!(Certificate::verify(&certificate).is_ok(), good, "{version}");

@@ -65,7 +65,8 @@ impl Certificate {
         Self::verify_among(bytes, &mut AccountKeys::default())
     }
 
-    /// As [`Self::verify`], for one of many: a statement that several of them hold is verified once.
+    /// As [`Self::verify`], for one of many: a statement that several of them hold is verified
+    /// once.
     ///
     /// # Errors
     /// As [`Self::verify`].

@@ -1,4 +1,5 @@
-//! `qpc-bench`: measures what server and client cost on this machine, and fails when it is too much.
+//! `qpc-bench`: measures what server and client cost on this machine, and fails when that is too
+//! much.
 //!
 //! Servers run as child processes of this program, so that their CPU time is theirs alone.
 

@@ -260,7 +260,7 @@ impl<'a> Writing<'a> {
         self.show_standing(&proposed.after, seq)?;
         let mut wakes = match &proposed.bundle.welcome {
             Some(welcome) => {
-                let row = commits::insert_welcome(tx, no, seq, welcome)?;
+                let row = commits::insert_welcome(tx, welcome)?;
                 let adds = (&proposed.change.adds, proposed.welcome_hash);
                 inbox::post_welcome(&self, &accepted, adds, (row, draft.message_id))?
             }

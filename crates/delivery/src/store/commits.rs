@@ -105,10 +105,8 @@ pub(crate) fn roster(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Roster> {
     .map(Option::unwrap_or_default)
 }
 
-/// Stores the Welcome of the Commit at `seq` and returns its row.
-pub(crate) fn insert_welcome(tx: &Tx<'_>, no: i64, seq: u64, welcome: &[u8]) -> sql::Result<i64> {
-    let id = entry_id(no, seq);
-    tx.prepare_cached("INSERT INTO welcomes (id, welcome) VALUES (?1, ?2)")?
-        .execute((id, welcome))?;
-    Ok(id)
+/// Stores a Welcome and returns its row. It may outlive its channel, so the row's number says
+/// nothing of that.
+pub(crate) fn insert_welcome(tx: &Tx<'_>, welcome: &[u8]) -> sql::Result<i64> {
+    tx.prepare_cached("INSERT INTO welcomes (welcome) VALUES (?1)")?.insert([welcome])
 }

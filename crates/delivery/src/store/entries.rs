@@ -15,7 +15,7 @@ use super::recent::RecentIds;
 /// The last sequence number that [`entry_id`] has room for.
 pub(crate) const SEQ_MAX: u64 = u32::MAX as u64;
 
-/// The row id of a Commit, a roster or a Welcome by its sequence number, which is at most
+/// The row id of a Commit or a roster by its sequence number, which is at most
 /// [`SEQ_MAX`]; higher ones name no row.
 pub(crate) fn entry_id(no: i64, seq: u64) -> i64 {
     let seq = i64::try_from(seq.min(SEQ_MAX)).unwrap_or(i64::MAX);

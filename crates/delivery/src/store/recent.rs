@@ -12,8 +12,8 @@ use qpc_proto::{DeviceId, MessageId};
 use qpc_storage::{Tx, sql};
 use sql::OptionalExtension as _;
 
-/// Ids in memory from which on the oldest of them are put away, a quarter at once: enough to share
-/// the pages that this writes, and few enough to hold up one commit by milliseconds.
+/// Ids in memory from which on the oldest of them are put away, until three quarters are left: enough
+/// to share the pages that this writes, and few enough to hold up one commit by milliseconds.
 const KEPT: usize = 4_096;
 /// Senders whose highest id in the table is kept in mind.
 const HIGHEST_MAX: usize = 4_096;
@@ -40,21 +40,26 @@ struct Recent {
 
 impl fmt::Debug for RecentIds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecentIds").field("rows", &self.locked().rows.len()).finish()
+        f.debug_struct("RecentIds").field("held", &self.held()).finish()
     }
 }
 
 impl Default for RecentIds {
-    /// Keeps 4,096 ids, and those of one group commit.
+    /// Keeps 4,096 ids, and those of two group commits: what one puts away the next forgets.
     fn default() -> Self {
         Self::keeping(KEPT)
     }
 }
 
 impl RecentIds {
-    /// From so many ids on, a quarter is put away.
+    /// From so many ids on, all are put away but three quarters of them.
     pub fn keeping(ids: usize) -> Self {
         Self { recent: Arc::default(), kept: ids }
+    }
+
+    /// How many ids are in memory: at most those of two group commits above what it keeps.
+    pub fn held(&self) -> usize {
+        self.locked().rows.len()
     }
 
     /// The row of the entry with this id, if there is one.
@@ -85,7 +90,7 @@ impl RecentIds {
 
     /// Whether [`RecentIds::tidy`] has something to do.
     pub(crate) fn is_full(&self) -> bool {
-        self.locked().rows.len() >= self.kept
+        self.held() >= self.kept
     }
 
     /// Forgets the ids that the table has, and puts the oldest of the others there if they are
@@ -96,8 +101,12 @@ impl RecentIds {
         let mut recent = self.locked();
         recent.rows.retain(|_, row| *row > upto);
         recent.highest.clear();
-        let quarter = i64::try_from(self.kept / 4).unwrap_or(i64::MAX).max(1);
-        if recent.rows.len() >= self.kept { advance(tx, (upto, quarter)) } else { Ok(()) }
+        let ids = recent.rows.len();
+        if ids < self.kept {
+            return Ok(());
+        }
+        let surplus = ids.saturating_sub(self.kept.saturating_sub(self.kept / 4)).max(1);
+        advance(tx, (upto, i64::try_from(surplus).unwrap_or(i64::MAX)))
     }
 
     /// The map stays whole whatever panics.

@@ -1,7 +1,8 @@
 //! Retries, however late, and transactions that are rolled back.
 
+use qpc_delivery::RecentIds;
 use qpc_proto::message::{Accepted, ChannelKind, Cursor, Enqueue, NewEntry};
-use qpc_proto::{ChannelId, Digest, ErrorCode};
+use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
 
 use crate::mls::{self, Device};
 use crate::support::{CHANNEL, NOW, Plan, World, aad, message, message_on};
@@ -195,4 +196,20 @@ fn case_143_a_refused_entry_takes_no_number_from_those_around_it() {
     let page = world.fetch(&alice, CHANNEL, 0).unwrap();
     world.check_chain(&page, Digest::ZERO);
     assert!(page.entries.iter().map(|entry| entry.seq).eq(1..=10));
+}
+
+#[test]
+fn ids_in_memory_stay_few_however_many_come_at_once() {
+    let (kept, at_once) = (64, 200);
+    let mut world = World::new();
+    world.delivery.recent = RecentIds::keeping(kept);
+    let (alice, _, _) = devices();
+    world.group(&[&alice]);
+    let mut ids = 1_u128..;
+    for _ in 0..20 {
+        let entry = |id: u128| NewEntry { message_id: MessageId(id.to_be_bytes()), ..message(1, 1) };
+        let entries: Vec<_> = ids.by_ref().take(at_once).map(entry).collect();
+        assert_eq!(world.enqueue(&alice, &entries).unwrap().accepted.len(), at_once);
+        assert!(world.delivery.recent.held() <= kept + 2 * at_once);
+    }
 }

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use qpc_proto::chain::sha256;
-use qpc_proto::message::{Cursor, EntryKind, inbox_channel};
-use qpc_proto::{Digest, ErrorCode, MessageId};
+use qpc_proto::message::{ChannelKind, Cursor, EntryKind, Statement, inbox_channel};
+use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
 
 use crate::mls::Device;
 use crate::support::{CHANNEL, NOW, Plan, World, message};
@@ -229,4 +229,30 @@ fn case_127_a_channel_that_all_have_left_is_collected() {
     for table in ["log", "payloads", "commits", "rosters", "leaves"] {
         assert_eq!(rows[table], 0, "{table}");
     }
+}
+
+#[test]
+fn a_channel_may_follow_one_whose_welcome_is_still_unread() {
+    let mut world = World::new();
+    let (alice, bob) = (Device::new(1, 1), Device::new(2, 2));
+    let mut made = 0;
+    let mut invites_bob = |world: &mut World| {
+        made += 1;
+        let mut plan = world.adding(&[&bob]);
+        plan.channel = ChannelId([made; 16]);
+        world.create(&alice, ChannelKind::Group, &plan).map(|_| plan.channel)
+    };
+    // The inbox comes first, so that the next channel is the newest row of all.
+    invites_bob(&mut world).unwrap();
+    let over = invites_bob(&mut world).unwrap();
+    let removal = Plan { channel: over, ..Plan::on(1).removing(&[&bob]) };
+    world.commit(&alice, &removal).unwrap();
+    let leave = Statement { channel: over, statement: alice.leave(over) };
+    world.call(&alice, |d, call| d.statement(call, &leave, MessageId([1; 16]))).unwrap();
+    let config = world.delivery.config;
+    world.now_ms += config.retention_ms + config.outbox_age_ms;
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000)).unwrap();
+    let gone = world.fetch(&alice, over, 0).unwrap_err();
+    assert_eq!(gone.code(), ErrorCode::ChannelNotFound);
+    invites_bob(&mut world).unwrap();
 }

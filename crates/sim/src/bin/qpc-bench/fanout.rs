@@ -1,9 +1,10 @@
 //! `qpc-bench fanout`: what it costs the server to hand one message to everybody who follows a
-//! channel, and that it is written once, however many they are.
+//! channel, beside what it costs the floor, and that it is written once, however many they are.
 
 mod group;
 mod report;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,13 +19,14 @@ use crate::messages::poster::Poster;
 use crate::messages::round::{Load, SETTLE, Tally, compare};
 use crate::numbers::Quantiles;
 use crate::serve::What;
+use crate::sides;
 use crate::stopwatch::Stopwatch;
 use group::Group;
-use report::{Limits, Report, Round};
+use report::{Limits, Report, Round, Rounds};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Rounds with one subscriber, and as many with all.
+    /// Rounds with one subscriber, and as many with all at each server.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
     /// Connections that follow the channel.
@@ -59,15 +61,15 @@ pub(crate) struct Arguments {
 /// When the server does not start, or a single message is refused, lost, doubled, changed or comes
 /// out of order.
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let (alone, all) = measure(arguments).await?;
+    let rounds = measure(arguments).await?;
     let Arguments { cpu_at_most, written_at_most, .. } = *arguments;
-    let report = Report::new((alone, all), Limits { cpu_at_most, written_at_most })?;
+    let report = Report::new(rounds, Limits { cpu_at_most, written_at_most })?;
     report::print(&report, arguments.json);
     Ok(if report.is_within() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Rounds with one subscriber, and with all.
-async fn measure(arguments: &Arguments) -> Result<(Vec<Round>, Vec<Round>)> {
+/// Rounds with one subscriber at the full server, then with all at both.
+async fn measure(arguments: &Arguments) -> Result<Rounds> {
     let dir = match &arguments.dir {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
@@ -75,37 +77,56 @@ async fn measure(arguments: &Arguments) -> Result<(Vec<Round>, Vec<Round>)> {
     let Arguments { rounds, subscribers, sessions, messages, rate, .. } = *arguments;
     let devices = subscribers.div_ceil(sessions).saturating_add(1);
     ensure!(usize::try_from(devices)? <= CHANNEL_DEVICES_MAX, "a channel has no room for so many");
-    let server = Child::start(What::Full, &dir.path().join("full"), devices)?;
-    let group = Group::found(&server.url, &server.invites, sessions).await?;
-    let poster = group.poster(&server.url).await?;
-    let first = group.subscribe(&server.url, (0..1, 0)).await?;
-    let mut course = Course { server, poster, subscribers: first };
+    let full = Child::start(What::Full, &dir.path().join("full"), devices)?;
+    let floor = Child::start(What::Floor, &dir.path().join("floor"), 0)?;
+    let group = Group::found(&full.url, &full.invites, sessions).await?;
+    let mut full = Course::begin(full, &group).await?;
+    let mut floor = Course::begin(floor, &Group::Floor).await?;
     let load = Load { messages, window: 1, rate: Some(rate), pairs: 1 };
     // Files grow, clients' windows open.
-    course.round(&load).await?;
+    full.round(&load).await?;
+    floor.round(&load).await?;
     let mut alone = Vec::new();
     for _ in 0..rounds {
-        alone.push(course.round(&load).await?);
+        alone.push(full.round(&load).await?);
     }
-    let posted = u64::from(messages).saturating_mul(u64::from(rounds).saturating_add(1));
-    let others = group.subscribe(&course.server.url, (1..subscribers, posted)).await?;
-    course.subscribers.extend(others);
-    course.round(&load).await?;
-    let mut all = Vec::new();
-    for _ in 0..rounds {
-        all.push(course.round(&load).await?);
-    }
-    Ok((alone, all))
+    full.gather(&group, 1..subscribers).await?;
+    floor.gather(&Group::Floor, 1..subscribers).await?;
+    let at_floor = async || floor.round(&load).await;
+    let all = sides::in_turns(rounds, at_floor, async || full.round(&load).await).await?;
+    Ok(Rounds { alone, all })
 }
 
-/// The server with the one sender and those who follow.
+/// A server with the one sender and those who follow.
 struct Course {
     server: Child,
     poster: Poster,
     subscribers: Vec<Follower>,
+    /// Messages so far.
+    posted: u64,
 }
 
 impl Course {
+    /// The sender and the first subscriber.
+    ///
+    /// # Errors
+    /// When there is no connection, or the server refuses.
+    async fn begin(server: Child, group: &Group) -> Result<Self> {
+        let poster = group.poster(&server.url).await?;
+        let subscribers = group.subscribe(&server.url, (0..1, 0)).await?;
+        Ok(Self { server, poster, subscribers, posted: 0 })
+    }
+
+    /// More subscribers, for what comes from now on.
+    ///
+    /// # Errors
+    /// When there is no connection, or the server refuses.
+    async fn gather(&mut self, group: &Group, numbers: Range<u32>) -> Result<()> {
+        let others = group.subscribe(&self.server.url, (numbers, self.posted)).await?;
+        self.subscribers.extend(others);
+        Ok(())
+    }
+
     /// Runs a round.
     ///
     /// # Errors
@@ -117,6 +138,7 @@ impl Course {
         let before = self.server.usage()?;
         let delivered = exchange(&mut self.poster, &mut self.subscribers, load).await?;
         let after = self.server.usage()?;
+        self.posted = self.posted.saturating_add(load.messages.into());
         let messages = f64::from(load.messages);
         let deliveries = messages * f64::from(u32::try_from(delivered.len())?);
         let written = u32::try_from(after.written.saturating_sub(before.written) / 1_024)?;
@@ -157,25 +179,37 @@ async fn exchange(
 
 #[cfg(test)]
 mod tests {
+    use qpc_transport::ServerUrl;
+
     use super::*;
     use crate::serve::tests::with;
 
+    // More than one device has sessions for, and than connections share a socket.
+    const SUBSCRIBERS: u32 = 20;
+
+    async fn all_get_all((group, url): (&Group, &ServerUrl)) {
+        let load = Load { messages: 30, window: 1, rate: Some(500), pairs: 1 };
+        let mut poster = group.poster(url).await.unwrap();
+        let mut subscribers = group.subscribe(url, (0..1, 0)).await.unwrap();
+        let alone = exchange(&mut poster, &mut subscribers, &load).await.unwrap();
+        assert_eq!(alone.len(), 1);
+        subscribers.extend(group.subscribe(url, (1..SUBSCRIBERS, 30)).await.unwrap());
+        let all = exchange(&mut poster, &mut subscribers, &load).await.unwrap();
+        assert_eq!(all.len(), 20);
+        assert!(all.iter().all(|tally| tally.times.len() == 30));
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_subscriber_gets_every_message_once_in_order() {
-        // More than one device has sessions for, and than connections share a socket.
-        const SUBSCRIBERS: u32 = 20;
-        let load = Load { messages: 30, window: 1, rate: Some(500), pairs: 1 };
         with((What::Full, 4), async |url, invites| {
             let group = Group::found(url, invites, 8).await.unwrap();
-            let mut poster = group.poster(url).await.unwrap();
-            let mut subscribers = group.subscribe(url, (0..1, 0)).await.unwrap();
-            let alone = exchange(&mut poster, &mut subscribers, &load).await.unwrap();
-            assert_eq!(alone.len(), 1);
-            subscribers.extend(group.subscribe(url, (1..SUBSCRIBERS, 30)).await.unwrap());
-            let all = exchange(&mut poster, &mut subscribers, &load).await.unwrap();
-            assert_eq!(all.len(), 20);
-            assert!(all.iter().all(|tally| tally.times.len() == 30));
+            all_get_all((&group, url)).await;
         })
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_subscriber_of_the_floor_does_too() {
+        with((What::Floor, 0), async |url, _| all_get_all((&Group::Floor, url)).await).await;
     }
 }

@@ -107,8 +107,8 @@ fn write(mut posts: Posts, mut waiting: mpsc::Receiver<Post>, logs: &Logs) -> Re
         let numbers = posts.insert(rows)?;
         for (post, number) in batch.into_iter().zip(numbers) {
             // Who has hung up gets nothing.
-            if let Some(follower) = logs.append(post.channel, number) {
-                drop(follower.blocking_send(Frame::Item(post.payload)));
+            for follower in logs.append(post.channel, number) {
+                drop(follower.blocking_send(Frame::Item(post.payload.clone())));
             }
             let number = Bytes::copy_from_slice(&number.to_be_bytes());
             drop(post.outbox.blocking_send(Frame::Reply(number)));

@@ -1,5 +1,6 @@
 //! One channel with many real members: devices with KeyPackages of their own, which its first
-//! Commit adds. Each device has some sessions, and a connection for each.
+//! Commit adds. Each device has some sessions, and a connection for each. The floor, which knows no
+//! members, gets as many connections.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use qpc_proto::message::{
 use qpc_proto::{ChannelId, Digest, MessageId};
 use qpc_server::clock;
 use qpc_storage::{Key, Options, Outcome, Store};
-use qpc_transport::{ClientLimits, Connection, Dialer, ServerUrl};
+use qpc_transport::{ClientLimits, Connection, Dialer, ServerUrl, connect};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
@@ -34,8 +35,16 @@ const GROUP: [u8; 32] = [7; 32];
 /// Number of the sender's messages.
 const PAIR: u32 = 0;
 
+/// Who may write to and read the one channel of a server.
+pub(super) enum Group {
+    /// Anybody.
+    Floor,
+    /// Its members.
+    Full(Members),
+}
+
 /// The accounts of a channel, each with one device.
-pub(super) struct Group {
+pub(super) struct Members {
     founder: Account,
     members: Vec<Account>,
     /// Of each member.
@@ -71,7 +80,7 @@ impl Group {
         };
         ensure!(accepted.seq == FIRST_COMMIT, "a channel that is not empty");
         connection.close(0, "");
-        Ok(Self { founder, members, sessions })
+        Ok(Self::Full(Members { founder, members, sessions }))
     }
 
     /// The one who sends.
@@ -79,9 +88,12 @@ impl Group {
     /// # Errors
     /// When there is no connection, or no session.
     pub(super) async fn poster(&self, url: &ServerUrl) -> Result<Poster> {
-        let (connection, token) = self.founder.open(url).await?;
+        let connection = connect(url, &ClientLimits::default()).await?;
+        let wire = match self {
+            Self::Floor => Wire::Floor { channel: PAIR },
+            Self::Full(Members { founder, .. }) => wire_of(founder, &connection).await?,
+        };
         let (sender, receiver) = connection.open_stream().await?;
-        let wire = Wire::Full { channel: CHANNEL, token };
         let maker = Maker::new(PAIR);
         Ok(Poster { pair: PAIR, wire, _connection: connection, sender, receiver, maker })
     }
@@ -102,19 +114,32 @@ impl Group {
             if number % CONNECTIONS_PER_SOCKET == 0 {
                 dialer = Dialer::bind(any)?;
             }
-            let member = number.checked_div(self.sessions).context("no sessions")?;
-            let member = self.members.get(usize::try_from(member)?);
             let connection = dialer.connect(url, &ClientLimits::default()).await?;
-            followers.push(subscribe(member.context("no such member")?, connection, next).await?);
+            let wire = match self {
+                Self::Floor => Wire::Floor { channel: PAIR },
+                Self::Full(members) => wire_of(members.at(number)?, &connection).await?,
+            };
+            followers.push(subscribe(wire, connection, next).await?);
         }
         Ok(followers)
     }
 }
 
+impl Members {
+    /// Whose session a subscriber has.
+    fn at(&self, subscriber: u32) -> Result<&Account> {
+        let member = subscriber.checked_div(self.sessions).context("no sessions")?;
+        self.members.get(usize::try_from(member)?).context("no such member")
+    }
+}
+
+async fn wire_of(account: &Account, connection: &Connection) -> Result<Wire> {
+    let token = account.log_in_on(connection).await?;
+    Ok(Wire::Full { channel: CHANNEL, token })
+}
+
 /// A subscription that has begun. It acknowledges nothing: that is written for each member.
-async fn subscribe(member: &Account, connection: Connection, next: u64) -> Result<Follower> {
-    let token = member.log_in_on(&connection).await?;
-    let wire = Wire::Full { channel: CHANNEL, token };
+async fn subscribe(wire: Wire, connection: Connection, next: u64) -> Result<Follower> {
     let items = connection.open_stream().await?;
     let taker = Taker::at(PAIR, next);
     let mut follower = Follower { pair: PAIR, wire, connection, items, acks: None, taker };

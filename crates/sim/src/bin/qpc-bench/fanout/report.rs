@@ -1,4 +1,5 @@
-//! One subscriber and all of them side by side, by medians, and what is judged. Measures nothing.
+//! One subscriber and all of them side by side, at the floor, too, by medians, and what is judged.
+//! Measures nothing.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -14,6 +15,15 @@ pub(super) struct Round {
     pub(super) written: f64,
     /// From when a message was due until a subscriber had it.
     pub(super) delivery: Quantiles,
+}
+
+/// All that was measured.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    /// With one subscriber, at the full server.
+    pub(super) alone: Vec<Round>,
+    /// With all: the floor's and the full server's, in turns.
+    pub(super) all: Vec<(Round, Round)>,
 }
 
 /// What a run must keep to.
@@ -34,12 +44,23 @@ const COLUMNS: [Column; 4] = [
     ("delivery p99 µs", |round| round.delivery.p99_us),
 ];
 
-/// Medians with one subscriber and with all, in the order of the columns, and the rounds.
+/// One column by medians.
+#[derive(Debug)]
+struct Line {
+    name: &'static str,
+    alone: f64,
+    floor: f64,
+    full: f64,
+}
+
+/// Medians in the order of the columns, and the rounds.
 #[derive(Debug)]
 pub(super) struct Report {
-    lines: Vec<(&'static str, f64, f64)>,
-    rounds: (Vec<Round>, Vec<Round>),
+    lines: Vec<Line>,
+    rounds: Rounds,
     cpu_us: f64,
+    /// CPU time of a delivery, in the floor's: the median of the rounds' ratios.
+    cpu_ratio: f64,
     written_ratio: f64,
     limits: Limits,
 }
@@ -49,17 +70,24 @@ impl Report {
     ///
     /// # Errors
     /// When there is no round.
-    pub(super) fn new(rounds: (Vec<Round>, Vec<Round>), limits: Limits) -> Result<Self> {
-        let of = |rounds: &[Round], value: fn(&Round) -> f64| {
-            median(rounds.iter().map(value).collect()).context("no round was measured")
+    pub(super) fn new(rounds: Rounds, limits: Limits) -> Result<Self> {
+        let over = |values: Vec<f64>| median(values).context("no round was measured");
+        let alone = |value: fn(&Round) -> f64| over(rounds.alone.iter().map(value).collect());
+        let floor = |value: fn(&Round) -> f64| {
+            over(rounds.all.iter().map(|(floor, _)| value(floor)).collect())
         };
-        let (alone, all) = (&rounds.0, &rounds.1);
-        let line = |(name, value): &Column| Ok((*name, of(alone, *value)?, of(all, *value)?));
-        let written = |rounds| of(rounds, |round| round.written);
+        let full = |value: fn(&Round) -> f64| {
+            over(rounds.all.iter().map(|(_, full)| value(full)).collect())
+        };
+        let line = |(name, value): &Column| {
+            Ok(Line { name, alone: alone(*value)?, floor: floor(*value)?, full: full(*value)? })
+        };
+        let ratios = rounds.all.iter().map(|(floor, full)| full.cpu_us / floor.cpu_us).collect();
         Ok(Self {
             lines: COLUMNS.iter().map(line).collect::<Result<_>>()?,
-            cpu_us: of(all, |round| round.cpu_us)?,
-            written_ratio: written(all)? / written(alone)?,
+            cpu_us: full(|round| round.cpu_us)?,
+            cpu_ratio: over(ratios)?,
+            written_ratio: full(|round| round.written)? / alone(|round| round.written)?,
             limits,
             rounds,
         })
@@ -82,19 +110,30 @@ impl Report {
         let numbers = |round: &Round| -> Value {
             COLUMNS.iter().map(|(name, value)| ((*name).to_owned(), json!(value(round)))).collect()
         };
-        let side = |rounds: &[Round]| rounds.iter().map(numbers).collect::<Vec<_>>();
-        let line = |(name, one, all): &(&str, f64, f64)| {
+        let pair = |(floor, full): &(Round, Round)| {
             json!({
-                "name": name,
-                "one": one,
-                "all": all,
+                "floor": numbers(floor),
+                "full": numbers(full),
             })
         };
+        let line = |line: &Line| {
+            json!({
+                "name": line.name,
+                "one": line.alone,
+                "all": line.full,
+                "floor": line.floor,
+            })
+        };
+        let Rounds { alone, all } = &self.rounds;
         json!({
             "benchmark": "fanout",
-            "rounds": { "one": side(&self.rounds.0), "all": side(&self.rounds.1) },
+            "rounds": {
+                "one": alone.iter().map(numbers).collect::<Vec<_>>(),
+                "all": all.iter().map(pair).collect::<Vec<_>>(),
+            },
             "median": self.lines.iter().map(line).collect::<Vec<_>>(),
             "cpu_us_per_delivery": self.cpu_us,
+            "cpu_ratio": self.cpu_ratio,
             "cpu_at_most": self.limits.cpu_at_most,
             "written_ratio": self.written_ratio,
             "written_at_most": self.limits.written_at_most,
@@ -109,15 +148,16 @@ pub(super) fn print(report: &Report, as_json: bool) {
         println!("{}", report.json());
         return;
     }
-    let rounds = report.rounds.1.len();
-    println!("medians of {rounds} rounds   one subscriber          all");
-    for (name, alone, all) in &report.lines {
-        println!("{name:<18}  {alone:>18.1}  {all:>11.1}");
+    let rounds = report.rounds.all.len();
+    println!("medians of {rounds} rounds   one subscriber          all   all at the floor");
+    for Line { name, alone, floor, full } in &report.lines {
+        println!("{name:<18}  {alone:>18.1}  {full:>11.1}  {floor:>17.1}");
     }
+    println!("\nCPU of a delivery, full / floor {:.3}", report.cpu_ratio);
     let verdict = |within| if within { "within" } else { "ABOVE" };
     let Limits { cpu_at_most, written_at_most } = report.limits;
     let within = verdict(report.cpu_is_within());
-    println!("\n{:.2} µs a delivery, {within} the limit of {cpu_at_most}", report.cpu_us);
+    println!("{:.2} µs a delivery, {within} the limit of {cpu_at_most}", report.cpu_us);
     let within = verdict(report.written_is_within());
     let ratio = report.written_ratio;
     println!("written for all / for one {ratio:.3}, {within} the limit of {written_at_most}");
@@ -133,18 +173,25 @@ mod tests {
 
     #[test]
     fn cost_and_writes_are_judged_by_their_medians() {
-        let alone = vec![round(300.0, 1_000.0)];
-        let all = vec![round(4.0, 1_200.0), round(5.0, 1_250.0), round(900.0, 9e9)];
-        let within = |cpu_at_most, written_at_most| {
-            let limits = Limits { cpu_at_most, written_at_most };
-            Report::new((alone.clone(), all.clone()), limits).unwrap().is_within()
+        let floor = round(2.0, 1_000.0);
+        let all = [round(4.0, 1_200.0), round(5.0, 1_250.0), round(900.0, 9e9)];
+        let rounds = |alone: &[Round], all: &[Round]| Rounds {
+            alone: alone.to_vec(),
+            all: all.iter().map(|full| (floor, *full)).collect(),
         };
-        assert!(within(5.0, 1.25));
-        assert!(!within(4.9, 1.25));
-        assert!(!within(5.0, 1.24));
+        let alone = [round(300.0, 1_000.0)];
+        let judged = |cpu_at_most, written_at_most| {
+            let limits = Limits { cpu_at_most, written_at_most };
+            Report::new(rounds(&alone, &all), limits).unwrap()
+        };
+        assert!(judged(5.0, 1.25).is_within());
+        assert!(!judged(4.9, 1.25).is_within());
+        assert!(!judged(5.0, 1.24).is_within());
+        assert_eq!(judged(5.0, 1.25).json()["cpu_ratio"], json!(2.5));
         let limits = Limits { cpu_at_most: 5.0, written_at_most: 1.25 };
-        assert!(Report::new((Vec::new(), all.clone()), limits).is_err());
-        let nothing = vec![round(0.0, 0.0)];
-        assert!(!Report::new((nothing.clone(), nothing), limits).unwrap().is_within());
+        assert!(Report::new(rounds(&[], &all), limits).is_err());
+        assert!(Report::new(rounds(&alone, &[]), limits).is_err());
+        let nothing = [round(0.0, 0.0)];
+        assert!(!Report::new(rounds(&nothing, &nothing), limits).unwrap().is_within());
     }
 }

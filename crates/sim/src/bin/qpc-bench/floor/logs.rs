@@ -17,17 +17,18 @@ pub(super) struct Logs(Mutex<BTreeMap<u32, Log>>);
 struct Log {
     /// Numbers of its rows, in order.
     rows: Vec<i64>,
-    /// One stream at most.
-    follower: Option<Outbox>,
+    followers: Vec<Outbox>,
 }
 
 impl Logs {
-    /// Notes a message that is stored; returns who follows its channel.
-    pub(super) fn append(&self, channel: u32, row: i64) -> Option<Outbox> {
+    /// Notes a message that is stored; returns who follows its channel, but for those that have
+    /// hung up.
+    pub(super) fn append(&self, channel: u32, row: i64) -> Vec<Outbox> {
         let mut all = self.all();
         let log = all.entry(channel).or_default();
         log.rows.push(row);
-        log.follower.clone()
+        log.followers.retain(|follower| !follower.is_closed());
+        log.followers.clone()
     }
 
     /// The rows of the next page, of which message `from` is the first. When there are none,
@@ -37,7 +38,7 @@ impl Logs {
         let log = all.entry(channel).or_default();
         let rows: Vec<i64> = log.rows.iter().skip(from).take(PAGE_MAX).copied().collect();
         if rows.is_empty() {
-            log.follower = Some(outbox.clone());
+            log.followers.push(outbox.clone());
         }
         rows
     }
@@ -57,13 +58,18 @@ mod tests {
         let (outbox, _frames) = tokio::sync::mpsc::channel(1);
         let rows = i64::try_from(PAGE_MAX).unwrap() + 1;
         for row in 0..rows {
-            assert!(logs.append(7, row).is_none());
+            assert!(logs.append(7, row).is_empty());
         }
         assert_eq!(logs.next((7, 0), &outbox).len(), PAGE_MAX);
-        assert!(logs.append(7, rows).is_none(), "it still reads");
+        assert!(logs.append(7, rows).is_empty(), "it still reads");
         assert_eq!(logs.next((7, PAGE_MAX), &outbox), [rows - 1, rows]);
         assert!(logs.next((7, PAGE_MAX + 2), &outbox).is_empty());
-        assert!(logs.append(7, rows + 1).is_some());
-        assert!(logs.append(8, rows + 2).is_none(), "another channel");
+        assert_eq!(logs.append(7, rows + 1).len(), 1);
+        assert!(logs.append(8, rows + 2).is_empty(), "another channel");
+        let (second, frames) = tokio::sync::mpsc::channel(1);
+        assert!(logs.next((7, PAGE_MAX + 3), &second).is_empty());
+        assert_eq!(logs.append(7, rows + 3).len(), 2);
+        drop(frames);
+        assert_eq!(logs.append(7, rows + 4).len(), 1, "one has hung up");
     }
 }

@@ -28,6 +28,10 @@ use crate::refusal::{Cause, Refusal};
 use crate::router;
 use crate::store::{self, AnswerKey, Earlier};
 
+/// A claim that is repeated later takes other KeyPackages: the first ones may be too old by then to
+/// be added, and are served for a day at most.
+const CLAIM_REPEATED_MS: u64 = 10 * 60_000;
+
 /// What an operator decides about the services.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
@@ -261,6 +265,9 @@ impl Node {
         };
         let request = Request::decode(method, call.frame.body.clone())?;
         let key = answer_key(call, (&request, caller))?;
+        if let (Method::ClaimKeyPackages, Some(key)) = (method, &key) {
+            store::forget_answer(tx, key, call.now_ms.saturating_sub(CLAIM_REPEATED_MS))?;
+        }
         if let Some(body) = key.as_ref().map_or(Ok(None), |key| kept(tx, key))? {
             return Ok(Outputs::reply(body));
         }

@@ -50,6 +50,13 @@ pub(crate) fn find_answer(tx: &Tx<'_>, key: &AnswerKey) -> sql::Result<Earlier> 
     })
 }
 
+/// Forgets the answer to a request id if it was given before `before_ms`.
+pub(crate) fn forget_answer(tx: &Tx<'_>, key: &AnswerKey, before_ms: u64) -> sql::Result<()> {
+    tx.prepare_cached("DELETE FROM answers WHERE scope = ?1 AND request_id = ?2 AND at_ms < ?3")?
+        .execute(params![key.scope.as_bytes(), key.request_id.as_bytes(), signed(before_ms)])
+        .map(drop)
+}
+
 /// Keeps the answer to a change, in the transaction that made the change.
 pub(crate) fn keep_answer(
     tx: &Tx<'_>,

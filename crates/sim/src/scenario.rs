@@ -1,14 +1,68 @@
-//! One seeded run: random commands and faults for a while, then peace, then the invariants.
+//! One seeded run: operations for a while, each from a generator of its own, then peace, then the
+//! invariants.
 
-use anyhow::{Context as _, Result};
-use qpc_client::view::ChannelStatus;
-use qpc_proto::ChannelId;
+mod faults;
+mod hostile;
+mod kind;
+mod lying;
+#[expect(dead_code, reason = "shared with the tests, which use the rest")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a double; a run in which it can't go on goes on without it"
+)]
+#[path = "../tests/cases/members.rs"]
+mod members;
+mod profile;
+mod user;
 
-use crate::invariants::check;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anyhow::{Result, anyhow};
+
+use crate::counts::Counts;
+use crate::invariants::{check, check_all_along};
+use crate::only::Only;
 use crate::world::World;
+pub(crate) use hostile::Intruder;
+use kind::Feature;
+use profile::{Profile, Stream, stream};
 
-/// Clients of a world.
-const CLIENTS: usize = 3;
+/// Hours of peace for those who must be taken in again.
+const HOURS: u32 = 3;
+const HOUR_MS: u64 = 3_600_000 + 60_000;
+/// Characters of an error that tell failures apart.
+const KIND_CHARS: usize = 80;
+
+/// Which run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The seed.
+    pub seed: u64,
+    /// Operations before peace.
+    pub operations: u32,
+    /// Those of them that take place; all, if it does not say.
+    pub only: Option<Only>,
+}
+
+impl Run {
+    /// A whole run.
+    pub fn new(seed: u64, operations: u32) -> Self {
+        Self { seed, operations, only: None }
+    }
+
+    /// The numbers of the operations that take place.
+    pub(crate) fn numbers(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        match &self.only {
+            Some(only) => Box::new(only.iter().filter(|number| *number < self.operations)),
+            None => Box::new(0..self.operations),
+        }
+    }
+}
+
 /// What a run did.
 #[derive(Debug)]
 pub struct Report {
@@ -16,10 +70,12 @@ pub struct Report {
     pub seed: u64,
     /// Digest of the trace.
     pub digest: String,
-    /// Events.
+    /// Events: operations and what came of them.
     pub events: u64,
-    /// Faults among them.
-    pub faults: u64,
+    /// Operations, by kind.
+    pub operations: Counts,
+    /// Faults that happened, by kind.
+    pub faults: Counts,
     /// Messages written.
     pub messages: usize,
 }
@@ -29,189 +85,112 @@ pub struct Report {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
+    /// The operation at which it broke; none after the last.
+    pub at: Option<u32>,
     /// What broke.
     pub error: anyhow::Error,
     /// The last events.
     pub trace: Vec<String>,
 }
 
-/// Runs a seed with `operations` random events before peace.
+impl Failure {
+    /// What broke, without the numbers and names of this one run: two failures of the same kind
+    /// have the same.
+    pub fn kind(&self) -> String {
+        let cause = self.error.root_cause().to_string();
+        let words = cause.split(|c: char| "{[(\"'".contains(c)).next().unwrap_or_default();
+        words.chars().filter(|c| !c.is_ascii_digit()).take(KIND_CHARS).collect()
+    }
+}
+
+/// Plays a run.
 ///
 /// # Errors
 /// [`Failure`] with the trace, when an invariant broke.
-pub fn run(seed: u64, operations: u32) -> Result<Report, Failure> {
-    let mut world = match World::new(seed, CLIENTS) {
+pub fn run(run: &Run) -> Result<Report, Failure> {
+    let seed = run.seed;
+    let profile = Profile::draw(seed);
+    let failed = |error, at, trace| Failure { seed, at, error, trace };
+    let mut world = match World::earlier((seed, profile.clients), profile.earlier_ms()) {
         Ok(world) => world,
-        Err(error) => return Err(Failure { seed, error, trace: Vec::new() }),
+        Err(error) => return Err(failed(error, None, Vec::new())),
     };
-    match play(&mut world, operations) {
+    world.calm = !profile.needs_hours();
+    world.trace.note(format!("{} clients; {:?}", profile.clients, profile.features));
+    let mut operations = Counts::default();
+    let mut at = None;
+    // What panics in a transaction is rolled back there; this is for all else.
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        play((run, &profile), &mut world, (&mut operations, &mut at))
+    }));
+    let played = played.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+    match played {
         Ok(()) => Ok(Report {
             seed,
             digest: world.trace.digest(),
             events: world.trace.events,
-            faults: world.trace.faults,
+            operations,
+            faults: std::mem::take(&mut world.trace.faults),
             messages: world.written.len(),
         }),
-        Err(error) => {
-            let trace = world.trace.tail().map(str::to_owned).collect();
-            Err(Failure { seed, error, trace })
-        }
+        Err(error) => Err(failed(error, at, world.trace.tail().map(str::to_owned).collect())),
     }
 }
 
-fn play(world: &mut World, operations: u32) -> Result<()> {
-    for index in 0..CLIENTS {
+fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+    anyhow!("panicked: {}", said.unwrap_or("without a word"))
+}
+
+fn play(
+    (run, profile): (&Run, &Profile),
+    world: &mut World,
+    (operations, at): (&mut Counts, &mut Option<u32>),
+) -> Result<()> {
+    for index in 0..profile.clients {
         world.connect(index)?;
     }
     // KeyPackages must be there before anybody can be added.
     world.settle()?;
-    for _ in 0..operations {
-        random_event(world)?;
+    let mut lying = None;
+    if profile.has(Feature::Hostile) {
+        hostile::enter(world)?;
+        world.settle()?;
+    } else if profile.has(Feature::Liar) {
+        lying = Some(lying::Lying::begin(world)?);
     }
+    for number in run.numbers() {
+        *at = Some(number);
+        let (kind, rng) = profile.operation((run.seed, number));
+        world.rng = rng;
+        let name = if lying.is_some() { "under-a-liar" } else { kind.name() };
+        world.trace.note(format!("#{number} {name}"));
+        operations.note(name);
+        world.begin_operation(number)?;
+        match lying.as_mut() {
+            Some(lying) => lying.step(world, number)?,
+            None => faults::apply(world, kind)?,
+        }
+        check_all_along(world)?;
+    }
+    *at = None;
+    world.rng = stream(run.seed, Stream::Peace);
+    if let Some(mut lying) = lying {
+        return lying.end(world);
+    }
+    world.make_peace()?;
     world.settle()?;
+    if profile.has(Feature::Hostile) {
+        hostile::make_peace(world, HOURS)?;
+        return hostile::check(world);
+    }
+    if profile.needs_hours() {
+        // A device asks to be taken in again once an hour.
+        for _ in 0..HOURS {
+            world.sleep_for(HOUR_MS)?;
+            world.settle()?;
+        }
+    }
     check(world)
-}
-
-fn random_event(world: &mut World) -> Result<()> {
-    let index = world.below(world.clients.len());
-    if world.client(index)?.is_stopped() {
-        return Ok(());
-    }
-    match world.below(100) {
-        0..=34 => {
-            let count = world.below(4).saturating_add(1);
-            let (twice, lose) = (world.chance(6), world.chance(6));
-            world.deliver_up(count, (twice, lose)).map(drop)
-        }
-        35..=69 => world.deliver_down(index).map(drop),
-        70..=83 => command(world, index),
-        84 => change_devices(world, index),
-        85..=90 => world.tick(400),
-        91..=92 => {
-            world.trace.fault(format!("{index} loses its connection"));
-            world.disconnect(index)
-        }
-        93..=97 => reconnect(world, index),
-        98 => {
-            world.trace.fault(format!("{index} crashes"));
-            world.client(index)?.reopen()
-        }
-        _ => {
-            world.trace.fault("the server restarts".to_owned());
-            world.restart_server()
-        }
-    }
-}
-
-fn reconnect(world: &mut World, index: usize) -> Result<()> {
-    if world.client(index)?.link.is_some() { Ok(()) } else { world.connect(index) }
-}
-
-/// Devices of all accounts at most: each costs as much as a client.
-const DEVICES_MAX: usize = 6;
-
-/// A primary device that is online links another, revokes one, or is lost and recovered from.
-fn change_devices(world: &mut World, index: usize) -> Result<()> {
-    let client = world.client(index)?;
-    let Some(machine) = client.core.as_ref().map(qpc_client::Core::machine) else { return Ok(()) };
-    if !machine.is_primary() || client.link.is_none() {
-        return Ok(());
-    }
-    let list = machine.own_identity().list.clone();
-    let choice = world.below(10);
-    let full = world.clients.len() >= DEVICES_MAX;
-    match choice {
-        0..=5 if !full => world.link(index).map(drop),
-        6..=8 => {
-            let mut others = Vec::new();
-            for other in 0..world.clients.len() {
-                let device = world.device(other)?;
-                if other != index && list.get(&device).is_some() {
-                    others.push(other);
-                }
-            }
-            let pick = world.below(others.len());
-            others.get(pick).map_or(Ok(()), |gone| world.revoke(index, &[*gone]))
-        }
-        9 if !full && index < CLIENTS => world.recover(index).map(drop),
-        _ => Ok(()),
-    }
-}
-
-/// What a client may do something with now.
-struct Open {
-    /// Channels that take messages.
-    writable: Vec<ChannelId>,
-    /// Groups that may change.
-    groups: Vec<ChannelId>,
-}
-
-fn open_channels(world: &mut World, index: usize) -> Result<Open> {
-    let (now_ms, rng) = (world.now_ms, &mut world.rng);
-    let client = world.clients.get_mut(index).context("no such client")?;
-    let channels = client.with((now_ms, rng), |machine, step| machine.channels(step))?;
-    let over = [ChannelStatus::Left, ChannelStatus::Failed, ChannelStatus::Leaving];
-    let live = [ChannelStatus::Active, ChannelStatus::Unconfirmed];
-    let mut open = Open { writable: Vec::new(), groups: Vec::new() };
-    for channel in &channels {
-        let id = ChannelId::from_hex(&channel.channel)?;
-        if !over.contains(&channel.status) {
-            open.writable.push(id);
-        }
-        if channel.kind == "group" && live.contains(&channel.status) {
-            open.groups.push(id);
-        }
-    }
-    Ok(open)
-}
-
-/// A random command of the user.
-fn command(world: &mut World, index: usize) -> Result<()> {
-    let choice = world.below(100);
-    let other = (index % CLIENTS + 1 + world.below(CLIENTS - 1)) % CLIENTS;
-    if world.client(other)?.account()? == world.client(index)?.account()? {
-        return Ok(());
-    }
-    let pick = world.below(8);
-    let open = open_channels(world, index)?;
-    let group = open.groups.get(pick % open.groups.len().max(1)).copied();
-    let line = match (choice, group) {
-        (0..=69, _) => {
-            let channel = open.writable.get(pick % open.writable.len().max(1)).copied();
-            let Some(channel) = channel else { return Ok(()) };
-            write(world, index, channel)?
-        }
-        (70..=77, _) => {
-            let account = world.client(other)?.account()?;
-            world.user(index, move |m, s| m.direct(s, &account))?;
-            format!("{index} opens a direct channel with {other}")
-        }
-        (78..=82, _) => {
-            let title = format!("group of {index} {}", world.written.len());
-            world.user(index, move |m, s| m.create_group_channel(s, &title))?;
-            format!("{index} creates a group")
-        }
-        (83..=95, Some(group)) => {
-            let add = choice <= 92;
-            let account = world.client(other)?.account()?;
-            // Only an admin may: others are told so.
-            let allowed =
-                world.user(index, move |m, s| m.change_members(s, &group, (add, &[account])));
-            format!("{index} {} {other}: {}", if add { "adds" } else { "removes" }, allowed.is_ok())
-        }
-        (_, Some(group)) => {
-            // The only admin must make another first.
-            let allowed = world.user(index, move |m, s| m.leave(s, &group));
-            format!("{index} leaves: {}", allowed.is_ok())
-        }
-        (_, None) => return Ok(()),
-    };
-    world.trace.note(line);
-    Ok(())
-}
-
-fn write(world: &mut World, index: usize, channel: ChannelId) -> Result<String> {
-    let number = world.written.len();
-    world.write(index, (&channel, &format!("text {number} of {index}")))?;
-    Ok(format!("{index} writes {number}"))
 }

@@ -13,6 +13,11 @@ use rand_chacha::rand_core::SeedableRng as _;
 pub(crate) struct SimServer {
     path: PathBuf,
     running: Option<(Store, Node)>,
+    /// How far the time that it counts is off the world's, in milliseconds.
+    skew_ms: i64,
+    /// The same of its machine's clock: a running server follows no step of that (see
+    /// `clock.rs` of `qpc-server`), so it counts from the next start on.
+    pub(crate) wall_skew_ms: i64,
 }
 
 fn policy() -> Policy {
@@ -26,7 +31,7 @@ fn policy() -> Policy {
 
 impl SimServer {
     pub(crate) fn start(path: PathBuf, rng: &mut ChaCha8Rng) -> Result<Self> {
-        let mut server = Self { path, running: None };
+        let mut server = Self { path, running: None, skew_ms: 0, wall_skew_ms: 0 };
         server.restart(rng)?;
         Ok(server)
     }
@@ -34,6 +39,7 @@ impl SimServer {
     /// Drops everything in memory and opens the file again.
     pub(crate) fn restart(&mut self, rng: &mut ChaCha8Rng) -> Result<()> {
         self.running = None;
+        self.skew_ms = self.wall_skew_ms;
         let options =
             Options::new(Key::from_bytes([7; 32]), schemas()).with_durability(Durability::Process);
         let mut store = Store::open(&self.path, &options)?;
@@ -61,14 +67,27 @@ impl SimServer {
         Ok(())
     }
 
+    /// Whether its clock is or will be off the world's.
+    pub(crate) fn is_off(&self) -> bool {
+        self.skew_ms != 0 || self.wall_skew_ms != 0
+    }
+
     /// One group commit.
-    pub(crate) fn apply(&mut self, calls: Vec<Call>, rng: &mut ChaCha8Rng) -> Result<Vec<Outputs>> {
+    pub(crate) fn apply(
+        &mut self,
+        mut calls: Vec<Call>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<Outputs>> {
+        for call in &mut calls {
+            call.now_ms = call.now_ms.saturating_add_signed(self.skew_ms);
+        }
         let (store, node) = self.running.as_mut().context("the server is down")?;
         Ok(node.apply(store, calls, rng)?)
     }
 
     /// Ends what is due; returns the logs that have grown.
     pub(crate) fn expire(&mut self, now_ms: u64) -> Result<Vec<qpc_proto::ChannelId>> {
+        let now_ms = now_ms.saturating_add_signed(self.skew_ms);
         let (store, node) = self.running.as_mut().context("the server is down")?;
         // Drawn from only when a sweep is refused.
         let mut rng = ChaCha8Rng::from_seed([0; 32]);

@@ -2,6 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::counts::Counts;
+
 /// Lines kept for a failure's report.
 const KEPT: usize = 400;
 
@@ -12,8 +14,8 @@ pub struct Trace {
     last: std::collections::VecDeque<String>,
     /// Number of events.
     pub events: u64,
-    /// Number of faults among them.
-    pub faults: u64,
+    /// The faults among them, by kind.
+    pub faults: Counts,
 }
 
 impl Trace {
@@ -28,10 +30,10 @@ impl Trace {
         self.last.push_back(line);
     }
 
-    /// Notes a fault.
-    pub fn fault(&mut self, line: String) {
-        self.faults = self.faults.saturating_add(1);
-        self.note(format!("FAULT {line}"));
+    /// Notes a fault of a kind.
+    pub fn fault(&mut self, kind: &str, line: &str) {
+        self.faults.note(kind);
+        self.note(format!("FAULT {kind}: {line}"));
     }
 
     /// SHA-256 over all events so far, as hexadecimal.

@@ -5,14 +5,18 @@
 
 mod client;
 mod devices;
+mod faults;
+mod homes;
 mod link;
 mod raw;
 mod tampered;
 
-pub(crate) use client::{Link, SimClient};
+pub(crate) use client::{Link, Moment, SimClient};
+pub(crate) use link::Fate;
 pub use raw::Raw;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use qpc_client::machine::Input;
@@ -21,6 +25,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
 use tempfile::TempDir;
 
+use crate::model::Model;
+use crate::scenario::Intruder;
 use crate::server::SimServer;
 use crate::tamper::Tamper;
 use crate::trace::Trace;
@@ -28,6 +34,8 @@ use crate::trace::Trace;
 /// Rewrites what a client is about to be given: a server that lies. The number is the client's.
 pub type Liar = Box<dyn FnMut(usize, &mut Input) + Send>;
 
+/// A leaf's Lifetime begins a day before it is made, and OpenMLS reads this machine's clock.
+const LATEST_MS: u64 = 20 * 3_600_000;
 /// Rounds of peace before a world must have settled.
 const ROUNDS_MAX: usize = 4_000;
 /// Rounds of silence, each longer than nothing and all together longer than any pause of a client.
@@ -40,12 +48,25 @@ pub struct World {
     pub(crate) rng: ChaCha8Rng,
     /// Unix milliseconds of everybody's clock.
     pub now_ms: u64,
+    /// Until then OpenMLS takes what is made in this world.
+    pub(crate) latest_ms: u64,
     pub(crate) server: SimServer,
     pub(crate) clients: Vec<SimClient>,
     /// The lying server, if it lies.
     pub liar: Option<Liar>,
     /// The lying server of one channel, if it has one.
     pub(crate) tamper: Option<Tamper>,
+    /// What the server has said; none once it lives another life.
+    pub(crate) model: Option<Model>,
+    /// The hostile member, if there is one.
+    pub(crate) intruder: Option<Intruder>,
+    /// Nobody has a reason to be taken in again.
+    pub(crate) calm: bool,
+    /// How often devices came or went, and at the last backup.
+    pub(crate) devices_changed: u64,
+    backed_up: Option<u64>,
+    /// The number of the operation under way: who is away or stalled is so up to one.
+    pub(crate) operation: u32,
     /// What happened.
     pub trace: Trace,
     /// Texts written, with their writer and channel.
@@ -67,16 +88,32 @@ impl World {
     /// # Errors
     /// When a database cannot be opened or a registration fails.
     pub fn new(seed: u64, clients: usize) -> Result<Self> {
+        Self::earlier((seed, clients), 0)
+    }
+
+    /// The same, so long before this machine's time, that as much may pass.
+    ///
+    /// # Errors
+    /// When a database cannot be opened or a registration fails.
+    pub(crate) fn earlier((seed, clients): (u64, usize), earlier_ms: u64) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let server = SimServer::start(dir.path().join("server.db"), &mut rng)?;
+        let model = Some(Model::new(server.incarnation()?));
         let mut world = Self {
             rng,
-            now_ms: wall_clock_ms(),
+            now_ms: wall_clock_ms().saturating_sub(earlier_ms),
+            latest_ms: wall_clock_ms().saturating_add(LATEST_MS),
             server,
             clients: Vec::new(),
             liar: None,
             tamper: None,
+            model,
+            intruder: None,
+            calm: true,
+            devices_changed: 0,
+            backed_up: None,
+            operation: 0,
             trace: Trace::default(),
             written: BTreeMap::new(),
             dir,
@@ -102,6 +139,11 @@ impl World {
 
     pub(crate) fn client(&mut self, index: usize) -> Result<&mut SimClient> {
         self.clients.get_mut(index).context("no such client")
+    }
+
+    /// The server's database.
+    pub(crate) fn server_path(&self) -> PathBuf {
+        self.dir.path().join("server.db")
     }
 
     /// This life of the server's database: what its hash chains are bound to.
@@ -131,6 +173,7 @@ impl World {
         for index in 0..self.clients.len() {
             self.disconnect(index)?;
         }
+        self.backed_up = Some(self.devices_changed);
         self.server.back_up(&mut self.rng)
     }
 
@@ -142,7 +185,14 @@ impl World {
         for index in 0..self.clients.len() {
             self.disconnect(index)?;
         }
+        self.model = None;
         self.server.restore(&mut self.rng)
+    }
+
+    /// Whether there is a backup of the server with all devices that there are: others would be
+    /// strangers to it.
+    pub(crate) fn can_restore_server(&self) -> bool {
+        self.backed_up == Some(self.devices_changed)
     }
 
     /// Lets up to `most_ms` (a random time, at least one millisecond) pass for everybody.
@@ -225,7 +275,7 @@ impl World {
                 moved = true;
             }
         }
-        while self.deliver_up(8, (false, false))? {
+        while self.deliver_up(8, Fate::Answered)? {
             moved = true;
         }
         Ok(moved)

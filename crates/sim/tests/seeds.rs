@@ -8,10 +8,10 @@
 
 use std::thread;
 
-use qpc_sim::{Report, run};
+use qpc_sim::{Report, Run, run};
 
 fn good(seed: u64, operations: u32) -> Report {
-    match run(seed, operations) {
+    match run(&Run::new(seed, operations)) {
         Ok(report) => report,
         Err(failure) => {
             let trace = failure.trace.join("\n");
@@ -23,7 +23,7 @@ fn good(seed: u64, operations: u32) -> Report {
 fn seeds(range: std::ops::RangeInclusive<u64>) {
     for seed in range {
         let report = good(seed, 300);
-        assert!(report.messages > 0 && report.faults > 0, "{report:?}");
+        assert!(report.messages > 0 && report.faults.total() > 0, "{report:?}");
     }
 }
 
@@ -43,28 +43,4 @@ fn a_seed_repeats_its_events() {
     let [one, two] = runs.map(|run| run.join().expect("a run panicked"));
     assert_eq!((one.digest, one.events), (two.digest, two.events));
     assert_ne!(good(43, 200).events, 0);
-}
-
-/// A leave was posted again with other bytes under the same id.
-#[test]
-fn seed_5_a_statement_is_retried_with_the_same_bytes() {
-    good(5, 800);
-}
-
-/// A sealed message was sealed anew behind those that a direct channel's adoption had moved.
-#[test]
-fn seed_12_a_sealed_message_goes_before_moved_ones() {
-    good(12, 800);
-}
-
-/// A leave set a sealed message aside that the server had already.
-#[test]
-fn seed_15_a_leave_leaves_sealed_messages_to_the_log() {
-    good(15, 800);
-}
-
-/// The last member left while its own Add was on its way.
-#[test]
-fn seed_54_a_lone_leaver_with_an_add_in_flight_ends() {
-    good(54, 800);
 }

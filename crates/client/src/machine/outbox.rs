@@ -16,6 +16,10 @@ const BATCH_MAX: u64 = 64;
 /// Bytes sent at once: a frame must hold them with their envelopes.
 const BATCH_BYTES_MAX: usize = limits::PAYLOAD_BYTES_MAX;
 
+/// Sealed bytes are sent no longer than this, in milliseconds: a server forgets a message id so
+/// long after the entry itself (`outbox_days`), and would then take the same bytes a second time.
+const OUTBOX_AGE_MS: u64 = 7 * 24 * 3_600_000;
+
 /// A sealed message that no frame holds. As the server would say it.
 const TOO_LARGE: &str = "FRAME_TOO_LARGE";
 /// A message that the group engine does not seal.
@@ -40,6 +44,17 @@ impl Machine {
         // Who seals many again and again spends generations that others cannot skip.
         let overtaken = self.overtaken.get(&row.channel).copied().unwrap_or(0);
         let most = BATCH_MAX.checked_shr(overtaken).unwrap_or(0).max(1);
+        let before_ms = step.now_ms.saturating_sub(OUTBOX_AGE_MS);
+        let aged = step.db.sealed_before(&row.channel, before_ms)?;
+        if !aged.is_empty() && row.status.seals() {
+            // Once everything known is read, what the log would have shown is settled.
+            if !may_seal {
+                return Ok(None);
+            }
+            for id in aged {
+                step.db.unseal(id)?;
+            }
+        }
         let pending = step.db.outbox(&row.channel, most)?;
         // What is sealed goes first, wherever it stands: it may be at the server already, and
         // sealing it anew would send it twice.
@@ -107,7 +122,7 @@ impl Machine {
                 Err(error) => return Err(error.into()),
             };
             let message_id = new_message_id(step, row);
-            step.db.seal(message.id, (&message_id, row.last_commit, &payload))?;
+            step.db.seal((message.id, step.now_ms), (&message_id, row.last_commit, &payload))?;
             message.sealed = Some((message_id, row.last_commit, payload));
             sealed.push(message);
         }

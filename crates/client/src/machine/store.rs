@@ -52,6 +52,7 @@ pub(crate) fn schema() -> Schema {
             name: "takes_place",
             sql: include_str!("../../migrations/0014_takes_place.sql"),
         },
+        Migration { name: "sealed_at", sql: include_str!("../../migrations/0015_sealed_at.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

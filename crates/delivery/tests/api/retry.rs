@@ -207,7 +207,8 @@ fn ids_in_memory_stay_few_however_many_come_at_once() {
     world.group(&[&alice]);
     let mut ids = 1_u128..;
     for _ in 0..20 {
-        let entry = |id: u128| NewEntry { message_id: MessageId(id.to_be_bytes()), ..message(1, 1) };
+        let entry =
+            |id: u128| NewEntry { message_id: MessageId(id.to_be_bytes()), ..message(1, 1) };
         let entries: Vec<_> = ids.by_ref().take(at_once).map(entry).collect();
         assert_eq!(world.enqueue(&alice, &entries).unwrap().accepted.len(), at_once);
         assert!(world.delivery.recent.held() <= kept + 2 * at_once);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use qpc_client::machine::{Input, Machine, Outgoing, Pool, Step};
+use qpc_client::machine::{Input, Machine, Outgoing, Pool, Step, Work};
 use qpc_client::view::Event;
 use qpc_client::{Account, ClientError, Core, Output};
 use qpc_proto::binding::ChannelBinding;
@@ -12,7 +12,7 @@ use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Method, Page, Response};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, Token};
 use qpc_server::{Call, Peer};
-use qpc_storage::{Durability, Key, Options, Store, Tx, sql};
+use qpc_storage::{Durability, Key, Options, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 
@@ -51,6 +51,15 @@ fn lane(outgoing: &Outgoing) -> Lane {
 }
 
 impl Link {
+    /// The work whose requests or answers are on their way.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Work> {
+        let answers = self.down.iter().filter_map(|down| match down {
+            Down::Answer(outgoing, _) => Some(&outgoing.work),
+            Down::Page(_) => None,
+        });
+        self.up.iter().map(|outgoing| &outgoing.work).chain(answers)
+    }
+
     /// A request that may arrive next: the first of its lane.
     pub(crate) fn next_up(&mut self, choice: usize) -> Option<Outgoing> {
         take_next(&mut self.up, choice, lane)
@@ -95,6 +104,29 @@ pub(crate) struct SimClient {
     pub(crate) erased: bool,
     /// Why it said that it stopped, each time.
     pub(crate) stops: Vec<String>,
+    /// How far its clock is off the world's, in milliseconds.
+    pub(crate) skew_ms: i64,
+    /// The operation before which it takes nothing that comes.
+    pub(crate) stalled_until: u32,
+    /// The operation before which it has no connection.
+    pub(crate) away_until: u32,
+    /// After so many steps it dies at one.
+    pub(crate) dies: Option<(usize, Moment)>,
+    /// When it died so.
+    pub(crate) died: Option<Moment>,
+    /// There is a copy of its home.
+    pub(crate) copied: bool,
+    /// Its home was put back from the copy.
+    pub(crate) put_back: bool,
+}
+
+/// When a client dies: around the commit of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Nothing of the step is on disk.
+    Before,
+    /// All of it is, and nothing of what comes of it has left.
+    After,
 }
 
 pub(crate) fn options() -> Options {
@@ -106,8 +138,23 @@ pub(crate) const POOL: Pool = Pool { full: 8, refill: 4 };
 impl SimClient {
     /// A client that is offline.
     pub(crate) fn over((name, path): (String, PathBuf), core: Core) -> Self {
-        let (alarms, named, stops) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name, path, core: Some(core), link: None, alarms, named, erased: false, stops }
+        Self {
+            name,
+            path,
+            core: Some(core),
+            link: None,
+            alarms: Vec::new(),
+            named: Vec::new(),
+            erased: false,
+            stops: Vec::new(),
+            skew_ms: 0,
+            stalled_until: 0,
+            away_until: 0,
+            dies: None,
+            died: None,
+            copied: false,
+            put_back: false,
+        }
     }
 
     /// Whether it is out, and knows.
@@ -136,6 +183,7 @@ impl SimClient {
         (now_ms, rng): (u64, &mut ChaCha8Rng),
         work: impl FnOnce(&mut Machine, &mut Step<'_>) -> Result<T, ClientError> + Send,
     ) -> Result<T> {
+        let now_ms = now_ms.saturating_add_signed(self.skew_ms);
         let core = self.core.as_mut().context("the client is down")?;
         let (value, output) = core.with((now_ms, rng), work)?;
         self.take(output);
@@ -147,10 +195,45 @@ impl SimClient {
         (now_ms, rng): (u64, &mut ChaCha8Rng),
         input: Input,
     ) -> Result<()> {
+        let now_ms = now_ms.saturating_add_signed(self.skew_ms);
+        let dies = self.is_its_last_step();
+        if dies == Some(Moment::Before) {
+            return self.die(Moment::Before);
+        }
         let core = self.core.as_mut().context("the client is down")?;
         let output = core.step((now_ms, rng), input)?;
+        if dies == Some(Moment::After) {
+            self.link = None;
+            self.take(output);
+            return self.die(Moment::After);
+        }
         self.take(output);
         Ok(())
+    }
+
+    /// A step more; when it dies, if it dies at this one.
+    fn is_its_last_step(&mut self) -> Option<Moment> {
+        let (steps, moment) = self.dies.as_mut()?;
+        match steps.checked_sub(1) {
+            Some(rest) => {
+                *steps = rest;
+                None
+            }
+            None => Some(*moment),
+        }
+    }
+
+    fn die(&mut self, moment: Moment) -> Result<()> {
+        (self.dies, self.died) = (None, Some(moment));
+        self.reopen()
+    }
+
+    /// Dies after what its user had it do, if that is when it dies.
+    pub(crate) fn die_if_due(&mut self) -> Result<()> {
+        match self.dies {
+            Some((0, Moment::After)) => self.die(Moment::After),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Puts what a step wants sent on its way.
@@ -200,94 +283,6 @@ pub(crate) fn decode(outgoing: &Outgoing, frame: Frame) -> Result<Result<Respons
 }
 
 impl World {
-    /// Kills a client and opens its file again; it is offline then.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
-    pub fn crash(&mut self, index: usize) -> Result<()> {
-        self.client(index)?.reopen()
-    }
-
-    /// Opens a client's file through another VFS from here on, until it is opened again; it is
-    /// offline then.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
-    pub fn open_through(&mut self, index: usize, vfs: &'static str) -> Result<()> {
-        let client = self.client(index)?;
-        (client.core, client.link) = (None, None);
-        let options = Options { vfs: Some(vfs), ..options() };
-        client.core = Some(Core::open(Store::open(&client.path, &options)?, POOL)?);
-        Ok(())
-    }
-
-    /// Ends a client for good and says where its file is: somebody else opens it, by
-    /// [`World::options`].
-    ///
-    /// # Errors
-    /// When there is no such client.
-    pub fn give_away(&mut self, index: usize) -> Result<PathBuf> {
-        let client = self.client(index)?;
-        if let Some(core) = client.core.take() {
-            core.close()?;
-        }
-        client.link = None;
-        Ok(client.path.clone())
-    }
-
-    /// How the files of clients are opened.
-    pub fn options() -> Options {
-        options()
-    }
-
-    /// Copies a client's file, as a backup tool would; it is offline then.
-    ///
-    /// # Errors
-    /// When the file cannot be copied or opened.
-    pub fn back_up(&mut self, index: usize) -> Result<()> {
-        let client = self.client(index)?;
-        (client.core, client.link) = (None, None);
-        std::fs::copy(&client.path, client.path.with_extension("copy"))?;
-        client.reopen()
-    }
-
-    /// Puts the copy back in place of the file; the client is offline then.
-    ///
-    /// # Errors
-    /// When there is no copy, or it cannot be opened.
-    pub fn restore(&mut self, index: usize) -> Result<()> {
-        let client = self.client(index)?;
-        (client.core, client.link) = (None, None);
-        std::fs::copy(client.path.with_extension("copy"), &client.path)?;
-        client.reopen()
-    }
-
-    /// Damages a client's file while it is closed; the client is offline then.
-    ///
-    /// # Errors
-    /// When the file cannot be opened, or SQLite refuses.
-    pub fn damage(&mut self, index: usize, statement: &str) -> Result<()> {
-        self.damage_by(index, |tx| tx.execute(statement, []).map(drop))
-    }
-
-    /// The same, by whatever is done to its tables.
-    ///
-    /// # Errors
-    /// As [`Self::damage`].
-    pub fn damage_by(
-        &mut self,
-        index: usize,
-        work: impl FnOnce(&Tx<'_>) -> sql::Result<()> + Send,
-    ) -> Result<()> {
-        let client = self.client(index)?;
-        (client.core, client.link) = (None, None);
-        let mut store = Store::open(&client.path, &options())?;
-        let done = store.transact(work)?;
-        drop(store);
-        anyhow::ensure!(matches!(done, qpc_storage::Outcome::Done(())), "not damaged");
-        client.reopen()
-    }
-
     /// Writes a message, which the invariants follow to its end. Texts must differ.
     ///
     /// # Errors

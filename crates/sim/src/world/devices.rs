@@ -40,6 +40,7 @@ impl World {
             bail!("no answer to the offer")
         };
         linking.finish(&mut store, (&relayed.sealed, &mut self.rng))?;
+        self.devices_changed = self.devices_changed.saturating_add(1);
         self.trace.note(format!("{primary} links {index}"));
         self.clients.push(SimClient::over((name, path), Core::open(store, POOL)?));
         Ok(index)
@@ -71,6 +72,7 @@ impl World {
         }
         let newest = self.newest(primary)?;
         let list = self.user(primary, |m, s| m.revocation(s, &newest, &ids))?;
+        self.devices_changed = self.devices_changed.saturating_add(1);
         self.trace.note(format!("{primary} revokes {gone:?}"));
         self.ask(primary, &Request::RevokeDevice(list.clone()))?;
         self.user(primary, |m, s| m.published(s, &list))
@@ -109,6 +111,7 @@ impl World {
         let (id, request) = request.context("nothing to publish")?;
         self.ask_as(peer, (id, &request))?;
         recovery.finish(&mut store)?;
+        self.devices_changed = self.devices_changed.saturating_add(1);
         self.trace.note(format!("{index} recovers the account of {lost}"));
         self.clients.push(SimClient::over((name, path), Core::open(store, POOL)?));
         Ok(index)

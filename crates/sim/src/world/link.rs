@@ -16,6 +16,22 @@ use super::client::{Down, Link, decode, frame};
 /// A request on its way: whose, which, as which frame from where.
 type Sent = (usize, Outgoing, RequestFrame, Peer);
 
+/// Pages that wait for a client before the server reads on for it.
+const PUSHED_MAX: usize = 4;
+
+/// What becomes of requests that have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The server answers.
+    Answered,
+    /// They arrive a second time, as a retry would.
+    Twice,
+    /// Their answers are lost with their connections.
+    Lost,
+    /// They never arrive: the server is dead by then.
+    Unheard,
+}
+
 impl World {
     /// Opens a connection and logs in.
     ///
@@ -100,9 +116,8 @@ impl World {
         Ok(())
     }
 
-    /// Delivers up to `count` requests of random clients in one group commit. `twice` delivers each
-    /// a second time, as a retry would; `lose` loses the answers with their connections.
-    pub(crate) fn deliver_up(&mut self, count: usize, (twice, lose): (bool, bool)) -> Result<bool> {
+    /// Delivers up to `count` requests of random clients in one group commit.
+    pub(crate) fn deliver_up(&mut self, count: usize, fate: Fate) -> Result<bool> {
         let (mut batch, mut answered) = (Vec::new(), false);
         for _ in 0..count {
             let ready: Vec<usize> = (0..self.clients.len())
@@ -122,7 +137,7 @@ impl World {
                 None => answered = true,
             }
         }
-        Ok(self.serve(batch, (twice, lose))? || answered)
+        Ok(self.serve(batch, fate)? || answered)
     }
 
     /// Delivers a client's first request of a method, and loses its answer with the connection if
@@ -136,7 +151,7 @@ impl World {
         let Some(outgoing) = at.and_then(|at| link.up.remove(at)) else { return Ok(false) };
         let Some(outgoing) = self.tampered(index, outgoing)? else { return Ok(true) };
         let batch = vec![self.sent_by(index, outgoing)?];
-        self.serve(batch, (false, lose))
+        self.serve(batch, if lose { Fate::Lost } else { Fate::Answered })
     }
 
     /// Asks the server as a client's device, past its machine.
@@ -167,9 +182,9 @@ impl World {
     }
 
     /// One group commit.
-    fn serve(&mut self, batch: Vec<Sent>, (twice, lose): (bool, bool)) -> Result<bool> {
-        if batch.is_empty() {
-            return Ok(false);
+    fn serve(&mut self, batch: Vec<Sent>, fate: Fate) -> Result<bool> {
+        if batch.is_empty() || fate == Fate::Unheard {
+            return Ok(!batch.is_empty());
         }
         let now_ms = self.now_ms;
         let calls = |batch: &[Sent]| -> Vec<Call> {
@@ -178,21 +193,23 @@ impl World {
             batch.iter().map(call).collect()
         };
         let mut outputs = self.server.apply(calls(&batch), &mut self.rng)?;
-        if twice {
-            self.trace.fault(format!("{} requests arrive twice", batch.len()));
+        if fate == Fate::Twice {
+            self.trace.fault("double", &format!("{} requests arrive twice", batch.len()));
+            self.hear(&batch, &outputs)?;
             let first: Vec<Outputs> = outputs;
             outputs = self.server.apply(calls(&batch), &mut self.rng)?;
             for (again, before) in outputs.iter_mut().zip(first) {
                 again.wakes.extend(before.wakes);
             }
         }
+        self.hear(&batch, &outputs)?;
         let mut wakes = BTreeSet::new();
         for ((index, outgoing, ..), output) in batch.into_iter().zip(outputs) {
             let name = outgoing.request.method().as_str();
             self.trace.note(format!("{index} {name} -> {}", summary(&output.frame)));
             wakes.extend(output.wakes);
-            if lose {
-                self.trace.fault(format!("{index} loses the answer to {name}"));
+            if fate == Fate::Lost {
+                self.trace.fault("lose-answers", &format!("{index} loses the answer to {name}"));
                 self.disconnect(index)?;
             } else if let Some(link) = self.client(index)?.link.as_mut() {
                 link.down.push_back(Down::Answer(Box::new(outgoing), output.frame));
@@ -202,18 +219,50 @@ impl World {
         Ok(true)
     }
 
+    /// The model hears what the server answers; and that it never fails by itself.
+    fn hear(&mut self, batch: &[Sent], outputs: &[Outputs]) -> Result<()> {
+        for ((_, outgoing, _, peer), output) in batch.iter().zip(outputs) {
+            let request = &outgoing.request;
+            match &output.frame {
+                Frame::Reply(body) => {
+                    let response = Response::decode(request.method(), body.clone())?;
+                    if let (Some(model), Some(device)) = (self.model.as_mut(), peer.device) {
+                        model.answered(device, (request, &response))?;
+                    }
+                }
+                Frame::Error(code, _) => {
+                    let name = request.method().as_str();
+                    ensure!(!is(*code, ErrorCode::Internal), "the server fails at {name}");
+                }
+                Frame::Request(_) | Frame::Item(_) | Frame::End => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Delivers what waits first on a client's connection.
     ///
     /// # Errors
     /// When a step failed, or there is no such client.
     pub fn deliver_down(&mut self, index: usize) -> Result<bool> {
         let choice = self.below(1 << 16);
-        let (now_ms, rng) = (self.now_ms, &mut self.rng);
+        let operation = self.operation;
         let client = self.clients.get_mut(index).context("no such client")?;
+        if client.stalled_until > operation {
+            return Ok(false);
+        }
         let Some(link) = client.link.as_mut() else { return Ok(false) };
         let Some(down) = link.next_down(choice) else { return Ok(false) };
         let mut input = match down {
             Down::Page(page) => Input::Page(*page),
+            // As the programs do: asked again with a newer token.
+            Down::Answer(outgoing, Frame::Error(code, _)) if is(code, ErrorCode::TokenExpired) => {
+                link.up.push_front(*outgoing);
+                return self.refresh(index, false).map(|()| true);
+            }
+            Down::Answer(_, Frame::Error(code, _)) if is(code, ErrorCode::Unauthenticated) => {
+                return self.disconnect(index).map(|()| true);
+            }
             Down::Answer(outgoing, frame) => {
                 let result = decode(&outgoing, frame)?.map_err(Failure::Refused);
                 Input::Answer(outgoing.work, result)
@@ -225,6 +274,7 @@ impl World {
         if let Some(liar) = self.liar.as_mut() {
             liar(index, &mut input);
         }
+        let (now_ms, rng) = (self.now_ms, &mut self.rng);
         client.step((now_ms, rng), input)?;
         self.push(index)?;
         Ok(true)
@@ -260,6 +310,9 @@ impl World {
             return self.pushed(index, page);
         }
         let Some(link) = self.client(index)?.link.as_ref() else { return Ok(()) };
+        if link.down.iter().filter(|down| matches!(down, Down::Page(_))).count() >= PUSHED_MAX {
+            return Ok(());
+        }
         let request = Request::Fetch(Fetch { channel: *channel, after_seq, bytes_max: 0 });
         let frame = RequestFrame {
             method: request.method().as_u16(),
@@ -278,6 +331,7 @@ impl World {
             return Ok(());
         };
         let Response::Page(page) = Response::decode(Method::Fetch, body)? else { bail!("no page") };
+        self.model.as_mut().map_or(Ok(()), |model| model.shown(&page))?;
         self.pushed(index, page)
     }
 
@@ -295,6 +349,10 @@ impl World {
         let frame = frame(&outgoing, &link.token);
         Ok((index, outgoing, frame, link.peer))
     }
+}
+
+fn is(code: u16, wanted: ErrorCode) -> bool {
+    ErrorCode::from_u16(code) == Some(wanted)
 }
 
 fn summary(frame: &Frame) -> String {

@@ -1,11 +1,11 @@
 //! Connections to the server of a world whose other end is none of its clients: whatever a program
 //! of somebody else may send.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use qpc_proto::binding::ChannelBinding;
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Request, Response};
-use qpc_proto::{ErrorBody, RequestId, Token};
+use qpc_proto::{ErrorBody, ErrorCode, RequestId, Token};
 use qpc_server::{Call, Peer, PeerChange};
 
 use super::World;
@@ -58,7 +58,12 @@ impl World {
         }
         let response = match output.frame {
             Frame::Reply(body) => Response::decode(request.method(), body)?,
-            Frame::Error(code, body) => return Ok(Err(ErrorBody::decode(code, &body)?)),
+            Frame::Error(code, body) => {
+                let refusal = ErrorBody::decode(code, &body)?;
+                let name = request.method().as_str();
+                ensure!(refusal.code != ErrorCode::Internal, "the server fails at {name}");
+                return Ok(Err(refusal));
+            }
             Frame::Request(_) | Frame::Item(_) | Frame::End => bail!("no answer"),
         };
         if let Response::Tokens(tokens) = &response {

@@ -21,6 +21,7 @@ mod large;
 mod lies;
 mod limited;
 mod losses;
+#[expect(dead_code, reason = "shared with the simulation, which uses the rest")]
 mod members;
 mod messages;
 mod metadata;

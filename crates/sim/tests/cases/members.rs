@@ -188,6 +188,12 @@ impl Member {
         page
     }
 
+    /// Whether the server still lets it read.
+    pub(crate) fn may_read(&mut self, world: &mut World) -> bool {
+        let fetch = Fetch { channel: self.channel, after_seq: self.cursor, bytes_max: 0 };
+        matches!(self.asks(world, &Request::Fetch(fetch)), Ok(Response::Page(_)))
+    }
+
     /// The whole log that it may read.
     pub(crate) fn log(&mut self, world: &mut World) -> Vec<Entry> {
         self.fetches(world, (self.channel, 0)).entries

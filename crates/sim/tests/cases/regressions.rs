@@ -71,3 +71,51 @@ fn an_answer_to_a_commit_does_not_count_for_the_next_one() {
         in_step(&mut world, &group, &[0, 1, 2]);
     }
 }
+
+/// The server repeated the answer to a claim for days: its KeyPackages could not be added any more,
+/// and an honest server was called a liar.
+#[test]
+fn a_claim_that_is_asked_again_days_later_takes_other_key_packages() {
+    let mut world = World::new(7, 2).unwrap();
+    // OpenMLS reads this machine's clock: what is made more than a day later is too new for it.
+    world.now_ms -= 12 * 3_600_000;
+    world.settle().unwrap();
+    let peer = world.account(1).unwrap();
+    let direct = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    until_sent(&mut world, 0, Method::ClaimKeyPackages);
+    assert!(world.deliver(0, (Method::ClaimKeyPackages, true)).unwrap());
+    let later = world.now_ms + 26 * 3_600_000;
+    world.sleep_until(later).unwrap();
+    world.settle_among(&[1]).unwrap();
+    at_peace(&mut world);
+    assert_eq!(channel(&mut world, 0, &direct).status, ChannelStatus::Active);
+}
+
+/// Sealed bytes whose answer was lost were sent again when the server had forgotten their id, and
+/// took a second place, where nobody could read them.
+#[test]
+fn what_was_sealed_more_than_two_weeks_ago_is_sealed_anew() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let mut world = World::new(7, 2).unwrap();
+    // OpenMLS reads this machine's clock: what is made more than a day later is too new for it.
+    world.now_ms -= 30 * DAY_MS;
+    world.settle().unwrap();
+    let group = group(&mut world, &[1]);
+    say(&mut world, 0, (&group, "sent once"));
+    until_sent(&mut world, 0, Method::Enqueue);
+    assert!(world.deliver(0, (Method::Enqueue, true)).unwrap());
+    read_all(&mut world, 1);
+    for _ in 0..5 {
+        let later = world.now_ms + 3 * DAY_MS;
+        world.sleep_until(later).unwrap();
+        world.sweep().unwrap();
+    }
+    world.settle().unwrap();
+    for index in [0, 1] {
+        let all = history(&mut world, index, &group);
+        assert_eq!(words(&mut world, index, &group), ["sent once"], "client {index}: {all:?}");
+    }
+    let all = history(&mut world, 1, &group);
+    let unreadable = all.iter().filter(|line| line.state == MessageState::Unreadable);
+    assert_eq!(unreadable.count(), 0, "{all:?}");
+}

@@ -288,17 +288,19 @@ impl Db<'_> {
         }
     }
 
-    /// Notes the sealed bytes of a message.
+    /// Notes the sealed bytes of a message, and when they were sealed.
     pub(crate) fn seal(
         &self,
-        id: u64,
+        (id, now_ms): (u64, u64),
         (message_id, after_commit, payload): (&MessageId, u64, &[u8]),
     ) -> sql::Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE outbox SET message_id = ?2, after_commit = ?3, payload = ?4 WHERE id = ?1",
+                "UPDATE outbox SET message_id = ?2, after_commit = ?3, payload = ?4,
+                    sealed_at_ms = ?5
+                 WHERE id = ?1",
             )?
-            .execute(params![id, message_id.0, after_commit, payload])?;
+            .execute(params![id, message_id.0, after_commit, payload, now_ms.min(TIME_MAX)])?;
         self.0
             .prepare_cached(
                 "INSERT INTO sealed_id (channel, message_id)
@@ -317,6 +319,23 @@ impl Db<'_> {
         self.0
             .prepare_cached("SELECT 1 FROM sealed_id WHERE channel = ?1 AND message_id = ?2")?
             .exists(params![channel.0, message_id.0])
+    }
+
+    /// The messages of a channel that were sealed before a time and are not settled.
+    pub(crate) fn sealed_before(
+        &self,
+        channel: &ChannelId,
+        before_ms: u64,
+    ) -> sql::Result<Vec<u64>> {
+        self.0
+            .prepare_cached(
+                "SELECT id FROM outbox
+                 WHERE channel = ?1 AND accepted_seq IS NULL AND payload IS NOT NULL
+                    AND sealed_at_ms < ?2
+                 ORDER BY id",
+            )?
+            .query_map(params![channel.0, before_ms.min(TIME_MAX)], |row| row.get(0))?
+            .collect()
     }
 
     /// Drops sealed bytes: the message waits to be sealed anew.

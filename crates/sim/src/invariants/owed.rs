@@ -1,0 +1,91 @@
+//! What the clients show, against the reference model: every message that the server took is shown
+//! once by every device that it is owed to, in its place, and by no other.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use qpc_proto::ChannelId;
+use qpc_proto::message::DeviceRef;
+
+use super::{Seen, texts_of};
+use crate::model::Owed;
+use crate::world::World;
+
+/// How long the server of a world keeps what nobody has read.
+const RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Compares all channels that somebody has.
+pub(super) fn check(world: &mut World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Result<()> {
+    let devices = devices(world)?;
+    let Some(model) = &world.model else { return Ok(()) };
+    for channel in model.channels() {
+        let seen = by_channel.get(&channel.to_string()).map_or(&[][..], Vec::as_slice);
+        check_channel((world, &devices), (channel, seen))
+            .with_context(|| format!("in channel {channel}"))?;
+    }
+    Ok(())
+}
+
+/// The devices of all clients that go on: one that is out stands where it was when it heard of it.
+fn devices(world: &mut World) -> Result<BTreeMap<usize, DeviceRef>> {
+    let mut devices = BTreeMap::new();
+    for index in 0..world.clients.len() {
+        if !world.client(index)?.is_stopped() {
+            let (account, device) = (world.account(index)?, world.device(index)?);
+            devices.insert(index, DeviceRef { account, device });
+        }
+    }
+    Ok(devices)
+}
+
+fn check_channel(
+    (world, devices): (&World, &BTreeMap<usize, DeviceRef>),
+    (channel, seen): (ChannelId, &[Seen]),
+) -> Result<()> {
+    let Some(model) = &world.model else { return Ok(()) };
+    for owed in model.owed(&channel, !world.calm)? {
+        let of_it = |seen: &&Seen| texts_of(seen).any(|(seq, _)| seq == owed.seq);
+        if !world.calm && !seen.iter().any(|seen| of_it(&seen)) {
+            // Sent a second time, because nobody knew any more what had become of the first.
+            continue;
+        }
+        let mut said = None;
+        for (client, device) in devices {
+            let shown = seen.iter().find(|seen| seen.client == *client);
+            let lines: Vec<&str> = shown
+                .into_iter()
+                .flat_map(texts_of)
+                .filter(|(seq, _)| *seq == owed.seq)
+                .map(|(_, text)| text)
+                .collect();
+            if !owed.roster.contains(device) {
+                ensure!(lines.is_empty(), "{client} shows {}, which it is not owed", owed.seq);
+                continue;
+            }
+            ensure!(lines.len() <= 1, "{client} shows {} more than once", owed.seq);
+            match lines.first() {
+                Some(line) => {
+                    let same = *said.get_or_insert(*line) == *line;
+                    ensure!(same, "{client} shows another text at {}: {line}", owed.seq);
+                }
+                None => check_excused((world, &owed), (*client, device, shown))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is not shown is in the ledger, and there is a reason.
+fn check_excused(
+    (world, owed): (&World, &Owed),
+    (client, device, shown): (usize, &DeviceRef, Option<&Seen>),
+) -> Result<()> {
+    let expired = owed.accepted_at_ms.saturating_add(RETENTION_MS) <= world.now_ms;
+    let excused = !world.calm && (expired || owed.came_back.contains(device));
+    ensure!(excused, "{client} does not show {}, which it is owed", owed.seq);
+    let losses = shown.into_iter().flat_map(|seen| &seen.losses);
+    let named = |seq: u64, count: u64| (seq..seq.saturating_add(count)).contains(&owed.seq);
+    let in_ledger = losses.into_iter().any(|loss| named(loss.seq, loss.count));
+    ensure!(in_ledger, "{client} does not show {}, and no loss names it", owed.seq);
+    Ok(())
+}

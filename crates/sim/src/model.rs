@@ -1,0 +1,333 @@
+//! The reference model: what an honest server has said to anybody, and from that alone who is owed
+//! what. Uses the protocol's own encodings, and no code of client, group engine or server.
+//!
+//! It hears every answer and every page that leaves the server. An entry is *owed* to the devices
+//! in the roster before it; the roster is what the accepted Commits declare. A device is excused
+//! where it was taken out and in again later, or where the entry has outlived the retention.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use qpc_proto::chain::{Link, Log};
+use qpc_proto::message::{Accepted, DeviceRef, Entry, EntryKind, Page, Request, Response};
+use qpc_proto::roster::RosterChange;
+use qpc_proto::{ChannelId, Digest, Incarnation, MessageId};
+
+/// What is known of one entry.
+#[derive(Debug, Clone)]
+struct Known {
+    kind: EntryKind,
+    head: Digest,
+    message_id: MessageId,
+    accepted_at_ms: u64,
+    /// What a Commit declares.
+    change: Option<RosterChange>,
+}
+
+/// What is known of one log.
+#[derive(Debug, Clone, Default)]
+struct Knowledge {
+    entries: BTreeMap<u64, Known>,
+    /// The first answer to each message id of a device.
+    answered: BTreeMap<(DeviceRef, MessageId), Accepted>,
+    /// Who sent what has a place.
+    senders: BTreeMap<u64, DeviceRef>,
+}
+
+/// A message in a log, and who is owed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owed {
+    /// Its number.
+    pub(crate) seq: u64,
+    /// When the server took it, Unix milliseconds.
+    pub(crate) accepted_at_ms: u64,
+    /// Who could read it when it came.
+    pub(crate) roster: BTreeSet<DeviceRef>,
+    /// Those of them that were taken out and in again later.
+    pub(crate) came_back: BTreeSet<DeviceRef>,
+}
+
+/// Everything that the server said.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    incarnation: Incarnation,
+    logs: BTreeMap<ChannelId, Knowledge>,
+}
+
+impl Model {
+    /// A model of one life of a server.
+    pub(crate) fn new(incarnation: Incarnation) -> Self {
+        Self { incarnation, logs: BTreeMap::new() }
+    }
+
+    /// The server gave a device an answer.
+    ///
+    /// # Errors
+    /// When it contradicts what it said before.
+    pub(crate) fn answered(
+        &mut self,
+        device: DeviceRef,
+        (request, response): (&Request, &Response),
+    ) -> Result<()> {
+        match (request, response) {
+            (Request::Enqueue(enqueue), Response::Enqueued(answer)) => {
+                let ids = enqueue.entries.iter().map(|entry| entry.message_id);
+                for (id, accepted) in ids.zip(&answer.accepted) {
+                    self.accepted((enqueue.channel, device), (id, accepted))?;
+                }
+                Ok(())
+            }
+            (Request::Commit(commit), Response::Accepted(accepted)) => {
+                self.accepted((commit.channel, device), (commit.bundle.message_id, accepted))
+            }
+            (Request::CreateChannel(create), Response::Accepted(accepted)) => {
+                self.accepted((create.channel, device), (create.bundle.message_id, accepted))
+            }
+            (_, Response::Page(page)) => self.shown(page),
+            _ => Ok(()),
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        (channel, device): (ChannelId, DeviceRef),
+        (id, accepted): (MessageId, &Accepted),
+    ) -> Result<()> {
+        let log = self.logs.entry(channel).or_default();
+        let place = (accepted.seq, accepted.head, accepted.accepted_at_ms);
+        if let Some(first) = log.answered.get(&(device, id)) {
+            let before = (first.seq, first.head, first.accepted_at_ms);
+            ensure!(place == before, "a second answer differs: {place:?}, {before:?}");
+            return Ok(());
+        }
+        let other = log.senders.insert(accepted.seq, device);
+        ensure!(other.is_none(), "a place was given twice: {}", accepted.seq);
+        if let Some(known) = log.entries.get(&accepted.seq) {
+            let same = known.head == accepted.head && known.message_id == id;
+            ensure!(same, "an answer names a place of another entry: {}", accepted.seq);
+        }
+        log.answered.insert((device, id), *accepted);
+        Ok(())
+    }
+
+    /// The server showed somebody a page.
+    ///
+    /// # Errors
+    /// When it contradicts what it showed before, or its own hash chain, or leaves a number out.
+    pub(crate) fn shown(&mut self, page: &Page) -> Result<()> {
+        let chain = Log { incarnation: self.incarnation, channel: page.channel };
+        let log = self.logs.entry(page.channel).or_default();
+        let mut last = None;
+        for entry in &page.entries {
+            let follows = last.is_none_or(|last: u64| last.checked_add(1) == Some(entry.seq));
+            ensure!(follows, "a page leaves a number out before {}", entry.seq);
+            last = Some(entry.seq);
+            log.show(chain, entry)?;
+        }
+        Ok(())
+    }
+
+    /// The channels that it knows of.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = ChannelId> {
+        self.logs.keys().copied()
+    }
+
+    /// The messages of a log, in order, and who is owed each; none of a log of which entries
+    /// expired before anybody was shown them, for they may have been Commits.
+    ///
+    /// # Errors
+    /// When the log has a hole though nothing expired, or lacks what was accepted.
+    pub(crate) fn owed(&self, channel: &ChannelId, expired: bool) -> Result<Vec<Owed>> {
+        let Some(log) = self.logs.get(channel) else { return Ok(Vec::new()) };
+        if !log.check_whole(expired)? {
+            return Ok(Vec::new());
+        }
+        // Who makes a channel is in it; the first Commit adds the others.
+        let mut roster: BTreeSet<DeviceRef> = log.senders.get(&1).copied().into_iter().collect();
+        let mut all = Vec::new();
+        for (seq, known) in &log.entries {
+            if let Some(change) = &known.change {
+                roster.retain(|device| !change.removes.contains(device));
+                roster.extend(change.adds.iter().copied());
+            }
+            if known.kind == EntryKind::Application {
+                let (accepted_at_ms, roster) = (known.accepted_at_ms, roster.clone());
+                let came_back = log.came_back(*seq, &roster);
+                all.push(Owed { seq: *seq, accepted_at_ms, roster, came_back });
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Knowledge {
+    fn show(&mut self, chain: Log, entry: &Entry) -> Result<()> {
+        let change = match entry.kind {
+            EntryKind::Commit => Some(RosterChange::decode(&entry.roster_change)?),
+            EntryKind::Application
+            | EntryKind::Statement
+            | EntryKind::Welcome
+            | EntryKind::Notice => None,
+        };
+        if let Some(known) = self.entries.get(&entry.seq) {
+            ensure!(known.head == entry.head, "entry {} was shown otherwise before", entry.seq);
+            return Ok(());
+        }
+        let before = entry.seq.checked_sub(1).context("an entry of number 0")?;
+        let previous = match before {
+            0 => Some(Digest::ZERO),
+            _ => self.entries.get(&before).map(|known| known.head),
+        };
+        if let Some(previous) = previous {
+            let head = chain.next(&previous, &Link::of(entry));
+            ensure!(head == entry.head, "the hash chain breaks at {}", entry.seq);
+        }
+        let known = Known {
+            kind: entry.kind,
+            head: entry.head,
+            message_id: entry.message_id,
+            accepted_at_ms: entry.accepted_at_ms,
+            change,
+        };
+        self.entries.insert(entry.seq, known);
+        Ok(())
+    }
+
+    /// Nothing is missing up to the last entry that anybody was shown, but what may have expired,
+    /// and what was accepted there is in its place. False if something is missing.
+    fn check_whole(&self, expired: bool) -> Result<bool> {
+        let last = self.entries.last_key_value().map_or(0, |(last, _)| *last);
+        let count = u64::try_from(self.entries.len())?;
+        ensure!(expired || count == last, "the log has a hole: {count} entries of {last}");
+        for ((_, id), accepted) in &self.answered {
+            let known = self.entries.get(&accepted.seq);
+            let kept =
+                known.is_none_or(|known| known.message_id == *id && known.head == accepted.head);
+            ensure!(kept, "what was accepted as {} is another entry", accepted.seq);
+        }
+        Ok(count == last)
+    }
+
+    /// Who of a roster was taken out and in again by one Commit after a number.
+    fn came_back(&self, after: u64, roster: &BTreeSet<DeviceRef>) -> BTreeSet<DeviceRef> {
+        let later = self.entries.range(after..).filter_map(|(_, known)| known.change.as_ref());
+        let swapped = later.flat_map(|change| change.adds.intersection(&change.removes));
+        swapped.filter(|device| roster.contains(device)).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qpc_proto::{AccountId, DeviceId};
+
+    const CHANNEL: ChannelId = ChannelId([5; 16]);
+
+    fn device(n: u8) -> DeviceRef {
+        DeviceRef { account: AccountId([n; 16]), device: DeviceId([n; 16]) }
+    }
+
+    fn entry(seq: u64, kind: EntryKind, change: Option<RosterChange>) -> Entry {
+        Entry {
+            seq,
+            kind,
+            after_commit: 0,
+            accepted_at_ms: seq,
+            message_id: MessageId([u8::try_from(seq).unwrap(); 16]),
+            payload: vec![1].into(),
+            roster_change: change.map(|change| change.encode()).unwrap_or_default().into(),
+            statements: Vec::new(),
+            welcome_hash: Digest::ZERO,
+            head: Digest::ZERO,
+            welcome: None,
+        }
+    }
+
+    fn change(adds: &[u8], removes: &[u8]) -> Option<RosterChange> {
+        let of = |all: &[u8]| all.iter().map(|n| device(*n)).collect();
+        Some(RosterChange { adds: of(adds), removes: of(removes), ..RosterChange::default() })
+    }
+
+    /// A page of a whole log with the heads that it must have.
+    fn log(mut entries: Vec<Entry>) -> Page {
+        let chain = Log { incarnation: Incarnation::ZERO, channel: CHANNEL };
+        let mut head = Digest::ZERO;
+        for entry in &mut entries {
+            head = chain.next(&head, &Link::of(entry));
+            entry.head = head;
+        }
+        Page { channel: CHANNEL, head_seq: 0, entries, published: Vec::new() }
+    }
+
+    fn shown(entries: Vec<Entry>) -> Model {
+        let mut model = Model::new(Incarnation::ZERO);
+        let page = log(entries);
+        let first = &page.entries[0];
+        let (seq, head, accepted_at_ms) = (first.seq, first.head, first.accepted_at_ms);
+        let accepted = Accepted { seq, head, accepted_at_ms, duplicate: false };
+        model.accepted((CHANNEL, device(1)), (first.message_id, &accepted)).unwrap();
+        model.shown(&page).unwrap();
+        model
+    }
+
+    #[test]
+    fn who_is_in_before_a_message_is_owed_it() {
+        let model = shown(vec![
+            entry(1, EntryKind::Commit, change(&[2], &[])),
+            entry(2, EntryKind::Application, None),
+            entry(3, EntryKind::Commit, change(&[3], &[2])),
+            entry(4, EntryKind::Application, None),
+            entry(5, EntryKind::Commit, change(&[1], &[1])),
+            entry(6, EntryKind::Application, None),
+        ]);
+        let owed = model.owed(&CHANNEL, false).unwrap();
+        let rosters: Vec<_> = owed.iter().map(|owed| owed.roster.clone()).collect();
+        let of = |all: &[u8]| -> BTreeSet<_> { all.iter().map(|n| device(*n)).collect() };
+        assert_eq!(rosters, [of(&[1, 2]), of(&[1, 3]), of(&[1, 3])]);
+        let back: Vec<_> = owed.iter().map(|owed| owed.came_back.clone()).collect();
+        assert_eq!(back, [of(&[1]), of(&[1]), of(&[])]);
+    }
+
+    #[test]
+    fn a_log_that_changes_breaks_or_has_a_hole_is_no_log() {
+        let whole = || {
+            vec![
+                entry(1, EntryKind::Commit, change(&[1], &[])),
+                entry(2, EntryKind::Application, None),
+                entry(3, EntryKind::Application, None),
+            ]
+        };
+        let mut model = shown(whole());
+        let mut other = whole();
+        other[1].payload = vec![2].into();
+        assert!(model.shown(&log(other)).is_err(), "another entry");
+        let mut broken = log(whole());
+        broken.entries[2].head = Digest([1; 32]);
+        assert!(Model::new(Incarnation::ZERO).shown(&broken).is_err(), "the chain");
+        let mut gap = log(whole());
+        gap.entries.remove(1);
+        assert!(Model::new(Incarnation::ZERO).shown(&gap).is_err(), "a number in a page");
+        let mut late = log(whole());
+        late.entries.drain(..2);
+        let mut model = Model::new(Incarnation::ZERO);
+        model.shown(&late).unwrap();
+        assert!(model.owed(&CHANNEL, false).is_err(), "numbers that nobody was shown");
+    }
+
+    #[test]
+    fn an_answer_stands() {
+        let mut model = Model::new(Incarnation::ZERO);
+        let accepted = |seq| Accepted {
+            seq,
+            head: Digest([u8::try_from(seq).unwrap(); 32]),
+            accepted_at_ms: 1,
+            duplicate: false,
+        };
+        let id = MessageId([1; 16]);
+        model.accepted((CHANNEL, device(1)), (id, &accepted(1))).unwrap();
+        model.accepted((CHANNEL, device(1)), (id, &accepted(1))).unwrap();
+        assert!(model.accepted((CHANNEL, device(1)), (id, &accepted(2))).is_err());
+        let other = MessageId([2; 16]);
+        assert!(model.accepted((CHANNEL, device(2)), (other, &accepted(1))).is_err());
+    }
+}

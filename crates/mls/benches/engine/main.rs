@@ -26,7 +26,7 @@ fn messages(members: u32) -> u64 {
 const MESSAGE_BAR: f64 = 1.3;
 const MEMBER_BAR: f64 = 1.1;
 /// Bytes written to the database's log for a message that is received alone, by members.
-const WRITTEN_BARS: [(u32, f64); 3] = [(2, 24_576.0), (100, 24_576.0), (1_000, 32_768.0)];
+const WRITTEN_BARS: [(u32, f64); 3] = [(2, 8_192.0), (100, 8_192.0), (1_000, 16_384.0)];
 
 /// Bytes of a self-update's Commit in a group of 1,000: fresh, there is something to shrink; then
 /// it must be below the other.

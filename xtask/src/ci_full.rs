@@ -23,6 +23,8 @@ const LONG_TESTS: [&str; 10] = [
     "--",
     "--ignored",
 ];
+/// Real programs under faults of network and processes.
+const CHAOS: [&str; 5] = ["cargo", "chaos", "--minutes", "5", "--seed=1"];
 /// One fuzzing campaign, per target.
 const FUZZ_TIME: &str = "-max_total_time=120";
 /// Where a campaign keeps what it finds; the committed corpora are only read.
@@ -32,6 +34,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     shell::run(root, &["bash", ".ci/run"])?;
     shell::run(root, &["cargo", "sim", "--seeds", SEEDS])?;
     shell::run(root, &LONG_TESTS)?;
+    shell::run(root, &CHAOS)?;
     shell::run(root, &["cargo", "demo", "--check"])?;
     fuzz(root)
 }

@@ -27,6 +27,21 @@ pub enum Fault {
     /// The device fails. What a failed sync should have saved may be lost, even if a later sync
     /// succeeds.
     Io,
+    /// The process aborts, and nothing of the call has happened.
+    Abort,
+    /// The process aborts in the middle: half of a write is in the file; as [`Fault::Abort`] for
+    /// other calls.
+    AbortHalfway,
+}
+
+impl Fault {
+    /// Ends the process, if that is the order. What the system was given before stays in the files.
+    pub(crate) fn abort_if_ordered(self) {
+        match self {
+            Fault::Abort | Fault::AbortHalfway => std::process::abort(),
+            Fault::NoSpace | Fault::ShortWrite | Fault::Io => {}
+        }
+    }
 }
 
 /// From which call on, and which.
@@ -84,16 +99,17 @@ impl Faults {
     }
 }
 
-/// What SQLite's own VFS for Unix answers to such a failure.
+/// What SQLite's own VFS for Unix answers to such a failure; nobody hears of the end of a process.
 pub(crate) fn code(op: Op, fault: Fault) -> i32 {
+    fault.abort_if_ordered();
     match (op, fault) {
         (Op::Write, Fault::NoSpace | Fault::ShortWrite) => ffi::SQLITE_FULL,
-        (Op::Write, Fault::Io) => ffi::SQLITE_IOERR_WRITE,
+        (Op::Write, Fault::Io | Fault::Abort | Fault::AbortHalfway) => ffi::SQLITE_IOERR_WRITE,
         (Op::Sync, _) => ffi::SQLITE_IOERR_FSYNC,
         (Op::Truncate, _) => ffi::SQLITE_IOERR_TRUNCATE,
         (Op::Delete, _) => ffi::SQLITE_IOERR_DELETE,
         (Op::ShmGrow, Fault::NoSpace | Fault::ShortWrite) => ffi::SQLITE_IOERR_SHMSIZE,
-        (Op::ShmGrow, Fault::Io) => ffi::SQLITE_IOERR_SHMMAP,
+        (Op::ShmGrow, Fault::Io | Fault::Abort | Fault::AbortHalfway) => ffi::SQLITE_IOERR_SHMMAP,
     }
 }
 

@@ -47,7 +47,8 @@ unsafe impl Send for Registration {}
 unsafe impl Sync for Registration {}
 
 impl Registration {
-    pub(crate) fn new(shared: &Arc<Shared>) -> io::Result<Registration> {
+    /// `default` makes it the VFS of every connection that names none.
+    pub(crate) fn new(shared: &Arc<Shared>, default: bool) -> io::Result<Registration> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("qpc-fault-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         // SAFETY: has no precondition.
@@ -61,7 +62,7 @@ impl Registration {
         // Leaked on purpose: a connection may outlive the registration and still point there.
         let vfs = Box::into_raw(Box::new(describe(context, &name)?));
         // SAFETY: `vfs` is complete and never freed.
-        if unsafe { ffi::sqlite3_vfs_register(vfs, 0) } != ffi::SQLITE_OK {
+        if unsafe { ffi::sqlite3_vfs_register(vfs, c_int::from(default)) } != ffi::SQLITE_OK {
             return Err(io::Error::other("SQLite refuses the VFS"));
         }
         Ok(Registration { name: String::leak(name), vfs })

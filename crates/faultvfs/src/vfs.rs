@@ -50,9 +50,28 @@ impl FaultVfs {
     /// # Errors
     /// SQLite has no default VFS, or no memory.
     pub fn register() -> io::Result<FaultVfs> {
+        Self::registered(false)
+    }
+
+    /// The same for a whole process: every connection that names no VFS is opened through it. For
+    /// a process that has no other test in it.
+    ///
+    /// # Errors
+    /// As [`FaultVfs::register`].
+    pub fn register_as_default() -> io::Result<FaultVfs> {
+        Self::registered(true)
+    }
+
+    fn registered(default: bool) -> io::Result<FaultVfs> {
         let shared = Arc::new(Shared::default());
-        let registration = shim::Registration::new(&shared)?;
+        let registration = shim::Registration::new(&shared, default)?;
         Ok(FaultVfs { registration, shared })
+    }
+
+    /// Keeps no journal from here on, for a workload whose writes would fill the memory: no cut of
+    /// the power can be shown then.
+    pub fn forget_writes(&self) {
+        self.shared.state().journal.close();
     }
 
     /// The name to open connections with.

@@ -73,8 +73,8 @@ unsafe extern "C" fn write(
     let fault = shared.state().faults.next(Op::Write);
     let written = match fault {
         None => len,
-        Some(Fault::ShortWrite) => len / 2,
-        Some(Fault::NoSpace | Fault::Io) => 0,
+        Some(Fault::ShortWrite | Fault::AbortHalfway) => len / 2,
+        Some(Fault::NoSpace | Fault::Io | Fault::Abort) => 0,
     };
     if written > 0 {
         let result = pass_on!(file, xWrite, data, written, offset);
@@ -110,6 +110,9 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, _flags: c_int) -> c_int {
     let (shared, id) = unsafe { own(file) };
     let mut state = shared.state();
     let fault = state.faults.next(Op::Sync);
+    if let Some(fault) = fault {
+        fault.abort_if_ordered();
+    }
     if let Some(id) = id {
         state.journal.sync(id, fault.is_some());
     }

@@ -11,8 +11,8 @@ use super::support::{
     add, at_peace, channel, group, in_step, read_all, say, until_sent, words, world,
 };
 
-/// Writes between two that a client dies at. Every one would take minutes; which ones are tried
-/// moves with the round.
+/// Writes between two that a client dies at, in the tests that run every time. Every one takes
+/// minutes.
 const STRIDE: u64 = 7;
 
 /// After so many good writes nothing reaches the disk any more.
@@ -60,8 +60,9 @@ fn a_while(world: &mut World) {
     at_peace(world);
 }
 
-/// Client 2 comes and goes by Commits of client 0, while `dying` dies at each write of reading one.
-fn torn(index: usize) {
+/// Client 2 comes and goes by Commits of client 0, while `index` dies at every `stride`th write of
+/// reading one.
+fn torn(index: usize, stride: u64) {
     let mut world = world(3);
     let group = group(&mut world, &[1]);
     let vfs = FaultVfs::register().unwrap();
@@ -98,28 +99,45 @@ fn torn(index: usize) {
         let gone = world.account(2).unwrap();
         world.user(0, move |m, s| m.change_members(s, &group, (false, &[gone])).map(drop)).unwrap();
         at_peace(&mut world);
-        after += STRIDE;
+        after += stride;
     }
     assert!(deaths > 2, "it died only {deaths} times");
 }
 
 #[test]
 fn case_103_a_death_at_a_write_of_merging_an_own_commit_leaves_one_epoch_or_the_next() {
-    torn(0);
+    torn(0, STRIDE);
 }
 
 #[test]
 fn case_103_a_death_at_a_write_of_applying_a_commit_leaves_one_epoch_or_the_next() {
-    torn(1);
+    torn(1, STRIDE);
 }
 
 #[test]
 fn case_103_a_death_at_a_write_of_joining_leaves_a_member_or_none() {
-    torn(2);
+    torn(2, STRIDE);
+}
+
+#[test]
+#[ignore = "takes minutes; cargo ci-full runs it"]
+fn a_death_at_every_write_of_an_epoch_leaves_one_or_the_next() {
+    (0..3).for_each(|index| torn(index, 1));
 }
 
 #[test]
 fn case_106_what_dies_while_a_group_is_made_is_there_whole_or_not_at_all() {
+    made(STRIDE);
+}
+
+#[test]
+#[ignore = "takes minutes; cargo ci-full runs it"]
+fn what_dies_at_any_write_of_making_a_group_is_there_whole_or_not_at_all() {
+    made(1);
+}
+
+/// Client 0 makes groups, and dies at every `stride`th write of it.
+fn made(stride: u64) {
     let mut world = world(1);
     let vfs = FaultVfs::register().unwrap();
     world.open_through(0, vfs.name()).unwrap();
@@ -127,7 +145,7 @@ fn case_106_what_dies_while_a_group_is_made_is_there_whole_or_not_at_all() {
     let mut deaths = 0;
     for round in 0.. {
         let title = format!("Made {round}");
-        let died = dies(&mut world, (0, &vfs, round * STRIDE), |world| {
+        let died = dies(&mut world, (0, &vfs, round * stride), |world| {
             let made = world.user(0, |m, s| m.create_group_channel(s, &title));
             made.is_err() || world.tick(100).is_err()
         });

@@ -2,6 +2,8 @@
 //! in a folder and on a port of its own. They are killed here as a machine would kill them.
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod devices;

@@ -278,9 +278,10 @@ mod tests {
             log(history, &mut broken).unwrap();
             broken.len()
         };
-        assert_eq!(complaints(&[message(1, "received", "a"), message(2, "accepted", "b")]), 0);
-        assert_eq!(complaints(&[message(1, "received", "a"), message(2, "received", "a")]), 1);
-        assert_eq!(complaints(&[message(1, "received", "a"), message(1, "received", "b")]), 1);
+        let received = |seq, text| message(seq, "received", text);
+        assert_eq!(complaints(&[received(1, "a"), message(2, "accepted", "b")]), 0);
+        assert_eq!(complaints(&[received(1, "a"), received(2, "a")]), 1);
+        assert_eq!(complaints(&[received(1, "a"), received(1, "b")]), 1);
         assert_eq!(complaints(&[message(1, "waiting", "a")]), 1);
         assert_eq!(complaints(&[message(1, "unreadable", "")]), 1);
     }

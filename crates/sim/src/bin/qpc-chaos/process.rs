@@ -27,8 +27,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command` and hands each line of its output to `hear`, `None` at the end. What it says
-    /// on standard error goes into `log`.
+    /// Starts `command` and hands each line of its output to `hear`, `None` at the end. Its errors
+    /// go into `log`.
     ///
     /// # Errors
     /// When it does not start.

@@ -1,4 +1,5 @@
-//! What a process and its database hold at a moment. Reads `/proc` and sizes of files, never judges.
+//! What a process and its database hold at a moment. Reads `/proc` and sizes of files, never
+//! judges.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Store and machine: one input, one commit, and only then what comes of it. Synchronous, so that
-//! many clients and a server run in one thread under a seed. A page that the program dies of, panics
-//! at, or can't store a value of, is read entry by entry, until the one is set aside that it can't
-//! take.
+//! many clients and a server run in one thread under a seed. A page that the program dies of,
+//! panics at, or can't store a value of, is read entry by entry, until the one is set aside that it
+//! can't take.
 
 use qpc_proto::message::{Cursor, Page, Response};
 use qpc_storage::{Outcome, Store};

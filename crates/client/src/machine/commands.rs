@@ -148,8 +148,8 @@ impl Machine {
         row.status = Status::Leaving;
         self.end_if_alone(step, &mut row)?;
         self.give_up_for_leave(step, &row)?;
-        // Who is alone is out by that; but other devices of the account, and the server, learn of it
-        // by the statement alone.
+        // Who is alone is out by that; but other devices of the account, and the server, learn of
+        // it by the statement alone.
         let intent = self.ask_to_leave(step, &row)?;
         step.db.put_channel(&row)?;
         Ok(Started { intent: Some(intent), channel: *channel })

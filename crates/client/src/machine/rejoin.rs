@@ -20,8 +20,8 @@ const WAITS: &str = "it asked to be taken in again and waits until a member's cl
 pub(super) const SOON: &str =
     "it asked to be taken in again less than an hour ago, and does so again then";
 /// As above.
-const ENDED: &str = "this device's certificate has ended: it asks to be taken in again once the primary \
-     device has renewed it";
+const ENDED: &str = "this device's certificate has ended: it asks to be taken in again \
+     once the primary device has renewed it";
 /// A device asks once in this time and channel, in milliseconds.
 pub(super) const ASK_EVERY_MS: u64 = 3_600_000;
 /// How long a rejoin stands at the server: as long as its KeyPackage can be added.
@@ -212,7 +212,8 @@ impl Machine {
             ..RejoinRow::default()
         };
         step.db.put_rejoin(channel, &row)?;
-        // What still stands is said again behind that Commit. Who left may have come back meanwhile.
+        // What still stands is said again behind that Commit. Who left may have come back
+        // meanwhile.
         for (account, _) in step.db.standing(channel)? {
             step.db.drop_removals(channel, &account)?;
             step.db.drop_standing(channel, &account)?;

@@ -155,10 +155,10 @@ impl Machine {
         Ok(step.db.close_renewal()?)
     }
 
-    /// Takes the certificate that the server shows this device as its own: only one of the account's
-    /// root over exactly the entry in the newest list, and that ends later. It may be of an account
-    /// key before the one in force: who recovers an account keeps entries as they were renewed, and
-    /// signs no certificates for them.
+    /// Takes the certificate that the server shows this device as its own: only one of the
+    /// account's root over exactly the entry in the newest list, and that ends later. It may be of
+    /// an account key before the one in force: who recovers an account keeps entries as they were
+    /// renewed, and signs no certificates for them.
     pub(super) fn take_certificate(
         &mut self,
         step: &mut Step<'_>,

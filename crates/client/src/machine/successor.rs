@@ -66,9 +66,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether what waits in a channel may go to another: it is of the same kind, with the same peer,
-    /// says that it takes its place, and was made by who might end it. Neither the old log nor the
-    /// server's word is enough: a server can put anybody's statement there.
+    /// Whether what waits in a channel may go to another: it is of the same kind, with the same
+    /// peer, says that it takes its place, and was made by who might end it. Neither the old log
+    /// nor the server's word is enough: a server can put anybody's statement there.
     fn may_take_place(
         &self,
         step: &Step<'_>,

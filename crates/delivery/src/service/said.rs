@@ -81,8 +81,8 @@ impl Writing<'_> {
         Ok(Note::Rejoin(rejoin.join_seq, Box::new(admitted)))
     }
 
-    /// None of this device stands for that join, or one with a certificate that ends sooner; and its
-    /// last one, for whatever join, is a while ago: each makes work for all members.
+    /// None of this device stands for that join, or one with a certificate that ends sooner; and
+    /// its last one, for whatever join, is a while ago: each makes work for all members.
     fn check_earlier(&self, said: &Statement, rejoin: &Rejoin) -> Result<(), DeliveryError> {
         let Some(earlier) = rows::rejoin_of(self.call.tx, (self.channel.no, &self.call.caller))?
         else {

@@ -168,8 +168,9 @@ impl<'a> Writing<'a> {
             .ok_or(DeliveryError::StaleCommit(self.channel.last_commit))
     }
 
-    /// Last check: the MLS header fits the entry, names no entry that is not in the log yet, and its
-    /// base is a Commit of this log, no older than the one that this device last named or joined at.
+    /// Last check: the MLS header fits the entry, names no entry that is not in the log yet, and
+    /// its base is a Commit of this log, no older than the one that this device last named or
+    /// joined at.
     pub(super) fn check_header(&mut self, draft: &Draft<'_>) -> Result<MlsHeader, DeliveryError> {
         let header = mls_header(draft.payload)?;
         let fits = match header.content {

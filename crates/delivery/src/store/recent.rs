@@ -12,8 +12,9 @@ use qpc_proto::{DeviceId, MessageId};
 use qpc_storage::{Tx, sql};
 use sql::OptionalExtension as _;
 
-/// Ids in memory from which on the oldest of them are put away, until three quarters are left: enough
-/// to share the pages that this writes, and few enough to hold up one commit by milliseconds.
+/// Ids in memory from which on the oldest of them are put away, until three quarters are left:
+/// enough to share the pages that this writes, and few enough to hold up one commit by
+/// milliseconds.
 const KEPT: usize = 4_096;
 /// Senders whose highest id in the table is kept in mind.
 const HIGHEST_MAX: usize = 4_096;

@@ -1,4 +1,5 @@
-//! What a lying server, or a member who may not, puts in a channel's place: nobody's words go there.
+//! What a lying server, or a member who may not, puts in a channel's place: nobody's words go
+//! there.
 
 use qpc_client::machine::{Failure, Input, Work};
 use qpc_client::view::{ChannelStatus, MessageState};

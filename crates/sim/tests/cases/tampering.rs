@@ -99,14 +99,6 @@ fn is_heard_from_the_victim(lie: fn(Vec<u8>) -> Lie) {
     assert_eq!(world.alarms(1).unwrap(), [""; 0]);
     say(&mut world, 1, (&group, "what do you say?"));
     world.rounds(3).unwrap();
-    for index in 0..3 {
-        let h = super::support::history(&mut world, index, &group);
-        let row = channel(&mut world, index, &group);
-        eprintln!("DBG {index} {row:?}");
-        for m in h {
-            eprintln!("DBG   {:?} {:?} {:?} {:?}", m.seq, m.state, m.text, m.reason);
-        }
-    }
     for honest in [0, 2] {
         let named = world.named(honest, &group).unwrap();
         assert!(named.iter().any(|seq| *seq >= told_at), "told at {told_at}, named {named:?}");

@@ -272,7 +272,13 @@ mod tests {
 
     #[test]
     fn a_history_shows_nothing_twice_and_nothing_unsettled() {
-        let message = |seq: u64, state: &str, text: &str| serde_json::json!({ "seq": seq, "state": state, "text": text });
+        let message = |seq: u64, state: &str, text: &str| {
+            serde_json::json!({
+                "seq": seq,
+                "state": state,
+                "text": text,
+            })
+        };
         let complaints = |history: &[Value]| {
             let mut broken = Vec::new();
             log(history, &mut broken).unwrap();

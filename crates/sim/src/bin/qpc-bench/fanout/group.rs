@@ -40,7 +40,7 @@ pub(super) enum Group {
     /// Anybody.
     Floor,
     /// Its members.
-    Full(Members),
+    Full(Box<Members>),
 }
 
 /// The accounts of a channel, each with one device.
@@ -80,7 +80,7 @@ impl Group {
         };
         ensure!(accepted.seq == FIRST_COMMIT, "a channel that is not empty");
         connection.close(0, "");
-        Ok(Self::Full(Members { founder, members, sessions }))
+        Ok(Self::Full(Box::new(Members { founder, members, sessions })))
     }
 
     /// The one who sends.
@@ -91,7 +91,7 @@ impl Group {
         let connection = connect(url, &ClientLimits::default()).await?;
         let wire = match self {
             Self::Floor => Wire::Floor { channel: PAIR },
-            Self::Full(Members { founder, .. }) => wire_of(founder, &connection).await?,
+            Self::Full(members) => wire_of(&members.founder, &connection).await?,
         };
         let (sender, receiver) = connection.open_stream().await?;
         let maker = Maker::new(PAIR);

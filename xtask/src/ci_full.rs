@@ -10,8 +10,9 @@ use crate::shell;
 
 /// Simulated runs, each under its own seed.
 const SEEDS: &str = "2000";
-/// The server killed a thousand times under load, two hundred lies of a server at random places.
-const LONG_TESTS: [&str; 10] = [
+/// The server killed a thousand times under load, two hundred lies of a server at random places, a
+/// death at every single write of server and clients.
+const LONG_TESTS: [&str; 12] = [
     "cargo",
     "test",
     "--locked",
@@ -20,6 +21,8 @@ const LONG_TESTS: [&str; 10] = [
     "processes",
     "--test",
     "cases",
+    "--test",
+    "crashpoints",
     "--",
     "--ignored",
 ];

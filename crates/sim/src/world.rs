@@ -9,6 +9,7 @@ mod faults;
 mod homes;
 mod link;
 mod raw;
+mod resumed;
 mod tampered;
 
 pub(crate) use client::{Link, Moment, SimClient};

@@ -1,7 +1,7 @@
 //! The reference model: what an honest server has said to anybody, and from that alone who is owed
 //! what. Uses the protocol's own encodings, and no code of client, group engine or server.
 //!
-//! It hears every answer and every page that leaves the server. An entry is *owed* to the devices
+//! It hears every request that is accepted, every answer and every page that leaves the server. An entry is *owed* to the devices
 //! in the roster before it; the roster is what the accepted Commits declare. A device is excused
 //! where it was taken out and in again later, or where the entry has outlived the retention.
 
@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use qpc_proto::chain::{Link, Log};
-use qpc_proto::message::{Accepted, DeviceRef, Entry, EntryKind, Page, Request, Response};
+use qpc_proto::message::{
+    Accepted, CommitBundle, DeviceRef, Entry, EntryKind, Page, Request, Response,
+};
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{ChannelId, Digest, Incarnation, MessageId};
 
@@ -73,25 +75,37 @@ impl Model {
             (Request::Enqueue(enqueue), Response::Enqueued(answer)) => {
                 let ids = enqueue.entries.iter().map(|entry| entry.message_id);
                 for (id, accepted) in ids.zip(&answer.accepted) {
-                    self.accepted((enqueue.channel, device), (id, accepted))?;
+                    self.accepted((enqueue.channel, device), (id, None), accepted)?;
                 }
                 Ok(())
             }
             (Request::Commit(commit), Response::Accepted(accepted)) => {
-                self.accepted((commit.channel, device), (commit.bundle.message_id, accepted))
+                self.committed((commit.channel, device), &commit.bundle, accepted)
             }
             (Request::CreateChannel(create), Response::Accepted(accepted)) => {
-                self.accepted((create.channel, device), (create.bundle.message_id, accepted))
+                self.committed((create.channel, device), &create.bundle, accepted)
             }
             (_, Response::Page(page)) => self.shown(page),
             _ => Ok(()),
         }
     }
 
+    fn committed(
+        &mut self,
+        place: (ChannelId, DeviceRef),
+        bundle: &CommitBundle,
+        accepted: &Accepted,
+    ) -> Result<()> {
+        let change = RosterChange::decode(&bundle.roster_change)?;
+        self.accepted(place, (bundle.message_id, Some(change)), accepted)
+    }
+
+    /// An entry has its place, whoever is shown it. A Commit comes with what it declares.
     fn accepted(
         &mut self,
         (channel, device): (ChannelId, DeviceRef),
-        (id, accepted): (MessageId, &Accepted),
+        (id, change): (MessageId, Option<RosterChange>),
+        accepted: &Accepted,
     ) -> Result<()> {
         let log = self.logs.entry(channel).or_default();
         let place = (accepted.seq, accepted.head, accepted.accepted_at_ms);
@@ -107,6 +121,13 @@ impl Model {
             ensure!(same, "an answer names a place of another entry: {}", accepted.seq);
         }
         log.answered.insert((device, id), *accepted);
+        log.entries.entry(accepted.seq).or_insert_with(|| Known {
+            kind: change.as_ref().map_or(EntryKind::Application, |_| EntryKind::Commit),
+            head: accepted.head,
+            message_id: id,
+            accepted_at_ms: accepted.accepted_at_ms,
+            change,
+        });
         Ok(())
     }
 
@@ -169,10 +190,6 @@ impl Knowledge {
             | EntryKind::Welcome
             | EntryKind::Notice => None,
         };
-        if let Some(known) = self.entries.get(&entry.seq) {
-            ensure!(known.head == entry.head, "entry {} was shown otherwise before", entry.seq);
-            return Ok(());
-        }
         let before = entry.seq.checked_sub(1).context("an entry of number 0")?;
         let previous = match before {
             0 => Some(Digest::ZERO),
@@ -181,6 +198,10 @@ impl Knowledge {
         if let Some(previous) = previous {
             let head = chain.next(&previous, &Link::of(entry));
             ensure!(head == entry.head, "the hash chain breaks at {}", entry.seq);
+        }
+        if let Some(known) = self.entries.get(&entry.seq) {
+            ensure!(known.head == entry.head, "entry {} was shown otherwise before", entry.seq);
+            return Ok(());
         }
         let known = Known {
             kind: entry.kind,
@@ -265,7 +286,9 @@ mod tests {
         let first = &page.entries[0];
         let (seq, head, accepted_at_ms) = (first.seq, first.head, first.accepted_at_ms);
         let accepted = Accepted { seq, head, accepted_at_ms, duplicate: false };
-        model.accepted((CHANNEL, device(1)), (first.message_id, &accepted)).unwrap();
+        let change = RosterChange::decode(&first.roster_change).unwrap();
+        let first = (first.message_id, Some(change));
+        model.accepted((CHANNEL, device(1)), first, &accepted).unwrap();
         model.shown(&page).unwrap();
         model
     }
@@ -324,10 +347,33 @@ mod tests {
             duplicate: false,
         };
         let id = MessageId([1; 16]);
-        model.accepted((CHANNEL, device(1)), (id, &accepted(1))).unwrap();
-        model.accepted((CHANNEL, device(1)), (id, &accepted(1))).unwrap();
-        assert!(model.accepted((CHANNEL, device(1)), (id, &accepted(2))).is_err());
-        let other = MessageId([2; 16]);
-        assert!(model.accepted((CHANNEL, device(2)), (other, &accepted(1))).is_err());
+        let mut answer =
+            |sender, id, seq| model.accepted((CHANNEL, device(sender)), (id, None), &accepted(seq));
+        answer(1, id, 1).unwrap();
+        answer(1, id, 1).unwrap();
+        assert!(answer(1, id, 2).is_err());
+        assert!(answer(2, MessageId([2; 16]), 1).is_err());
+    }
+
+    #[test]
+    fn what_has_its_place_by_an_answer_alone_is_no_hole() {
+        let page = log(vec![
+            entry(1, EntryKind::Commit, change(&[1, 2], &[])),
+            entry(2, EntryKind::Application, None),
+        ]);
+        let mut model = Model::new(Incarnation::ZERO);
+        let first = &page.entries[0];
+        let (seq, head, accepted_at_ms) = (first.seq, first.head, first.accepted_at_ms);
+        let accepted = Accepted { seq, head, accepted_at_ms, duplicate: false };
+        let made = (first.message_id, change(&[1, 2], &[]));
+        model.accepted((CHANNEL, device(1)), made, &accepted).unwrap();
+        let mut rest = page.clone();
+        rest.entries.remove(0);
+        let mut broken = rest.clone();
+        broken.entries[0].payload = vec![2].into();
+        assert!(model.clone().shown(&broken).is_err(), "the chain from an answer on");
+        model.shown(&rest).unwrap();
+        let owed = model.owed(&CHANNEL, false).unwrap();
+        assert_eq!(owed[0].roster, [device(1), device(2)].into());
     }
 }

@@ -31,6 +31,17 @@ impl Usage {
         Self::parse(&read("stat")?, &read("io")?, &read("status")?).context("/proc is odd")
     }
 
+    /// Bytes that the calling thread caused to be written to a disk: what other threads of this
+    /// process do meanwhile is not in them.
+    ///
+    /// # Errors
+    /// When the kernel keeps no such count.
+    pub(crate) fn written_by_this_thread() -> Result<u64> {
+        let path = "/proc/thread-self/io";
+        let io = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        field(&io, "write_bytes:").context("/proc is odd")
+    }
+
     fn parse(stat: &str, io: &str, status: &str) -> Option<Self> {
         // The name may hold anything but ends at the last bracket; the state is behind it.
         let (_, behind_name) = stat.rsplit_once(')')?;

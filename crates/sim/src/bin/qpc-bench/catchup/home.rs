@@ -155,13 +155,13 @@ impl Reader {
     }
 
     fn count(&mut self, input: Input) -> Result<()> {
-        let (written, commits) = (Usage::of(std::process::id())?.written, self.commits()?);
+        let (written, commits) = (Usage::written_by_this_thread()?, self.commits()?);
         let (cpu, clock) = (cpu_of_this_thread()?, Stopwatch::start());
         self.step(input)?;
         let taken = &mut self.taken;
         taken.wall = taken.wall.saturating_add(clock.elapsed());
         taken.cpu = taken.cpu.saturating_add(cpu_of_this_thread()?.saturating_sub(cpu));
-        let now = Usage::of(std::process::id())?.written;
+        let now = Usage::written_by_this_thread()?;
         taken.written = taken.written.saturating_add(now.saturating_sub(written));
         let commits = self.commits()?.wrapping_sub(commits);
         self.taken.transactions = self.taken.transactions.saturating_add(commits);

@@ -221,6 +221,10 @@ fn check_written(world: &World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Res
     let mut own: BTreeMap<&str, MessageState> = BTreeMap::new();
     for seen in by_channel.values().flatten() {
         for message in seen.history.iter().filter(|m| m.state != MessageState::Notice) {
+            if message.state == MessageState::Unreadable {
+                ensure!(message.text.is_empty(), "{message:?} is unreadable and has a text");
+                continue;
+            }
             let (writer, _) = world
                 .written
                 .get(&message.text)

@@ -30,6 +30,8 @@ struct Known {
 #[derive(Debug, Clone, Default)]
 struct Knowledge {
     entries: BTreeMap<u64, Known>,
+    /// The last entry that a page showed anybody.
+    last_shown: u64,
     /// The first answer to each message id of a device.
     answered: BTreeMap<(DeviceRef, MessageId), Accepted>,
     /// Who sent what has a place.
@@ -199,6 +201,7 @@ impl Knowledge {
             let head = chain.next(&previous, &Link::of(entry));
             ensure!(head == entry.head, "the hash chain breaks at {}", entry.seq);
         }
+        self.last_shown = self.last_shown.max(entry.seq);
         if let Some(known) = self.entries.get(&entry.seq) {
             ensure!(known.head == entry.head, "entry {} was shown otherwise before", entry.seq);
             return Ok(());
@@ -217,8 +220,8 @@ impl Knowledge {
     /// Nothing is missing up to the last entry that anybody was shown, but what may have expired,
     /// and what was accepted there is in its place. False if something is missing.
     fn check_whole(&self, expired: bool) -> Result<bool> {
-        let last = self.entries.last_key_value().map_or(0, |(last, _)| *last);
-        let count = u64::try_from(self.entries.len())?;
+        let last = self.last_shown;
+        let count = u64::try_from(self.entries.range(..=last).count())?;
         ensure!(expired || count == last, "the log has a hole: {count} entries of {last}");
         for ((_, id), accepted) in &self.answered {
             let known = self.entries.get(&accepted.seq);

@@ -5,8 +5,8 @@ use qpc_credential::RejoinReason;
 use qpc_proto::Digest;
 use qpc_proto::message::{Accepted, Entry, EntryKind};
 
-use super::store::{ChannelRow, SealedCommitRow};
-use super::{Machine, Step};
+use super::store::{ChannelRow, SealedCommitRow, Status};
+use super::{Machine, Step, Work};
 use crate::error::ClientError;
 
 impl Machine {
@@ -53,7 +53,19 @@ impl Machine {
             head: accepted.head,
             welcome: None,
         };
+        self.pauses.remove(&Work::Fetch(row.channel));
         self.commit_entry(step, row, &entry).map(drop)
+    }
+
+    /// Whether the founding Commit expired unread: nothing behind it can be read before its answer,
+    /// asked for once more, has put it in force.
+    pub(super) fn awaits_founding(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<bool, ClientError> {
+        let passed = row.status == Status::Creating && row.cursor > 0;
+        Ok(passed && step.db.sealed_commit(&row.channel)?.is_some())
     }
 
     /// The server names a last Commit that this device has passed unread.

@@ -82,6 +82,9 @@ impl Machine {
         #[cfg(test)]
         assert!(self.poison != Some(entry.seq), "the poison of a test");
         let Some(incarnation) = self.profile.incarnation else { return Ok(false) };
+        if self.awaits_founding(step, row)? {
+            return Ok(false);
+        }
         if !self.continues(step, row, (&incarnation, entry))? {
             return Ok(false);
         }

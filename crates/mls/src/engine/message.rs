@@ -65,6 +65,12 @@ impl Engine {
                 return Err(MlsError::Refused("its sender is no member"));
             };
             let sender = kept.certificate(leaf.u32())?;
+            // This device's own, which a copy of its home lacks; or one that only says so.
+            if matches!(processed.content(), ProcessedMessageContent::OwnPrivateMessage) {
+                return Err(MlsError::Refused(
+                    "it does not decrypt: it names this device as its sender",
+                ));
+            }
             let ProcessedMessageContent::ApplicationMessage(message) = processed.into_content()
             else {
                 return Err(MlsError::Refused("it is no application message"));

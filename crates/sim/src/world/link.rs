@@ -154,7 +154,8 @@ impl World {
         self.serve(batch, if lose { Fate::Lost } else { Fate::Answered })
     }
 
-    /// Asks the server as a client's device, past its machine.
+    /// Asks the server as a client's device, past its machine; with a newer token if that one is
+    /// over, as the programs do.
     ///
     /// # Errors
     /// When the server refuses, or the client is offline.
@@ -163,6 +164,17 @@ impl World {
         if request.method().takes_request_id() {
             self.rng.fill_bytes(&mut id.0);
         }
+        let mut frame = self.asked(index, (id, request))?;
+        if matches!(frame, Frame::Error(code, _) if is(code, ErrorCode::TokenExpired)) {
+            self.refresh(index, false)?;
+            frame = self.asked(index, (id, request))?;
+        }
+        let said = summary(&frame);
+        let Frame::Reply(body) = frame else { bail!("refused: {said}") };
+        Ok(Response::decode(request.method(), body)?)
+    }
+
+    fn asked(&mut self, index: usize, (id, request): (RequestId, &Request)) -> Result<Frame> {
         let link = self.client(index)?.link.as_ref().context("offline")?;
         let frame = RequestFrame {
             method: request.method().as_u16(),
@@ -175,10 +187,7 @@ impl World {
         let output = outputs.into_iter().next().context("no answer")?;
         self.cut_off(&output.ended)?;
         self.wake(&output.wakes.iter().copied().collect())?;
-        let frame = output.frame;
-        let said = summary(&frame);
-        let Frame::Reply(body) = frame else { bail!("refused: {said}") };
-        Ok(Response::decode(request.method(), body)?)
+        Ok(output.frame)
     }
 
     /// One group commit.

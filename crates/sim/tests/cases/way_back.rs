@@ -343,3 +343,23 @@ fn a_reset_whose_answer_was_lost_is_no_sign_of_an_older_copy() {
     assert_eq!(world.alarms(0).unwrap(), [""; 0]);
     assert_eq!(channel(&mut world, 0, &group).status, ChannelStatus::Closed);
 }
+
+#[test]
+fn what_stands_behind_a_founding_commit_that_expired_waits_for_its_answer() {
+    // Whether answer or page comes first is drawn.
+    for seed in 1..=8 {
+        let mut world = World::new(seed, 2).unwrap();
+        world.settle().unwrap();
+        let other = world.account(1).unwrap();
+        let made = world.user(0, |m, s| m.direct(s, &other)).unwrap().channel;
+        until_sent(&mut world, 0, Method::CreateChannel);
+        assert!(world.deliver(0, (Method::CreateChannel, true)).unwrap());
+        world.settle_among(&[1]).unwrap();
+        world.expire_after(LONG_MS).unwrap();
+        say(&mut world, 1, (&made, "are you there?"));
+        world.settle_among(&[1]).unwrap();
+        world.settle().unwrap();
+        in_step(&mut world, &made, &[0, 1]);
+        assert_eq!(words(&mut world, 0, &made), ["are you there?"], "seed {seed}");
+    }
+}

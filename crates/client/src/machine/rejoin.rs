@@ -186,7 +186,11 @@ impl Machine {
     }
 
     /// Nobody takes in again who was removed: what is left of the log is read no more.
-    fn out_meanwhile(&self, step: &mut Step<'_>, row: &mut ChannelRow) -> Result<(), ClientError> {
+    pub(super) fn out_meanwhile(
+        &self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+    ) -> Result<(), ClientError> {
         (row.status, row.reason) = (Status::Left, None);
         self.refuse_outbox(step, row, "this device is no longer a member")?;
         step.db.put_channel(row)?;
@@ -276,7 +280,9 @@ impl Machine {
         row: &mut ChannelRow,
         state: &ChannelState,
     ) -> Result<(), ClientError> {
-        self.asks_whether_out(step, row, state)?;
+        if self.asks_whether_out(step, row, state)? {
+            return Ok(());
+        }
         let mut rejoin = step.db.rejoin(&row.channel)?;
         // The list may be older than what came meanwhile.
         if state.removal_seq.is_none() && rejoin.latest_seq < state.added_seq {

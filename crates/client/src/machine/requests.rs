@@ -220,10 +220,13 @@ impl Machine {
                 let urgent = removal || self.goes_first(step, (&intent, row))?;
                 let blocked = self.in_flight.contains(&Work::Outbox(row.channel))
                     || (messages && !first && !urgent);
-                // Who is leaving still removes others who are: somebody must.
+                // Who is leaving still removes others who are, and takes back who asks for it:
+                // somebody must. On a branch that the others have left it does neither.
+                let clears =
+                    removal || (intent.kind == IntentKind::TakeBack && !self.strayed(step, row)?);
                 let can = row.status.seals()
                     || intent.kind == IntentKind::Create
-                    || (removal && row.status == Status::Leaving);
+                    || (clears && row.status == Status::Leaving);
                 if quiet || blocked || !can || !self.is_due(&work, step.now_ms) {
                     return Ok(removal);
                 }
@@ -332,12 +335,15 @@ impl Machine {
         if row.status == Status::Rejoining {
             return Ok(row.base_commit);
         }
-        if row.base_commit == row.last_commit {
-            return Ok(row.cursor);
-        }
+        Ok(if self.strayed(step, row)? { row.base_commit } else { row.cursor })
+    }
+
+    /// Whether Commits came since the base of this device that it could not apply, and that others
+    /// may have.
+    pub(super) fn strayed(&self, step: &Step<'_>, row: &ChannelRow) -> Result<bool, ClientError> {
         let way = (row.base_commit, row.cursor.saturating_add(1));
-        let strayed = step.db.kept_between(&row.channel, way, [ELSEWHERE, NOT_FOR_US])?;
-        Ok(if strayed { row.base_commit } else { row.cursor })
+        Ok(row.base_commit != row.last_commit
+            && step.db.kept_between(&row.channel, way, [ELSEWHERE, NOT_FOR_US])?)
     }
 
     /// Says once a connection that everything the server had at login has been read.

@@ -34,25 +34,32 @@ impl Machine {
             return self.want_rejoin(step, row, RejoinReason::Branch);
         }
         // Whether the others hold it void, the server knows.
-        self.list_due |= change.removes.contains(&own) && row.status == Status::Rejoining;
+        let waits = matches!(row.status, Status::Rejoining | Status::Leaving);
+        self.list_due |= change.removes.contains(&own) && waits;
         Ok(())
     }
 
     /// The server says that a device which asked was removed: it asks again, to hear whether it is
-    /// out for good.
+    /// out for good. One that is leaving, and has read its removal on a branch where it is not,
+    /// is: at worst it leaves early. True if it did.
     pub(super) fn asks_whether_out(
         &self,
-        step: &Step<'_>,
-        row: &ChannelRow,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
         state: &ChannelState,
-    ) -> Result<(), ClientError> {
+    ) -> Result<bool, ClientError> {
+        let read = state.removal_seq.is_some_and(|seq| seq <= row.cursor);
+        if row.status == Status::Leaving && read && self.strayed(step, row)? {
+            self.out_meanwhile(step, row)?;
+            return Ok(true);
+        }
         let mut rejoin = step.db.rejoin(&row.channel)?;
         let long_ago = step.now_ms.saturating_sub(rejoin.asked_ms) >= ASK_EVERY_MS;
         if state.removal_seq.is_some() && row.status == Status::Rejoining && long_ago {
             rejoin.asked_seq = 0;
             step.db.put_rejoin(&row.channel, &rejoin)?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The server takes this device's rejoin later: it is said again as it was, and what is waited

@@ -41,8 +41,9 @@ impl Machine {
             };
             self.surveyed.insert(row.channel);
             self.survey_revoked(step, &mut row, &members)?;
+            // Who is leaving may be the only one left who can.
+            self.survey_rejoins(step, &row, &members)?;
             if row.status.seals() {
-                self.survey_rejoins(step, &row, &members)?;
                 self.survey_siblings(step, &row, &members)?;
             }
         }

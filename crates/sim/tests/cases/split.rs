@@ -557,3 +557,20 @@ fn case_120_in_a_channel_of_one_account_its_devices_decide() {
         reads_once(&mut world, index, (&group, &said(&[0, 1, 2, 3], "after it")));
     }
 }
+
+#[test]
+fn who_leaves_on_the_branch_that_falls_hears_that_it_is_out() {
+    let (mut world, group, mut member) = scene(3);
+    member.splits(&mut world, &[0, 2]);
+    world.settle().unwrap();
+    world.user(1, |m, s| m.leave(s, &group)).unwrap();
+    world.settle().unwrap();
+    for index in [0, 2] {
+        say(&mut world, index, (&group, "go on"));
+    }
+    for _ in 0..3 {
+        world.now_ms += 3_600_000;
+        world.settle().unwrap();
+    }
+    assert_eq!(channel(&mut world, 1, &group).status, ChannelStatus::Left);
+}

@@ -363,3 +363,18 @@ fn what_stands_behind_a_founding_commit_that_expired_waits_for_its_answer() {
         assert_eq!(words(&mut world, 0, &made), ["are you there?"], "seed {seed}");
     }
 }
+
+#[test]
+fn who_is_leaving_takes_back_who_can_follow_the_leave() {
+    let mut world = world(2);
+    let made = group(&mut world, &[1]);
+    from_a_copy(&mut world, (0, &made));
+    world.disconnect(0).unwrap();
+    world.user(1, |m, s| m.leave(s, &made)).unwrap();
+    world.settle().unwrap();
+    assert_eq!(channel(&mut world, 1, &made).status, ChannelStatus::Left);
+    assert_eq!(channel(&mut world, 0, &made).status, ChannelStatus::Active);
+    say(&mut world, 0, (&made, "alone"));
+    world.settle().unwrap();
+    assert!(words(&mut world, 0, &made).contains(&"alone".to_owned()));
+}

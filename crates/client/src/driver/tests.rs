@@ -252,10 +252,16 @@ async fn case_052_the_ordered_stream_goes_on_with_the_newest_token() {
         let line = session.ordered();
         let later = async {
             fed.recv().await.unwrap();
+            let enqueues = || {
+                let seen = script.lock().unwrap().seen.clone();
+                seen.iter().filter(|s| s.1 == Method::Enqueue).count()
+            };
             // The refresh is under way or done: once it is done the line has the newest token.
             loop {
+                let before = enqueues();
                 line.send(enqueue(2)).await.unwrap();
-                tokio::task::yield_now().await;
+                // One after the other: what is sent meanwhile would be ever more to look through.
+                until(|| (enqueues() > before).then_some(())).await;
                 if script.lock().unwrap().seen.iter().any(|s| (s.1, s.2) == (Method::Enqueue, 2)) {
                     return std::future::pending::<()>().await;
                 }

@@ -1,10 +1,9 @@
 //! The reference model: what an honest server has said to anybody, and from that alone who is owed
 //! what. Uses the protocol's own encodings, and no code of client, group engine or server.
 //!
-//! It hears every request that is accepted, every answer and every page that leaves the server. An
-//! entry is *owed* to the devices in the roster before it; the roster is what the accepted Commits
-//! declare. A device is excused where it was taken out and in again later, or where the entry has
-//! outlived the retention.
+//! It hears all that the server answers and shows. An entry is *owed* to the devices in the roster
+//! before it, which is what the accepted Commits declare. A device is excused where it was taken
+//! out and in again later, or where the entry has outlived the retention.
 
 use std::collections::{BTreeMap, BTreeSet};
 

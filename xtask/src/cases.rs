@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::tree;
 use table::Table;
 
+pub(crate) use scan::test_names;
+
 const TABLE: &str = "docs/cases.toml";
 const PAGE: &str = "docs/testing/cases.md";
 

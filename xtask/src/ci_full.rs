@@ -35,6 +35,7 @@ const FOUND: &str = "fuzz/target/found";
 
 pub(crate) fn run(root: &Path) -> Result<()> {
     shell::run(root, &["bash", ".ci/run"])?;
+    shell::run(root, &["cargo", "xtask", "mutants"])?;
     shell::run(root, &["cargo", "sim", "--seeds", SEEDS])?;
     shell::run(root, &LONG_TESTS)?;
     shell::run(root, &CHAOS)?;

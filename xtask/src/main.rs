@@ -1,4 +1,5 @@
-//! The workspace's own chores: style and boundary checks, the case table, code generation, demo.
+//! The workspace's own chores: style and boundary checks, the case table, code generation,
+//! mutants, demo.
 //! Never part of what ships.
 #![allow(clippy::print_stdout, reason = "a command-line tool reports on standard output")]
 
@@ -6,6 +7,7 @@ mod cases;
 mod ci_full;
 mod codegen;
 mod demo;
+mod mutants;
 mod shell;
 mod tidy;
 mod tokens;
@@ -26,7 +28,9 @@ enum Task {
     Cases(cases::Mode),
     /// Generate the wire types from proto/qpc/v1 (`--check`: only compare).
     Codegen(codegen::Mode),
-    /// Everything of .ci/run, then the long simulation, fuzzing and the demo.
+    /// Break the product by the patches in crates/sim/mutants: a test must notice each.
+    Mutants(mutants::Options),
+    /// Everything of .ci/run, then all mutants, the long simulation, fuzzing and the demo.
     CiFull,
     /// A server and two people who talk over it, on this machine.
     Demo(demo::Options),
@@ -48,6 +52,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(root),
         Task::Cases(mode) => cases::run(root, &mode),
         Task::Codegen(mode) => codegen::run(root, &mode),
+        Task::Mutants(options) => mutants::run(root, &options),
         Task::CiFull => ci_full::run(root),
         Task::Demo(options) => demo::run(root, &options),
     }

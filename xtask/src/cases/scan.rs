@@ -55,6 +55,16 @@ pub(crate) fn tests(texts: &[Text]) -> (Tests, Vec<String>) {
     (Tests(names), problems)
 }
 
+/// The names of the tests in a file that run by themselves.
+pub(crate) fn test_names(text: &Text) -> Vec<String> {
+    let mut functions = Vec::new();
+    if let Ok(stream) = text.text.parse() {
+        collect(stream, &mut functions);
+    }
+    functions.retain(|function| function.is_test && !function.is_ignored);
+    functions.into_iter().map(|function| function.name).collect()
+}
+
 /// `function case_136_cross()` or `case_136_cross() {` at the start of a line of a script.
 fn shell_checks(text: &str) -> impl Iterator<Item = String> + '_ {
     text.lines().filter_map(|line| {

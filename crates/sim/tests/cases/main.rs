@@ -25,6 +25,7 @@ mod losses;
 mod members;
 mod messages;
 mod metadata;
+mod names;
 mod outbox;
 mod pacing;
 mod regressions;

@@ -92,6 +92,8 @@ fn test(copy: &TreeCopy, targets: &[String], filters: &[&str]) -> Result<Output>
         .arg("--")
         .args(filters)
         .env("CARGO_TERM_COLOR", "never")
+        // Nobody follows their traces; the libraries of others have none anyway.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .current_dir(&copy.tree)
         .stdin(Stdio::null())
         .output()

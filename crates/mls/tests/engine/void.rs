@@ -200,7 +200,7 @@ fn a_certificate_that_is_not_the_leafs_is_void() {
 }
 
 /// A KeyPackage signed by `signer` under any credential.
-fn forged_package(party: &mut Party, signer: &Party, credential: Vec<u8>) -> KeyPackage {
+pub(super) fn forged_package(party: &mut Party, signer: &Party, credential: Vec<u8>) -> KeyPackage {
     forged_until(party, (signer, credential), Lifetime::default())
 }
 

@@ -1,6 +1,6 @@
 //! Joining: a refused Welcome costs nothing, a tampered one never joins.
 
-use openmls::prelude::tls_codec::Deserialize as _;
+use openmls::prelude::tls_codec::{Deserialize as _, Serialize as _};
 use openmls::prelude::{KeyPackageIn, ProtocolVersion};
 use qpc_mls::MlsError;
 use qpc_mls::engine::CommitPlan;
@@ -10,8 +10,10 @@ use qpc_proto::roster::RosterChange;
 
 use super::hostile::{Attack, Lie};
 use super::support::{
-    Entry, GROUP, Party, aad, adding, assert_in_step, context, crypto, pointer, trio,
+    Entry, GROUP, Party, aad, adding, assert_in_step, certificate, context, crypto, now_ms,
+    pointer, trio,
 };
+use super::void::forged_package;
 
 /// Alice has added Bob; Bob has not joined yet.
 fn invited() -> (Party, Party, Entry) {
@@ -75,8 +77,7 @@ fn a_welcome_joins_once() {
 fn a_last_resort_key_package_joins_more_than_once() {
     let (mut alice, mut bob) = (Party::new(10), Party::new(20));
     let context = context(&[&alice]);
-    let package =
-        bob.run(|engine, tx| engine.key_package(tx, true, super::support::now_ms())).unwrap();
+    let package = bob.run(|engine, tx| engine.key_package(tx, true, now_ms())).unwrap();
     alice.create(&context);
     let entry = alice.commit(0, &adding(&[&package]));
     alice.merge(&entry);
@@ -168,4 +169,34 @@ fn a_group_joined_anew_or_forgotten_leaves_no_keys() {
     let group = bob.group;
     bob.run(|engine, tx| engine.forget(tx, &group)).unwrap();
     assert_eq!(epoch_keys(&mut bob), 0);
+}
+
+/// The tree is sound for the library: the leaf has signed itself.
+#[test]
+fn a_tree_with_a_ghost_whose_certificate_is_none_does_not_join() {
+    for wrong in 0..2 {
+        let [mut alice, _bob, _carol] = trio();
+        let mut ghost = Party::new(40);
+        let (signer, credential) = if wrong == 0 {
+            // That of another device, over a key of the ghost's.
+            (Party::new(50), certificate((40, 42), now_ms() + 1_000_000_000).as_bytes().to_vec())
+        } else {
+            let mut unsigned = ghost.certificate.as_bytes().to_vec();
+            *unsigned.last_mut().unwrap() ^= 1;
+            (Party::new(40), unsigned)
+        };
+        let package = forged_package(&mut ghost, &signer, credential);
+        let adds = vec![package.tls_serialize_detached().unwrap()];
+        alice.commit(1, &CommitPlan { adds, ..CommitPlan::default() });
+        // Void for whoever judges it; a liar does not.
+        alice.run(|engine, tx| engine.merge_pending(tx, &GROUP)).unwrap();
+        let mut dave = Party::new(60);
+        let entry = alice.commit(2, &adding(&[&dave.key_package()]));
+        let welcome = entry.welcome.unwrap();
+        let before = dave.state();
+        let joined = dave.try_join(&pointer(&welcome), &welcome);
+        let refused = matches!(joined, Err(MlsError::Refused(_) | MlsError::Credential(_)));
+        assert!(refused, "{wrong}: {joined:?}");
+        assert_eq!(dave.state(), before, "a refused Welcome left a trace");
+    }
 }

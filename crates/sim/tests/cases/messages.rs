@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qpc_client::machine::{Input, Work};
 use qpc_client::view::MessageState;
-use qpc_proto::message::{EnqueueAnswer, Entry, Method, Response};
+use qpc_proto::message::{EnqueueAnswer, Entry, Method, Request, Response};
 use qpc_proto::{ErrorBody, ErrorCode};
 
 use super::support::{
-    at_peace, channel, enqueues, group, history, in_step, inject, read_all, record, say, standing,
-    texts, until_sent, words, world,
+    at_peace, channel, enqueues, group, history, in_step, inject, page, read_all, record, say,
+    standing, texts, until_sent, words, world,
 };
 
 #[test]
@@ -185,4 +185,44 @@ fn message_ids_grow_with_the_log_and_say_no_more_than_the_authenticated_data() {
         "each its own, of messages and Commits"
     );
     assert!(cursors.windows(2).any(|two| two[0] == two[1]), "some were sealed at one cursor");
+}
+
+/// What all have acknowledged the server may drop: a crash would lose what was not read yet.
+#[test]
+fn nothing_is_acknowledged_before_it_was_read() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    world.disconnect(1).unwrap();
+    for n in 0..100 {
+        say(&mut world, 0, (&group, &format!("number {n}")));
+    }
+    world.settle_among(&[0]).unwrap();
+    // So many at once that the client acknowledges some while others are still to come.
+    world.liar = Some(Box::new(|index, input| {
+        if let Some(page) = page(input).filter(|_| index == 1) {
+            page.entries.truncate(70);
+        }
+    }));
+    world.connect(1).unwrap();
+    let (mut some, end) = (false, standing(&mut world, 0, &group).cursor);
+    for _ in 0..1_000 {
+        let read = standing(&mut world, 1, &group).cursor;
+        for out in world.sent(1).unwrap() {
+            let Request::Ack(cursors) = out.request else { continue };
+            for cursor in cursors.iter().filter(|cursor| cursor.channel == group) {
+                assert!(cursor.seq <= read, "{} of {read}", cursor.seq);
+                some |= cursor.seq < end;
+            }
+        }
+        let next = world.sent(1).unwrap().first().map(|out| out.request.method());
+        let moved = next.map(|method| world.deliver(1, (method, false)).unwrap());
+        if !world.deliver_down(1).unwrap() && moved != Some(true) {
+            if read == end {
+                break;
+            }
+            world.tick(500).unwrap();
+        }
+    }
+    assert_eq!(standing(&mut world, 1, &group).cursor, end);
+    assert!(some, "nothing was acknowledged on the way");
 }

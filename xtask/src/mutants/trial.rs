@@ -11,7 +11,7 @@ use super::copy::TreeCopy;
 use super::patch::Mutant;
 
 /// The longest that building and testing one mutant may take, in seconds.
-const SECONDS_MAX: &str = "1200";
+const SECONDS_MAX: &str = "3600";
 /// What `timeout` answers for a program that it had to end.
 const TIMED_OUT: i32 = 124;
 /// Lines of output shown of what went wrong.

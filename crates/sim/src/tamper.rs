@@ -52,6 +52,33 @@ pub enum Lie {
 }
 
 impl Lie {
+    /// How many kinds [`Lie::of_kind`] knows.
+    pub const KINDS: u32 = 14;
+
+    /// The lie of a kind (below [`Lie::KINDS`]) to this victim, with a payload of another channel.
+    /// Client 0 alone commits: to it nobody lies about others' Commits.
+    pub fn of_kind(kind: u32, (victim, elsewhere): (usize, Vec<u8>)) -> Self {
+        match kind {
+            0 => Self::Drop,
+            1 => Self::Swap,
+            2 => Self::Replay,
+            3 => Self::Fork,
+            4 => Self::Rollback,
+            5 => Self::AcceptTime,
+            6 => Self::Kind,
+            7 => Self::AfterCommit,
+            8 => Self::OtherChannel(elsewhere),
+            9 => Self::Statement(elsewhere),
+            _ if victim == 0 => Self::AcceptTime,
+            10 => Self::DropCommit,
+            11 => Self::Change,
+            12 => Self::Statements,
+            _ => Self::Welcome,
+        }
+    }
+}
+
+impl Lie {
     /// Whether it can be told about an entry.
     fn fits(&self, entry: &Entry) -> bool {
         match self {

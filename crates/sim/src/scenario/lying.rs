@@ -41,7 +41,7 @@ impl Lying {
         let group = group(world)?;
         let victim = world.below(INSIDE);
         world.tamper(&group, &[victim])?;
-        let lie = lie(world, (victim, elsewhere));
+        let lie = lie(world, (victim, elsewhere))?;
         let chain = if world.chance(25) { Chain::True } else { Chain::Recomputed };
         let told = format!("{lie:?} ({chain:?}) to client {victim}");
         let after = u64::try_from(world.below(BEFORE_MAX))?;
@@ -132,25 +132,9 @@ fn last_payload(world: &mut World, channel: ChannelId) -> Result<Vec<u8>> {
     Ok(page.entries.last().context("an empty page")?.payload.to_vec())
 }
 
-fn lie(world: &mut World, (victim, elsewhere): (usize, Vec<u8>)) -> Lie {
-    match world.below(14) {
-        0 => Lie::Drop,
-        1 => Lie::Swap,
-        2 => Lie::Replay,
-        3 => Lie::Fork,
-        4 => Lie::Rollback,
-        5 => Lie::AcceptTime,
-        6 => Lie::Kind,
-        7 => Lie::AfterCommit,
-        8 => Lie::OtherChannel(elsewhere),
-        9 => Lie::Statement(elsewhere),
-        // Client 0 alone commits.
-        _ if victim == 0 => Lie::AcceptTime,
-        10 => Lie::DropCommit,
-        11 => Lie::Change,
-        12 => Lie::Statements,
-        _ => Lie::Welcome,
-    }
+fn lie(world: &mut World, to: (usize, Vec<u8>)) -> Result<Lie> {
+    let kind = world.below(usize::try_from(Lie::KINDS)?);
+    Ok(Lie::of_kind(u32::try_from(kind)?, to))
 }
 
 fn alarms(world: &mut World) -> Result<Vec<String>> {

@@ -9,8 +9,8 @@ use qpc_client::view::Event;
 use qpc_client::{Account, ClientError, Core, Output};
 use qpc_proto::binding::ChannelBinding;
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{Method, Page, Response};
-use qpc_proto::{AccountId, ChannelId, ErrorBody, Token};
+use qpc_proto::message::{Method, Page, Request, Response};
+use qpc_proto::{AccountId, ChannelId, ErrorBody, RequestId, Token};
 use qpc_server::{Call, Peer};
 use qpc_storage::{Durability, Key, Options, Store};
 use rand_chacha::ChaCha8Rng;
@@ -264,12 +264,12 @@ impl SimClient {
 }
 
 /// A request's frame under a token.
-pub(crate) fn frame(outgoing: &Outgoing, token: &Token) -> RequestFrame {
+pub(crate) fn frame((request_id, request): (RequestId, &Request), token: &Token) -> RequestFrame {
     RequestFrame {
-        method: outgoing.request.method().as_u16(),
+        method: request.method().as_u16(),
         token: token.clone(),
-        request_id: outgoing.request_id,
-        body: outgoing.request.encode(),
+        request_id,
+        body: request.encode(),
     }
 }
 
@@ -372,12 +372,7 @@ impl World {
         let account = Account::prepare(&mut store, (name, SERVER), clock)?;
         let binding = self.binding();
         let (request_id, request) = account.request(&binding, None);
-        let frame = RequestFrame {
-            method: request.method().as_u16(),
-            token: Token::NONE,
-            request_id,
-            body: request.encode(),
-        };
+        let frame = frame((request_id, &request), &Token::NONE);
         let peer = Peer { binding, device: None, address: None };
         let call = Call { frame, peer, now_ms: self.now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;

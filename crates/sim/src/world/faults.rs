@@ -3,12 +3,12 @@
 
 use anyhow::{Result, bail};
 use qpc_proto::RequestId;
-use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::frame::Frame;
 use qpc_proto::message::{Method, Request, Response};
 use qpc_server::Call;
 
 use super::World;
-use super::client::Moment;
+use super::client::{Moment, frame};
 
 /// An access token counts so long; it is refreshed a minute before.
 const REFRESH_AFTER_MS: u64 = 14 * 60_000;
@@ -141,12 +141,7 @@ impl World {
         let now_ms = self.now_ms;
         let Some(link) = self.client(index)?.link.as_ref() else { return Ok(()) };
         let request = Request::Refresh(link.refresh.clone());
-        let frame = RequestFrame {
-            method: request.method().as_u16(),
-            token: link.token.clone(),
-            request_id: RequestId::ZERO,
-            body: request.encode(),
-        };
+        let frame = frame((RequestId::ZERO, &request), &link.token);
         let call = Call { frame, peer: link.peer, now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
         let frame = outputs.into_iter().next().map(|output| output.frame);

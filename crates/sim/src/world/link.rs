@@ -42,12 +42,7 @@ impl World {
         let (now_ms, mut peer) = (self.now_ms, Peer { binding, device: None, address: None });
         let login = self.client(index)?.core.as_ref().context("down")?.machine().login(&binding);
         let request = Request::Login(login);
-        let frame = RequestFrame {
-            method: request.method().as_u16(),
-            token: Token::NONE,
-            request_id: RequestId::ZERO,
-            body: request.encode(),
-        };
+        let frame = frame((RequestId::ZERO, &request), &Token::NONE);
         let outputs = self.server.apply(vec![Call { frame, peer, now_ms }], &mut self.rng)?;
         let output = outputs.into_iter().next().context("no answer")?;
         let body = match output.frame {
@@ -176,12 +171,7 @@ impl World {
 
     fn asked(&mut self, index: usize, (id, request): (RequestId, &Request)) -> Result<Frame> {
         let link = self.client(index)?.link.as_ref().context("offline")?;
-        let frame = RequestFrame {
-            method: request.method().as_u16(),
-            token: link.token.clone(),
-            request_id: id,
-            body: request.encode(),
-        };
+        let frame = frame((id, request), &link.token);
         let call = Call { frame, peer: link.peer, now_ms: self.now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
         let output = outputs.into_iter().next().context("no answer")?;
@@ -323,12 +313,7 @@ impl World {
             return Ok(());
         }
         let request = Request::Fetch(Fetch { channel: *channel, after_seq, bytes_max: 0 });
-        let frame = RequestFrame {
-            method: request.method().as_u16(),
-            token: link.token.clone(),
-            request_id: RequestId::ZERO,
-            body: request.encode(),
-        };
+        let frame = frame((RequestId::ZERO, &request), &link.token);
         let call = Call { frame, peer: link.peer, now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
         let Some(Frame::Reply(body)) = outputs.into_iter().next().map(|output| output.frame) else {
@@ -355,7 +340,7 @@ impl World {
 
     fn sent_by(&mut self, index: usize, outgoing: Outgoing) -> Result<Sent> {
         let link = self.client(index)?.link.as_ref().context("no link")?;
-        let frame = frame(&outgoing, &link.token);
+        let frame = frame((outgoing.request_id, &outgoing.request), &link.token);
         Ok((index, outgoing, frame, link.peer))
     }
 }

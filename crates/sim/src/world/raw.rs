@@ -3,12 +3,13 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use qpc_proto::binding::ChannelBinding;
-use qpc_proto::frame::{Frame, RequestFrame};
+use qpc_proto::frame::Frame;
 use qpc_proto::message::{Request, Response};
 use qpc_proto::{ErrorBody, ErrorCode, RequestId, Token};
 use qpc_server::{Call, Peer, PeerChange};
 
 use super::World;
+use super::client::frame;
 
 /// One such connection.
 pub struct Raw {
@@ -42,12 +43,7 @@ impl World {
         raw: &mut Raw,
         (request_id, request): (RequestId, &Request),
     ) -> Result<Result<Response, ErrorBody>> {
-        let frame = RequestFrame {
-            method: request.method().as_u16(),
-            token: raw.token.clone(),
-            request_id,
-            body: request.encode(),
-        };
+        let frame = frame((request_id, request), &raw.token);
         let call = Call { frame, peer: raw.peer, now_ms: self.now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
         let output = outputs.into_iter().next().context("no answer")?;

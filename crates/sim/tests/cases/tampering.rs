@@ -257,24 +257,8 @@ impl Run {
     }
 
     fn lie(&mut self) -> Lie {
-        match self.below(14) {
-            0 => Lie::Drop,
-            1 => Lie::Swap,
-            2 => Lie::Replay,
-            3 => Lie::Fork,
-            4 => Lie::Rollback,
-            5 => Lie::AcceptTime,
-            6 => Lie::Kind,
-            7 => Lie::AfterCommit,
-            8 => Lie::OtherChannel(self.elsewhere.clone()),
-            9 => Lie::Statement(self.elsewhere.clone()),
-            // Client 0 alone commits.
-            _ if self.victim == 0 => Lie::AcceptTime,
-            10 => Lie::DropCommit,
-            11 => Lie::Change,
-            12 => Lie::Statements,
-            _ => Lie::Welcome,
-        }
+        let kind = self.below(Lie::KINDS);
+        Lie::of_kind(kind, (self.victim, self.elsewhere.clone()))
     }
 
     fn alarms(&mut self) -> Vec<String> {

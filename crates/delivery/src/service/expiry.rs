@@ -44,6 +44,7 @@ impl Delivery {
                 let roster = commits::roster(tx, channel.no, channel.last_commit)?;
                 revocation::forget_unneeded(tx, &channel, &roster)?;
             }
+            sweep.prune(&channel)?;
             sweep.cut(channel, end)?;
             if sweep.left == 0 {
                 break;
@@ -178,6 +179,14 @@ impl Sweep<'_> {
         let next_cut = if cut < end { self.now_ms } else { self.next_cut(&channel)? };
         let due_at = next_cut.min(forget_at);
         Ok(expiry::note_due(tx, no, (due_at, self.delivery.config.retention_ms))?)
+    }
+
+    /// Forgets Commits that only older entries than any to come can refer to.
+    fn prune(&mut self, channel: &Channel) -> Result<(), DeliveryError> {
+        let ended_ms = self.now_ms.saturating_sub(self.delivery.config.retention_ms);
+        let pruned = commits::prune(self.tx, channel, (ended_ms, self.left))?;
+        self.count(u64::try_from(pruned).unwrap_or(u64::MAX));
+        Ok(())
     }
 
     /// Where a log must stay, for a statement that stands.

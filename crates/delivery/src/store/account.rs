@@ -172,9 +172,10 @@ pub(crate) fn is_last(tx: &Tx<'_>, place: &Place) -> sql::Result<bool> {
         .map(|others| !others)
 }
 
-/// Deletes an emptied channel that nobody is in.
+/// Deletes an emptied channel that nobody is in, with the id that made it.
 pub(crate) fn delete_channel(tx: &Tx<'_>, no: i64) -> sql::Result<()> {
     let ids = (entry_id(no, 0), entry_id(no, u64::MAX));
+    tx.prepare_cached("DELETE FROM log WHERE no = ?1")?.execute([no])?;
     tx.prepare_cached("DELETE FROM commits WHERE id BETWEEN ?1 AND ?2")?.execute(ids)?;
     tx.prepare_cached("DELETE FROM rosters WHERE id BETWEEN ?1 AND ?2")?.execute(ids)?;
     standing::forget_channel(tx, no)?;

@@ -6,6 +6,7 @@ use qpc_proto::{AccountId, Digest, Malformed};
 use qpc_storage::{Number, Tx, sql};
 use sql::OptionalExtension as _;
 
+use super::channels::Channel;
 use super::column::decoded;
 use super::entries::entry_id;
 use crate::roster::Roster;
@@ -109,4 +110,42 @@ pub(crate) fn roster(tx: &Tx<'_>, no: i64, seq: u64) -> sql::Result<Roster> {
 /// nothing of that.
 pub(crate) fn insert_welcome(tx: &Tx<'_>, welcome: &[u8]) -> sql::Result<i64> {
     tx.prepare_cached("INSERT INTO welcomes (welcome) VALUES (?1)")?.insert([welcome])
+}
+
+/// Deletes Commits whose entries have gone and that nobody can name as a base any more, about
+/// `limit` of them, with the rosters that only they refer to; returns how many went. The last one
+/// stays, those on which removals rest that nobody has built on, and what devices may name that
+/// were removed after `ended_ms`: a Commit on an older base may undo that.
+pub(crate) fn prune(
+    tx: &Tx<'_>,
+    channel: &Channel,
+    (ended_ms, limit): (u64, u64),
+) -> sql::Result<usize> {
+    let no = channel.no;
+    let named = tx
+        .prepare_cached(
+            "SELECT min(max(m.last_base, m.join_seq),
+                 coalesce((SELECT c.base_commit FROM commits c
+                     WHERE m.removal_confirmed = 0 AND c.id = (m.no << 32 | m.removal_seq)),
+                     9223372036854775807)) AS named
+             FROM members m WHERE m.no = ?1 AND (m.removal_seq IS NULL OR m.removed_at_ms > ?2)
+             ORDER BY named LIMIT 1",
+        )?
+        .query_row((no, Number(ended_ms)), |row| row.get::<_, Number>(0))
+        .optional()?;
+    let end = named.map_or(u64::MAX, |seq| seq.0).min(channel.first_seq).min(channel.last_commit);
+    let pruned = tx
+        .prepare_cached(
+            "DELETE FROM commits WHERE id IN
+                 (SELECT id FROM commits WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
+        )?
+        .execute((entry_id(no, 0), entry_id(no, end), Number(limit)))?;
+    if pruned > 0 {
+        tx.prepare_cached(
+            "DELETE FROM rosters WHERE id >= ?1 AND id < ?2
+                 AND NOT EXISTS (SELECT 1 FROM commits c WHERE c.roster = rosters.id)",
+        )?
+        .execute((entry_id(no, 0), entry_id(no, end)))?;
+    }
+    Ok(pruned)
 }

@@ -138,7 +138,8 @@ fn free(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> {
 }
 
 /// Forgets message ids of entries that have gone and were accepted up to `until_ms`, looking at the
-/// `limit` oldest; returns how many went.
+/// `limit` oldest; returns how many went. That of the first entry stays with its channel: its maker
+/// can't make the channel anew, as whoever comes too late with another entry can seal that anew.
 pub(crate) fn forget(
     tx: &Tx<'_>,
     (no, first_seq): (i64, u64),
@@ -147,18 +148,19 @@ pub(crate) fn forget(
 ) -> sql::Result<usize> {
     tx.prepare_cached(
         "DELETE FROM log WHERE no = ?1 AND accepted_at_ms <= ?3 AND seq IN
-             (SELECT seq FROM log WHERE no = ?1 AND seq < ?2 ORDER BY seq LIMIT ?4)",
+             (SELECT seq FROM log WHERE no = ?1 AND seq > 1 AND seq < ?2 ORDER BY seq LIMIT ?4)",
     )?
     .execute((no, Number(first_seq), Number(until_ms), Number(limit)))
 }
 
-/// When the oldest entry was accepted that has gone and is still remembered.
+/// When the oldest entry was accepted that has gone and is still remembered, but the first.
 pub(crate) fn oldest_remembered(
     tx: &Tx<'_>,
     (no, first_seq): (i64, u64),
 ) -> sql::Result<Option<u64>> {
     tx.prepare_cached(
-        "SELECT accepted_at_ms FROM log WHERE no = ?1 AND seq < ?2 ORDER BY seq LIMIT 1",
+        "SELECT accepted_at_ms FROM log WHERE no = ?1 AND seq > 1 AND seq < ?2 ORDER BY seq
+         LIMIT 1",
     )?
     .query_row((no, Number(first_seq)), |row| row.get::<_, Number>(0))
     .optional()

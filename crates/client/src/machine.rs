@@ -57,12 +57,12 @@ mod upkeep;
 mod uploads;
 mod verdicts;
 mod vouch;
+mod waits;
 mod wary;
 mod welcomes;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use qpc_credential::PublicIdentity;
 use qpc_mls::{Device, Engine};
@@ -70,7 +70,6 @@ use qpc_proto::binding::{ChannelBinding, Purpose};
 use qpc_proto::message::{ChannelKind, Cursor, Login, LoginAnswer};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorCode, MessageId};
 use qpc_storage::{Schema, Tx};
-use qpc_transport::{Backoff, BackoffPolicy};
 use rand_core::CryptoRngCore;
 
 use crate::error::ClientError;
@@ -108,21 +107,6 @@ impl<'t> Step<'t> {
     }
 }
 
-/// Work that waits after a refusal.
-#[derive(Debug)]
-struct Pause {
-    until_ms: u64,
-    attempts: u32,
-    /// The waits to come, longer each time, with full jitter.
-    delays: Backoff,
-}
-
-impl Pause {
-    fn new(seed: u64) -> Self {
-        Self { until_ms: 0, attempts: 0, delays: Backoff::new(PAUSES, seed) }
-    }
-}
-
 /// The client's state in memory: only what a restart may forget.
 #[derive(Debug)]
 pub struct Machine {
@@ -131,7 +115,9 @@ pub struct Machine {
     pool: Pool,
     online: bool,
     in_flight: BTreeSet<Work>,
-    pauses: BTreeMap<Work, Pause>,
+    pauses: BTreeMap<Work, waits::Pause>,
+    /// The latest time that a step of this run had, in Unix milliseconds.
+    latest_ms: Option<u64>,
     lookups: BTreeMap<String, Option<ErrorBody>>,
     /// Message rows of the batch in flight, by channel.
     batches: BTreeMap<ChannelId, Vec<u64>>,
@@ -184,13 +170,8 @@ pub(crate) struct Sent {
     in_flight: BTreeSet<Work>,
     followed: Option<BTreeSet<ChannelId>>,
     compared: bool,
+    latest_ms: Option<u64>,
 }
-
-/// Waits after repeated refusals.
-const PAUSES: BackoffPolicy =
-    BackoffPolicy { min: Duration::from_secs(1), max: Duration::from_secs(60) };
-/// The shortest of them, in milliseconds.
-const PAUSE_MS_MIN: u64 = 50;
 
 impl Machine {
     /// The machine of the account in a database.
@@ -213,6 +194,7 @@ impl Machine {
             online: false,
             in_flight: BTreeSet::new(),
             pauses: BTreeMap::new(),
+            latest_ms: None,
             lookups: BTreeMap::new(),
             batches: BTreeMap::new(),
             committing: BTreeMap::new(),
@@ -344,13 +326,13 @@ impl Machine {
     /// What is counted as sent and followed, to go back to if a step is not kept.
     pub(crate) fn sent(&self) -> Sent {
         let (in_flight, followed) = (self.in_flight.clone(), self.followed.clone());
-        Sent { in_flight, followed, compared: self.compared }
+        Sent { in_flight, followed, compared: self.compared, latest_ms: self.latest_ms }
     }
 
     /// A step was not kept: what it would have sent did not leave, and an answer that it took is
     /// asked for again.
     pub(crate) fn unsend(&mut self, before: Sent) {
-        let Sent { in_flight, followed, compared } = before;
+        let Sent { in_flight, followed, compared, latest_ms } = before;
         let differs = |work| self.in_flight.contains(work) != in_flight.contains(work);
         self.list_due |= differs(&Work::ListChannels);
         self.own_due |= differs(&Work::OwnDevices);
@@ -361,6 +343,8 @@ impl Machine {
         self.renewal.look_now();
         self.in_flight.retain(|work| in_flight.contains(work));
         self.followed = followed;
+        // What was to end with a clock set back did not.
+        self.latest_ms = latest_ms;
     }
 
     /// Says something that a person should look at; what concerns a channel stays in its history,
@@ -384,19 +368,5 @@ impl Machine {
             text,
         });
         Ok(())
-    }
-
-    /// Makes work wait, longer each time, with full jitter, at least as long as the server asked.
-    fn pause(&mut self, step: &mut Step<'_>, (work, asked_ms): (Work, Option<u64>)) -> u32 {
-        let pause = self.pauses.entry(work).or_insert_with(|| Pause::new(step.rng.next_u64()));
-        pause.attempts = pause.attempts.saturating_add(1);
-        let delay = pause.delays.next().unwrap_or(PAUSES.max).as_millis();
-        let delay = u64::try_from(delay).unwrap_or(u64::MAX).max(PAUSE_MS_MIN);
-        pause.until_ms = step.now_ms.saturating_add(asked_ms.unwrap_or(0)).saturating_add(delay);
-        pause.attempts
-    }
-
-    fn paused(&self, work: &Work, now_ms: u64) -> bool {
-        self.pauses.get(work).is_some_and(|pause| pause.until_ms > now_ms)
     }
 }

@@ -164,7 +164,7 @@ impl Machine {
         }
         step.db.set_intent(sealed.intent, (IntentState::Ready, None))?;
         let request_id = qpc_proto::RequestId(step.random());
-        Ok(step.db.retry_intent(sealed.intent, (&request_id, step.now_ms))?)
+        Ok(step.db.retry_intent(sealed.intent, &request_id)?)
     }
 
     /// What a Commit in force means for the channel.

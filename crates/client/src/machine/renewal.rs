@@ -32,6 +32,11 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
+    /// This machine's clock was set back: look, and ask, by what it shows now.
+    pub(super) fn set_back(&mut self) {
+        *self = Self::default();
+    }
+
     /// Nothing of a step was kept: look again.
     pub(super) fn look_now(&mut self) {
         self.look_at_ms = 0;

@@ -31,6 +31,7 @@ impl Machine {
         if !self.online || self.stopped.is_some() {
             return Ok(out);
         }
+        self.note_time(step)?;
         self.ask_to_rejoin(step)?;
         self.repair_ended(step)?;
         self.survey(step)?;

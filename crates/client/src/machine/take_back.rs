@@ -221,7 +221,7 @@ impl Machine {
         (intent, carried): (&IntentRow, &[Bytes]),
     ) -> Result<(), ClientError> {
         let request_id = RequestId(step.random());
-        step.db.retry_intent(intent.id, (&request_id, step.now_ms))?;
+        step.db.retry_intent(intent.id, &request_id)?;
         self.tried_in_vain(step, row, (intent.id, carried))
     }
 
@@ -258,7 +258,7 @@ impl Machine {
             return Ok(());
         }
         let request_id = RequestId(step.random());
-        step.db.retry_intent(sealed.intent, (&request_id, step.now_ms))?;
+        step.db.retry_intent(sealed.intent, &request_id)?;
         self.not_taken_back(step, row, sealed)
     }
 }

@@ -53,6 +53,13 @@ impl Upkeep {
         self.look_now();
     }
 
+    /// This machine's clock was set back by so much.
+    pub(super) fn set_back(&mut self, by_ms: u64) {
+        self.ahead_ms = self.ahead_ms.saturating_add_unsigned(by_ms);
+        self.status_at_ms = 0;
+        self.look_now();
+    }
+
     /// Something may be due now.
     pub(super) fn look_now(&mut self) {
         self.look_at_ms = 0;

@@ -26,13 +26,9 @@ impl World {
         Ok(())
     }
 
-    /// Nobody is away or stalled any more, nobody is about to die, every clock is right. Who waits
-    /// by a clock that was ahead waits until the right one is there: so long it takes.
+    /// Nobody is away or stalled any more, nobody is about to die, every clock is right.
     pub(crate) fn make_peace(&mut self) -> Result<()> {
         self.begin_operation(u32::MAX)?;
-        let skews = self.clients.iter().map(|client| client.skew_ms);
-        let most = skews.chain(self.server.skews()).map(i64::unsigned_abs).max();
-        self.pass(most.unwrap_or(0))?;
         for client in &mut self.clients {
             (client.stalled_until, client.away_until) = (0, 0);
             (client.dies, client.skew_ms) = (None, 0);

@@ -256,18 +256,32 @@ impl Db<'_> {
         Ok(())
     }
 
-    /// Counts an attempt, gives the operation a new request id and a time to wait for.
-    pub(crate) fn retry_intent(
-        &self,
-        id: u64,
-        (request_id, not_before_ms): (&RequestId, u64),
-    ) -> sql::Result<()> {
+    /// Counts an attempt, and gives the operation a new request id; nothing makes it wait.
+    pub(crate) fn retry_intent(&self, id: u64, request_id: &RequestId) -> sql::Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE intent SET attempts = attempts + 1, request_id = ?2, not_before_ms = ?3
+                "UPDATE intent SET attempts = attempts + 1, request_id = ?2, not_before_ms = 0
                  WHERE id = ?1",
             )?
-            .execute(params![id, request_id.0, not_before_ms])?;
+            .execute(params![id, request_id.0])?;
+        Ok(())
+    }
+
+    /// Ends all that waits until after `end_ms`, as the clock shows `now_ms`: operations, channels
+    /// that are quiet, successors to be made, and limits of what was asked for.
+    pub(crate) fn end_waits(&self, (end_ms, now_ms): (u64, u64)) -> sql::Result<()> {
+        for ends in [
+            "UPDATE intent SET not_before_ms = 0 WHERE state < 3 AND not_before_ms > ?1",
+            "UPDATE channel SET quiet_until_ms = 0 WHERE quiet_until_ms > ?1",
+        ] {
+            self.0.prepare_cached(ends)?.execute([end_ms])?;
+        }
+        for ends in [
+            "UPDATE ended SET at_ms = ?2 WHERE at_ms > ?1",
+            "UPDATE rejoin SET asked_ms = ?2 WHERE asked_ms > ?1",
+        ] {
+            self.0.prepare_cached(ends)?.execute([end_ms, now_ms])?;
+        }
         Ok(())
     }
 

@@ -334,6 +334,8 @@ fn answer_key(
     let scope = match request {
         // Who only asks is answered anew, and leaves nothing behind.
         Request::Recover(recover) if recover.publish.is_none() => return Ok(None),
+        // Its message id says more: who made it, and in which life of the server.
+        Request::CreateChannel(_) => return Ok(None),
         // As the device that they are about, so that the account's erasure takes them along.
         Request::Recover(recover) => recover.device,
         Request::Register(register) => register.device,

@@ -155,6 +155,14 @@ impl Model {
         self.logs.keys().copied()
     }
 
+    /// Who is in a channel by the Commits that are known.
+    pub(crate) fn roster(&self, channel: &ChannelId) -> BTreeSet<DeviceRef> {
+        let Some(log) = self.logs.get(channel) else { return BTreeSet::new() };
+        let mut roster = log.founder();
+        log.entries.values().for_each(|known| known.change(&mut roster));
+        roster
+    }
+
     /// The messages of a log, in order, and who is owed each; none of a log of which entries
     /// expired before anybody was shown them, for they may have been Commits.
     ///
@@ -165,14 +173,10 @@ impl Model {
         if !log.check_whole(expired)? {
             return Ok(Vec::new());
         }
-        // Who makes a channel is in it; the first Commit adds the others.
-        let mut roster: BTreeSet<DeviceRef> = log.senders.get(&1).copied().into_iter().collect();
+        let mut roster = log.founder();
         let mut all = Vec::new();
         for (seq, known) in &log.entries {
-            if let Some(change) = &known.change {
-                roster.retain(|device| !change.removes.contains(device));
-                roster.extend(change.adds.iter().copied());
-            }
+            known.change(&mut roster);
             if known.kind == EntryKind::Application {
                 let (accepted_at_ms, roster) = (known.accepted_at_ms, roster.clone());
                 let came_back = log.came_back(*seq, &roster);
@@ -183,7 +187,21 @@ impl Model {
     }
 }
 
+impl Known {
+    /// Changes a roster as this entry declares.
+    fn change(&self, roster: &mut BTreeSet<DeviceRef>) {
+        let Some(change) = &self.change else { return };
+        roster.retain(|device| !change.removes.contains(device));
+        roster.extend(change.adds.iter().copied());
+    }
+}
+
 impl Knowledge {
+    /// Who makes a channel is in it; the first Commit adds the others.
+    fn founder(&self) -> BTreeSet<DeviceRef> {
+        self.senders.get(&1).copied().into_iter().collect()
+    }
+
     fn show(&mut self, chain: Log, entry: &Entry) -> Result<()> {
         let change = match entry.kind {
             EntryKind::Commit => Some(RosterChange::decode(&entry.roster_change)?),

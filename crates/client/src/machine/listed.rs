@@ -31,6 +31,7 @@ impl Machine {
                 state.channel == row.channel && inbox(state.kind) == inbox(row.kind)
             };
             let state = channels.iter().find(same);
+            self.compare_life(step, &mut row, state)?;
             if self.compare_lives(step, &mut row, state)? {
                 continue;
             }
@@ -53,6 +54,25 @@ impl Machine {
             step.db.put_channel(&row)?;
         }
         self.find_lost(step, channels)
+    }
+
+    /// The server says that a channel which this device takes for one of this life ended with an
+    /// earlier one: it was made, or this device invited, before the backup, and heard of it after.
+    fn compare_life(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        state: Option<&ChannelState>,
+    ) -> Result<(), ClientError> {
+        let now = self.profile.incarnation;
+        let earlier = state.is_some_and(|state| Some(state.incarnation) != now);
+        let known = step.db.ended(&row.channel)?.is_some_and(|ended| ended.restored);
+        if !earlier || known || row.kind == ChannelKind::Inbox || row.status.is_over() {
+            return Ok(());
+        }
+        let text = "the server was restored from a backup: this channel ended before";
+        self.alarm(step, Some((row.channel, row.cursor)), text.to_owned())?;
+        self.end_life(step, row, text)
     }
 
     /// The server says that a channel goes on as another. Its log says so, too, for as long as it

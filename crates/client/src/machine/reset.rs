@@ -24,7 +24,7 @@ const WAITS_MAX: u32 = 6;
 /// The longest of them, in milliseconds.
 const WAIT_MS_MAX: u64 = 60_000;
 /// When an account that could not be reached is tried again, in milliseconds.
-const ADD_AFTER_MS: u64 = 600_000;
+pub(super) const ADD_AFTER_MS: u64 = 600_000;
 /// How long nothing is sent to a channel that has ended, while its log is read, in milliseconds.
 const QUIET_MS: u64 = 30_000;
 
@@ -104,11 +104,30 @@ impl Machine {
             let text = "only an admin of the group may reset it: ask one";
             return Err(ClientError::Usage(text.into()));
         }
+        if row.last_commit == 0 {
+            // Its founding was never read here: it was to be made with these.
+            return self.founded_with(step, row);
+        }
         let leavers: BTreeSet<_> =
             step.db.standing(&row.channel)?.into_iter().map(|(account, _)| account).collect();
         let accounts = view.members.iter().map(|leaf| leaf.certificate.device().account);
         let others = accounts.filter(|account| *account != own && !leavers.contains(account));
         Ok(others.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// The accounts that a group made here was to have from its first Commit on.
+    fn founded_with(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+    ) -> Result<Vec<AccountId>, ClientError> {
+        let mut accounts = Vec::new();
+        for id in step.db.intents_of(&row.channel)? {
+            if step.db.intent(id)?.is_some_and(|intent| intent.kind == IntentKind::Create) {
+                accounts.extend(step.db.intent_accounts(id)?.into_iter().map(|(id, ..)| id));
+            }
+        }
+        Ok(accounts)
     }
 
     /// The group as it was; `None` when this device has none.
@@ -276,8 +295,8 @@ impl Machine {
     ) -> Result<(), ClientError> {
         self.list_due = true;
         let Some(mut row) = step.db.channel(channel)? else { return Ok(()) };
-        if let Some(intent) = self.creating(step, channel)? {
-            return self.lost_reset(step, &row, (&intent, body));
+        if !self.open_of(step, (channel, IntentKind::Create))?.is_empty() {
+            return self.lost_reset(step, &mut row, body);
         }
         self.batches.remove(channel);
         self.rebase(step, &row)?;
@@ -288,27 +307,19 @@ impl Machine {
         Ok(step.db.put_channel(&row)?)
     }
 
-    /// The operation that is to make a channel.
-    fn creating(
-        &self,
-        step: &Step<'_>,
-        channel: &ChannelId,
-    ) -> Result<Option<IntentRow>, ClientError> {
-        Ok(self.open_of(step, (channel, IntentKind::Create))?.into_iter().next())
-    }
-
     /// The reset that this device's successor carries came second.
     fn lost_reset(
         &mut self,
         step: &mut Step<'_>,
-        row: &ChannelRow,
-        (intent, body): (&IntentRow, &ErrorBody),
+        row: &mut ChannelRow,
+        body: &ErrorBody,
     ) -> Result<(), ClientError> {
         let replaced = step.db.replaced_by(&row.channel)?;
         let (Some((old, mut ended)), Some(ErrorDetail::Channel(first))) = (replaced, &body.detail)
         else {
-            self.rebase(step, row)?;
-            return self.fail_intent(step, (intent.id, "the server refused: CHANNEL_CLOSED"));
+            // It was made, in an earlier life of the server, and ended with it.
+            let reason = "the server was restored from a backup before it said that this was made";
+            return self.end_life(step, row, reason);
         };
         self.drop_own_successor(step, &ended)?;
         ended.successor = Some(*first);

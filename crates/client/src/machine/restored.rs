@@ -6,7 +6,8 @@
 use qpc_proto::Digest;
 use qpc_proto::message::{ChannelKind, ChannelState};
 
-use super::store::{ChannelRow, EndedRow, Status};
+use super::reset::ADD_AFTER_MS;
+use super::store::{ChannelRow, EndedRow, IntentKind, IntentState, Status};
 use super::{Machine, Step};
 use crate::error::ClientError;
 
@@ -34,25 +35,39 @@ impl Machine {
             if over {
                 continue;
             }
-            let ended = EndedRow { restored: true, ..EndedRow::default() };
-            step.db.put_ended(&row.channel, &ended)?;
-            if row.kind == ChannelKind::Inbox {
-                continue;
-            }
-            self.rebase(step, &row)?;
-            for message in step.db.outbox(&row.channel, u64::from(u32::MAX))? {
-                step.db.unseal(message.id)?;
-            }
-            if row.status == Status::Leaving {
-                self.refuse_outbox(step, &row, "you left")?;
-                row.status = Status::Left;
-            } else {
-                row.status = Status::NeedsRepair;
-                row.reason = Some(reason.to_owned());
-            }
-            step.db.put_channel(&row)?;
+            self.end_life(step, &mut row, reason)?;
         }
         Ok(())
+    }
+
+    /// A channel ended with an earlier life of the server. One whose founding this device never
+    /// read is made anew as its successor.
+    pub(super) fn end_life(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        reason: &str,
+    ) -> Result<(), ClientError> {
+        let ended = EndedRow { restored: true, ..EndedRow::default() };
+        step.db.put_ended(&row.channel, &ended)?;
+        if row.kind == ChannelKind::Inbox {
+            return Ok(());
+        }
+        self.rebase(step, row)?;
+        for intent in self.open_of(step, (&row.channel, IntentKind::Create))? {
+            step.db.set_intent(intent.id, (IntentState::Done, None))?;
+        }
+        for message in step.db.outbox(&row.channel, u64::from(u32::MAX))? {
+            step.db.unseal(message.id)?;
+        }
+        if row.status == Status::Leaving {
+            self.refuse_outbox(step, row, "you left")?;
+            row.status = Status::Left;
+        } else {
+            row.status = Status::NeedsRepair;
+            row.reason = Some(reason.to_owned());
+        }
+        Ok(step.db.put_channel(row)?)
     }
 
     /// The first word of a restored server on a channel: how far its backup reaches. False for
@@ -97,9 +112,12 @@ impl Machine {
     ) -> Result<Option<u64>, ClientError> {
         let own = self.profile.identity.device;
         let jitter = step.below(TURN_MS);
+        // Of a successor that ended, too: who says so again and again gets none each time.
+        let again = step.db.replaced_by(&row.channel)?.is_some();
+        let from_ms = step.now_ms.saturating_add(if again { ADD_AFTER_MS } else { 0 });
         if let Some(peer) = row.peer {
             let wait = if own.account < peer { 0 } else { OTHER_SIDE_MS.saturating_add(jitter) };
-            return Ok(Some(step.now_ms.saturating_add(wait)));
+            return Ok(Some(from_ms.saturating_add(wait)));
         }
         let Some(view) = self.old_view(step, row)? else { return Ok(None) };
         let mut admins = view
@@ -109,7 +127,7 @@ impl Machine {
             .filter(|device| view.context.admins.contains(&device.account));
         let turn = admins.position(|device| device == own).and_then(|at| u64::try_from(at).ok());
         let wait = |turn: u64| turn.saturating_mul(TURN_MS).saturating_add(jitter / 4);
-        Ok(turn.map(|turn| step.now_ms.saturating_add(wait(turn))))
+        Ok(turn.map(|turn| from_ms.saturating_add(wait(turn))))
     }
 
     /// Makes the successors whose time has come, if nobody has made one.

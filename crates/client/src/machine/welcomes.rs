@@ -184,11 +184,10 @@ impl Machine {
         row.inviter = provisional.then_some(inviter.account);
         row.held_by = self.holder(step, &row, &inviter.account)?;
         self.surveyed.remove(&row.channel);
-        for place in
-            [&mut row.cursor, &mut row.known_head, &mut row.base_commit, &mut row.last_commit]
-        {
+        for place in [&mut row.cursor, &mut row.base_commit, &mut row.last_commit] {
             *place = pointer.join_seq;
         }
+        // Nothing is read before the list says that it is a channel of this life of the server.
         if let Some(old) = old {
             row.known_head = row.known_head.max(old.known_head);
             step.db.rewind(&row.channel, row.cursor)?;

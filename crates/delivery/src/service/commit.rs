@@ -48,10 +48,12 @@ struct Proposed<'a> {
 impl Delivery {
     /// Creates a channel with its first Commit, all or nothing, and ends the one that it takes the
     /// place of, if it brings a reset. The caller founds it, as an admin; in a direct channel both
-    /// accounts are admins. The same bundle again gets the first answer.
+    /// accounts are admins. The same bundle again gets the first answer, in the same life of the
+    /// server.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for a channel id in use, or another kind than that of the channel that
+    /// `CHANNEL_CLOSED` for one that the caller made in an earlier life; `INVALID_ARGUMENT` for
+    /// another channel id in use, or another kind than that of the channel that
     /// ends; [`DeliveryError::ChannelExists`] for a pair that has a direct channel; of the channel
     /// that ends: [`DeliveryError::ChannelNotFound`], [`DeliveryError::NotMember`],
     /// [`DeliveryError::ChannelClosed`], `STATEMENT_INVALID`, `ROSTER_REFUSED`; else as
@@ -69,7 +71,13 @@ impl Delivery {
         if channels::find(call.tx, &create.channel, false)?.is_some() {
             let taken = || Malformed("the channel id is in use; choose another").into();
             return match Writing::open(self, call, &create.channel) {
-                Ok(writing) => writing.replay(&draft)?.map(Written::silent).ok_or_else(taken),
+                Ok(writing) => {
+                    // Of an earlier life the first answer is of no use: that log has ended.
+                    if writing.channel.lived_in.is_some() {
+                        writing.check_rights()?;
+                    }
+                    writing.replay(&draft)?.map(Written::silent).ok_or_else(taken)
+                }
                 Err(DeliveryError::ChannelNotFound) => Err(taken()),
                 Err(other) => Err(other),
             };

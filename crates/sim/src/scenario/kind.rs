@@ -149,8 +149,7 @@ pub(crate) const FEATURES: [(Feature, u64); 18] = [
     (Feature::Tokens, 30),
     (Feature::Days, 20),
     (Feature::Copies, 15),
-    // Off: a pair whose server is put back twice in a row may stay without a successor.
-    (Feature::Backups, 0),
+    (Feature::Backups, 10),
     (Feature::Hostile, 12),
     (Feature::Liar, 6),
 ];

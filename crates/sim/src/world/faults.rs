@@ -1,10 +1,12 @@
 //! What goes wrong on purpose, beyond single requests and answers: who is away, who takes nothing,
 //! whose clock is off, who dies around a commit, whose tokens end.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
-use qpc_proto::RequestId;
 use qpc_proto::frame::Frame;
 use qpc_proto::message::{Method, Request, Response};
+use qpc_proto::{DeviceId, RequestId};
 use qpc_server::Call;
 
 use super::World;
@@ -106,14 +108,33 @@ impl World {
         Ok(())
     }
 
-    /// Puts the copy of a client's home in its place, if there is one.
+    /// Puts the copy of a client's home in its place, if there is one, and others are left who can
+    /// take it in again.
     pub(crate) fn put_back(&mut self, index: usize) -> Result<bool> {
-        if !self.client(index)?.copied {
+        if !self.client(index)?.copied || !self.has_others_everywhere(index)? {
             return Ok(false);
         }
         self.restore(index)?;
         self.client(index)?.put_back = true;
         Ok(true)
+    }
+
+    /// Whether each channel that a client is in has another device that never lost its place.
+    fn has_others_everywhere(&mut self, index: usize) -> Result<bool> {
+        let mut sound = BTreeSet::new();
+        for other in (0..self.clients.len()).filter(|other| *other != index) {
+            let client = self.client(other)?;
+            if !client.put_back && !client.is_stopped() {
+                sound.insert(self.device(other)?);
+            }
+        }
+        let own = self.device(index)?;
+        let Some(model) = &self.model else { return Ok(false) };
+        Ok(model.channels().all(|channel| {
+            let roster = model.roster(&channel);
+            let is_in = |device: &DeviceId| roster.iter().any(|it| it.device == *device);
+            !is_in(&own) || sound.iter().any(is_in)
+        }))
     }
 
     /// Refreshes the tokens that are about to end, as every client does by the clock.

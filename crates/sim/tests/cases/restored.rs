@@ -3,10 +3,11 @@
 
 use qpc_client::view::{Channel, ChannelStatus};
 use qpc_proto::ChannelId;
+use qpc_proto::message::Method;
 use qpc_sim::World;
 
 use super::support::{
-    add, channel, group, history, in_step, members, names, read_all, say, words, world,
+    add, channel, group, history, in_step, members, names, read_all, say, until_sent, words, world,
 };
 
 /// The one channel of a client that goes on.
@@ -121,5 +122,70 @@ fn of_two_resets_of_a_pair_the_first_at_the_server_stands() {
     for index in [0, 1] {
         assert_eq!(shown(&mut world, index, "of 0"), 1);
         assert_eq!(shown(&mut world, index, "of 1"), 1);
+    }
+}
+
+/// The backup had a channel whose maker had no answer yet: its creation, asked for again, got that
+/// of the earlier life, and an honest server was called a liar.
+#[test]
+fn a_channel_made_right_before_the_backup_is_made_anew_with_all_who_belong_in_it() {
+    for direct in [true, false] {
+        let mut world = world(3);
+        let peer = world.account(1).unwrap();
+        let old = match direct {
+            true => world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel,
+            false => world.user(0, |m, s| m.create_group_channel(s, "Fishing")).unwrap().channel,
+        };
+        say(&mut world, 0, (&old, "first"));
+        until_sent(&mut world, 0, Method::CreateChannel);
+        assert!(world.deliver(0, (Method::CreateChannel, false)).unwrap());
+        world.back_up_server().unwrap();
+        world.restore_server().unwrap();
+        world.settle().unwrap();
+        let new = live(&mut world, 0);
+        assert_ne!(new, old);
+        assert_eq!(channel(&mut world, 0, &old).status, ChannelStatus::Closed);
+        if direct {
+            in_step(&mut world, &new, &[0, 1]);
+            assert_eq!(shown(&mut world, 1, "first"), 1);
+        } else {
+            add(&mut world, &new, &[2]);
+            world.settle().unwrap();
+            in_step(&mut world, &new, &[0, 2]);
+        }
+        assert_eq!(shown(&mut world, 0, "first"), 1);
+        no_lie_is_seen(&mut world);
+    }
+}
+
+/// Who read an invitation of before the backup only after it took that channel for a live one.
+#[test]
+fn who_is_invited_before_the_backup_and_hears_of_it_after_is_in_the_successor() {
+    let mut world = world(3);
+    let old = group(&mut world, &[1]);
+    world.disconnect(2).unwrap();
+    add(&mut world, &old, &[2]);
+    world.settle_among(&[0, 1]).unwrap();
+    world.back_up_server().unwrap();
+    world.restore_server().unwrap();
+    // It is the first to come back.
+    world.connect(2).unwrap();
+    world.settle_among(&[2]).unwrap();
+    world.settle().unwrap();
+    let new = live(&mut world, 2);
+    assert_ne!(new, old);
+    in_step(&mut world, &new, &[0, 1, 2]);
+    say(&mut world, 2, (&new, "here I am"));
+    world.settle().unwrap();
+    assert_eq!(shown(&mut world, 1, "here I am"), 1);
+    no_lie_is_seen(&mut world);
+}
+
+/// Nobody is told anything but that the server was restored.
+fn no_lie_is_seen(world: &mut World) {
+    for index in [0, 1, 2] {
+        for alarm in world.alarms(index).unwrap() {
+            assert!(alarm.contains("restored from a backup"), "client {index}: {alarm}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod side;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use qpc_client::machine::{Input, Outgoing};
 use qpc_proto::chain::Log;
@@ -19,7 +20,7 @@ use qpc_proto::{ChannelId, Digest, ErrorBody, MessageId};
 use side::Side;
 
 /// What the server does to the log that its victims are shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Lie {
     /// Leaves an entry out.
     Drop,
@@ -49,6 +50,28 @@ pub enum Lie {
     OtherChannel(Vec<u8>),
     /// Shows a statement that nobody made.
     Statement(Vec<u8>),
+}
+
+/// Without payloads: ciphertexts differ from one run of a seed to the next.
+impl fmt::Debug for Lie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drop => "Drop",
+            Self::DropCommit => "DropCommit",
+            Self::Swap => "Swap",
+            Self::Replay => "Replay",
+            Self::Fork => "Fork",
+            Self::Rollback => "Rollback",
+            Self::AcceptTime => "AcceptTime",
+            Self::Kind => "Kind",
+            Self::AfterCommit => "AfterCommit",
+            Self::Change => "Change",
+            Self::Statements => "Statements",
+            Self::Welcome => "Welcome",
+            Self::OtherChannel(_) => "OtherChannel",
+            Self::Statement(_) => "Statement",
+        })
+    }
 }
 
 impl Lie {

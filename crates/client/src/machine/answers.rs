@@ -10,6 +10,12 @@ use super::store::{IntentKind, IntentState, Status};
 use super::{Failure, Machine, Step, Work};
 use crate::error::ClientError;
 
+/// A log that goes no further than it was read, though more was heard of, is asked for so often by
+/// the usual pauses.
+const ATTEMPTS_AT_THE_END: u32 = 8;
+/// Then once in this time, in milliseconds.
+const AT_THE_END_MS: u64 = 1_800_000;
+
 impl Machine {
     pub(super) fn answer(
         &mut self,
@@ -100,11 +106,17 @@ impl Machine {
         let cursor = |step: &Step<'_>| -> Result<_, ClientError> {
             Ok(step.db.channel(&channel)?.map(|row| row.cursor))
         };
-        let before = cursor(step)?;
+        let (before, head_seq) = (cursor(step)?, page.head_seq);
         self.page(step, page)?;
         let work = Work::Fetch(channel);
         if cursor(step)? == before && !self.paused(&work, step.now_ms) {
-            self.pause(step, (work, None));
+            let attempts = self.pause(step, (work.clone(), None));
+            // The server shows no more to a device that it takes for removed, on whatever branch:
+            // what it may read again is pushed to it.
+            let is_end = before.is_some_and(|read| head_seq <= read);
+            if is_end && attempts >= ATTEMPTS_AT_THE_END {
+                self.pause(step, (work, Some(AT_THE_END_MS)));
+            }
         }
         Ok(())
     }

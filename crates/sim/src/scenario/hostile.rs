@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context as _, Result, ensure};
-use qpc_client::view::{ChannelStatus, MessageState};
+use qpc_client::view::{Channel, ChannelStatus, MessageState};
 use qpc_mls::engine::CommitPlan;
 use qpc_proto::ChannelId;
 use qpc_proto::chain::sha256;
@@ -217,7 +217,8 @@ fn live(world: &mut World, index: usize) -> Result<Vec<ChannelId>> {
     live.map(|channel| Ok(ChannelId::from_hex(&channel.channel)?)).collect()
 }
 
-/// Nobody honest is starved, wedged, split or shown anything twice.
+/// Nobody honest is starved, wedged, split or shown anything twice. Who leaves last, when nobody
+/// but the hostile member is left to remove it, waits for that one: it is no wedge.
 pub(super) fn check(world: &mut World) -> Result<()> {
     let mut standings = std::collections::BTreeMap::new();
     for index in 0..world.clients.len() {
@@ -235,7 +236,9 @@ pub(super) fn check(world: &mut World) -> Result<()> {
                     | ChannelStatus::Failed
                     | ChannelStatus::Closed
             );
-            ensure!(ends, "{index} is stuck in {channel:?}");
+            let waits = channel.status == ChannelStatus::Leaving
+                && waits_for_the_hostile(world, (index, &id))?;
+            ensure!(ends || waits, "{index} is stuck in {channel:?}");
             check_history(world, (index, id))?;
             if matches!(channel.status, ChannelStatus::Active | ChannelStatus::Unconfirmed) {
                 let standing = world.user(index, |m, s| m.standing(s, &id))?;
@@ -246,6 +249,27 @@ pub(super) fn check(world: &mut World) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether nobody is left in a channel who could carry out a client's leave but the hostile member:
+/// no device removes itself, and nobody can make that one do it.
+fn waits_for_the_hostile(world: &mut World, (index, id): (usize, &ChannelId)) -> Result<bool> {
+    let own = world.account(index)?;
+    let over = [ChannelStatus::Left, ChannelStatus::Failed, ChannelStatus::Closed];
+    let is_in = |of: &Channel| of.channel == id.to_string() && !over.contains(&of.status);
+    let mut honest = BTreeSet::new();
+    for other in 0..world.clients.len() {
+        let account = world.account(other)?;
+        honest.insert(account.to_string());
+        if account == own || world.client(other)?.is_stopped() {
+            continue;
+        }
+        if world.user(other, |m, s| m.channels(s))?.iter().any(is_in) {
+            return Ok(false);
+        }
+    }
+    let members = world.user(index, |m, s| m.members(s, id))?;
+    Ok(members.iter().any(|member| !honest.contains(&member.account)))
 }
 
 fn check_history(world: &mut World, (index, channel): (usize, ChannelId)) -> Result<()> {
@@ -261,4 +285,43 @@ fn check_history(world: &mut World, (index, channel): (usize, ChannelId)) -> Res
         ensure!(!own || ended, "{line:?} of {index} has not ended");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients 0 to 2 in a group of a hostile founder.
+    fn trap() -> (World, ChannelId) {
+        let mut world = World::new(7, 3).unwrap();
+        world.settle().unwrap();
+        let channel = Member::found(&mut world, &[0, 1, 2]).channel;
+        (world, channel)
+    }
+
+    fn leaves(world: &mut World, (index, group): (usize, &ChannelId)) {
+        world.user(index, |m, s| m.leave(s, group)).unwrap();
+    }
+
+    #[test]
+    fn who_leaves_last_may_wait_for_the_hostile_member() {
+        let (mut world, group) = trap();
+        (0..3).for_each(|index| leaves(&mut world, (index, &group)));
+        let error = check(&mut world).unwrap_err().to_string();
+        assert!(error.starts_with("0 is stuck"), "the others have not done it yet: {error}");
+        world.settle().unwrap();
+        let waiting = (0..3).filter(|index| live(&mut world, *index).unwrap().is_empty()).count();
+        assert_eq!(waiting, 3, "nobody is in");
+        check(&mut world).unwrap();
+    }
+
+    #[test]
+    fn who_leaves_others_that_could_remove_it_may_not_wait() {
+        let (mut world, group) = trap();
+        leaves(&mut world, (1, &group));
+        let error = check(&mut world).unwrap_err().to_string();
+        assert!(error.starts_with("1 is stuck"), "{error}");
+        world.settle().unwrap();
+        check(&mut world).unwrap();
+    }
 }

@@ -229,6 +229,31 @@ fn an_admin_keeps_no_leaver_from_its_other_invitations() {
     in_step(&mut world, &group, &[0, 1]);
 }
 
+/// All leave a group whose founder removes nobody: each removes others, and nobody honest is left to
+/// remove the last of them. It sends nothing more, and hears of it when the founder does.
+#[test]
+fn who_leaves_a_hostile_founder_last_waits_for_it_alone() {
+    let mut world = world(3);
+    let mut member = Member::found(&mut world, &[0, 1, 2]);
+    let group = member.channel;
+    for index in [0, 1, 2] {
+        world.user(index, |m, s| m.leave(s, &group)).unwrap();
+    }
+    world.settle().unwrap();
+    let statuses = [0, 1, 2].map(|index| channel(&mut world, index, &group).status);
+    let of = |status| (0..3).filter(|index| statuses[*index] == status).collect::<Vec<_>>();
+    assert_eq!(of(ChannelStatus::Left).len(), 2, "{statuses:?}");
+    let last = of(ChannelStatus::Leaving)[0];
+    assert_eq!(members(&mut world, last, &group).len(), 2, "itself and the founder");
+    assert!(world.write(last, (&group, "too late")).is_err());
+    member.follow(&mut world);
+    let removes = [device(&mut world, last)].into();
+    let bundle = member.seals(&CommitPlan { removes, ..CommitPlan::default() });
+    member.commits(&mut world, bundle).unwrap();
+    world.settle().unwrap();
+    assert_eq!(channel(&mut world, last, &group).status, ChannelStatus::Left);
+}
+
 /// What the member does whenever something moves.
 fn flood(world: &mut World, member: &mut Member, taken: &mut u32) {
     member.follow(world);

@@ -88,6 +88,29 @@ impl Machine {
         })?)
     }
 
+    /// Notes that this device reads nothing of what came from one place to another, both included,
+    /// in a channel that it only learns of now.
+    pub(super) fn note_unheard(
+        &self,
+        step: &Step<'_>,
+        channel: &ChannelId,
+        (first, last): (u64, u64),
+    ) -> Result<(), ClientError> {
+        let count = last.saturating_add(1).saturating_sub(first);
+        if count == 0 {
+            return Ok(());
+        }
+        Ok(step.db.put_loss(&LossRow {
+            channel: *channel,
+            seq: first,
+            count,
+            code: LossCode::Unreadable.as_str().to_owned(),
+            reason: "said before this device knew the channel, or knew it again".to_owned(),
+            at_ms: step.now_ms,
+            retried: 0,
+        })?)
+    }
+
     /// What was lost, of one channel or of all, the inbox among them.
     ///
     /// # Errors

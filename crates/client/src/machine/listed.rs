@@ -138,8 +138,9 @@ impl Machine {
     }
 
     /// Channels that have this device in their roster, of which no invitation is left: it asks to
-    /// be taken in again. Only where invitations were lost, and once the inbox was read as far as
-    /// the list knows it: an invitation that this device refused is none that it lost.
+    /// be taken in again. Only where invitations were lost, or this device wrote to a channel that
+    /// it does not know, and once the inbox was read as far as the list knows it: an invitation
+    /// that this device refused is none that it lost.
     fn find_lost(
         &mut self,
         step: &mut Step<'_>,
@@ -149,21 +150,30 @@ impl Machine {
         let Some(inbox) = rows.iter().find(|row| row.kind == ChannelKind::Inbox) else {
             return Ok(());
         };
-        let rejoin = step.db.rejoin(&inbox.channel)?;
+        let mut rejoin = step.db.rejoin(&inbox.channel)?;
         let shown = channels.iter().find(|state| state.kind == ChannelKind::Inbox);
         let is_read = shown.is_some_and(|state| state.head_seq <= inbox.cursor);
         let Some(incarnation) = self.profile.incarnation else { return Ok(()) };
+        let is_lost = |state: &&ChannelState| {
+            state.kind != ChannelKind::Inbox
+                && state.incarnation == incarnation
+                && Self::lives_on(state)
+                && !rows.iter().any(|row| row.channel == state.channel)
+        };
+        let lost: Vec<_> = channels.iter().filter(is_lost).collect();
+        let written = lost.iter().find(|state| state.last_message_id.is_some());
+        if let Some(state) = written.filter(|_| rejoin.gap_at.is_none()) {
+            let text = "this home was restored from an older copy: it lacks a channel that it \
+                        wrote to";
+            self.alarm(step, Some((state.channel, state.head_seq)), text.to_owned())?;
+            rejoin.gap_at = Some(inbox.cursor);
+            step.db.put_rejoin(&inbox.channel, &rejoin)?;
+        }
         if rejoin.gap_at.is_none() || !is_read {
             return Ok(());
         }
-        for state in channels {
-            let known = |row: &ChannelRow| row.channel == state.channel;
-            let lives = state.incarnation == incarnation
-                && state.successor.is_none()
-                && state.removal_seq.is_none();
-            if state.kind != ChannelKind::Inbox && lives && !rows.iter().any(known) {
-                self.ask_for_lost(step, state)?;
-            }
+        for state in lost {
+            self.ask_for_lost(step, state)?;
         }
         step.db.put_rejoin(&inbox.channel, &RejoinRow { gap_at: None, ..rejoin })?;
         Ok(())
@@ -186,6 +196,7 @@ impl Machine {
             // What this device sent before is no sign of another copy.
             step.db.note_sealed(&row.channel, id)?;
         }
+        self.note_unheard(step, &row.channel, (state.added_seq, state.head_seq))?;
         let rejoin = RejoinRow {
             latest_seq: state.added_seq,
             wanted: Some(RejoinReason::Expired.code()),

@@ -9,7 +9,9 @@ use qpc_proto::roster::Role;
 use qpc_proto::{ChannelId, ErrorBody, ErrorDetail};
 
 use super::commands::Started;
-use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, Status, TakesPlaceRow};
+use super::store::{
+    ChannelRow, EndedRow, IntentKind, IntentRow, IntentState, Status, TakesPlaceRow,
+};
 use super::{Machine, Step, Work};
 use crate::error::ClientError;
 use crate::view::Event;
@@ -54,16 +56,7 @@ impl Machine {
         if !self.may_take_place(step, old, &new)? {
             return self.is_not_followed(step, old, &new);
         }
-        for message in step.db.outbox(&old.channel, u64::from(u32::MAX))? {
-            step.db.unseal(message.id)?;
-        }
-        step.db.move_waiting(&old.channel, successor)?;
-        old.status = Status::Closed;
-        old.reason = Some(format!("it goes on as {} ({successor})", new.title));
-        step.db.put_channel(old)?;
-        let view = self.channel_view(step, old)?;
-        step.events.push(Event::Channel(view));
-        Ok(())
+        self.moves_to(step, old, &new)
     }
 
     /// Whether what waits in a channel may go to another: it is of the same kind, with the same
@@ -199,10 +192,46 @@ impl Machine {
             self.rebase(step, &row)?;
             self.engine.forget(step.db.0, &row.group)?;
         }
+        if let Some((old, ended)) = step.db.replaced_by(channel)? {
+            self.goes_on_in(step, (&old, ended), &live)?;
+        }
         step.db.move_messages(channel, &live.channel)?;
         step.db.delete_channel(channel)?;
         step.db.move_intent(intent.id, &live.channel)?;
         Ok(step.db.set_intent(intent.id, (IntentState::Done, None))?)
+    }
+
+    /// What was to take a channel's place is not made, for the pair has a direct channel, by this
+    /// device's own knowledge with the same peer: what waits goes there.
+    fn goes_on_in(
+        &mut self,
+        step: &mut Step<'_>,
+        (old, ended): (&ChannelId, EndedRow),
+        live: &ChannelRow,
+    ) -> Result<(), ClientError> {
+        let Some(mut old) = step.db.channel(old)? else { return Ok(()) };
+        let ended = EndedRow { successor: Some(live.channel), statement: None, ..ended };
+        step.db.put_ended(&old.channel, &ended)?;
+        self.moves_to(step, &mut old, live)
+    }
+
+    /// What waits in a channel waits in another from now on, and the first one is over.
+    fn moves_to(
+        &self,
+        step: &mut Step<'_>,
+        old: &mut ChannelRow,
+        new: &ChannelRow,
+    ) -> Result<(), ClientError> {
+        for message in step.db.outbox(&old.channel, u64::from(u32::MAX))? {
+            step.db.unseal(message.id)?;
+        }
+        step.db.move_waiting(&old.channel, &new.channel)?;
+        old.status = Status::Closed;
+        old.reason = Some(format!("it goes on as {} ({})", new.title, new.channel));
+        step.db.put_channel(old)?;
+        let view = self.channel_view(step, old)?;
+        step.events.push(Event::Channel(view));
+        Ok(())
     }
 }
 

@@ -229,8 +229,8 @@ fn an_admin_keeps_no_leaver_from_its_other_invitations() {
     in_step(&mut world, &group, &[0, 1]);
 }
 
-/// All leave a group whose founder removes nobody: each removes others, and nobody honest is left to
-/// remove the last of them. It sends nothing more, and hears of it when the founder does.
+/// All leave a group whose founder removes nobody: each removes others, and nobody honest is left
+/// to remove the last of them. It sends nothing more, and hears of it when the founder does.
 #[test]
 fn who_leaves_a_hostile_founder_last_waits_for_it_alone() {
     let mut world = world(3);

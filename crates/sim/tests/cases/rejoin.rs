@@ -239,6 +239,30 @@ fn several_come_back_while_others_commit() {
     assert_eq!(members(&mut world, 2, &group), names(&[0, 1, 2, 3, 4]));
 }
 
+/// The copy is older than a channel that this device made: nobody invited it, so that it has lost
+/// no invitation, and nobody else adds its account's other devices.
+#[test]
+fn a_home_that_lacks_a_channel_which_it_made_asks_to_be_taken_in_again() {
+    let mut world = world(2);
+    world.back_up(0).unwrap();
+    world.settle().unwrap();
+    let second = world.link(0).unwrap();
+    world.settle().unwrap();
+    let peer = world.account(1).unwrap();
+    let made = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    say(&mut world, 0, (&made, "of before"));
+    world.settle().unwrap();
+    world.restore(0).unwrap();
+    world.settle().unwrap();
+    in_step(&mut world, &made, &[0, 1, second]);
+    say(&mut world, 0, (&made, "of after"));
+    world.settle().unwrap();
+    assert_eq!(words(&mut world, 1, &made), ["of before", "of after"]);
+    assert_eq!(words(&mut world, 0, &made), ["of after"]);
+    let losses = world.user(0, |m, s| m.losses(s, Some(&made))).unwrap();
+    assert!(losses.iter().any(|loss| (loss.seq..loss.seq + loss.count).contains(&2)), "{losses:?}");
+}
+
 #[test]
 fn a_rejoin_survives_a_crash_at_every_step() {
     let mut world = world(3);

@@ -181,6 +181,39 @@ fn who_is_invited_before_the_backup_and_hears_of_it_after_is_in_the_successor() 
     no_lie_is_seen(&mut world);
 }
 
+/// One side's channel is lost with the server, and the other side makes one meanwhile: what was to
+/// take the lost one's place is not made, and the lost one stayed as it was, with what waited.
+#[test]
+fn a_lost_channel_of_a_pair_goes_on_in_the_one_that_the_other_side_makes() {
+    let mut world = world(3);
+    world.back_up_server().unwrap();
+    world.settle().unwrap();
+    let accounts = [0, 1].map(|index| world.account(index).unwrap());
+    let lost = world.user(1, |m, s| m.direct(s, &accounts[0])).unwrap().channel;
+    say(&mut world, 1, (&lost, "said in vain"));
+    until_sent(&mut world, 1, Method::CreateChannel);
+    assert!(world.deliver(1, (Method::CreateChannel, false)).unwrap());
+    read_all(&mut world, 1);
+    // The other side has not heard of it.
+    let made = world.user(0, |m, s| m.direct(s, &accounts[1])).unwrap().channel;
+    world.restore_server().unwrap();
+    // All KeyPackages are void: each has new ones before the other can make anything.
+    world.connect(1).unwrap();
+    until_sent(&mut world, 1, Method::UploadKeyPackages);
+    assert!(world.deliver(1, (Method::UploadKeyPackages, false)).unwrap());
+    world.disconnect(1).unwrap();
+    world.connect(0).unwrap();
+    world.settle_among(&[0]).unwrap();
+    world.settle().unwrap();
+    assert_eq!(live(&mut world, 1), made);
+    in_step(&mut world, &made, &[0, 1]);
+    assert_eq!(shown(&mut world, 0, "said in vain"), 1);
+    let all = world.user(1, |m, s| m.channels(s)).unwrap();
+    let over = |c: &Channel| matches!(c.status, ChannelStatus::Active | ChannelStatus::Closed);
+    assert!(all.iter().all(over), "{all:?}");
+    no_lie_is_seen(&mut world);
+}
+
 /// Nobody is told anything but that the server was restored.
 fn no_lie_is_seen(world: &mut World) {
     for index in [0, 1, 2] {

@@ -31,13 +31,32 @@ fn undone<T>(party: &mut Party, step: impl Fn(&Engine, &Tx<'_>) -> Result<T, Mls
     assert_eq!(party.state(), before);
 }
 
+/// The ratchets as they are stored, without their stamp.
+fn ratchets(tx: &Tx<'_>) -> Vec<u8> {
+    let stored = "SELECT value FROM mls_message_secrets";
+    tx.query_row(stored, [], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn a_seal_taken_back_is_not_in_memory() {
     let [mut alice, mut bob, mut carol] = trio();
     bob.seal(1, b"the group is in memory");
+    let other = bob.another_engine();
+    let once = bob.run(|_, tx| {
+        let mut stored = Vec::new();
+        let undone = tx.savepoint(|tx| {
+            other.seal(tx, &GROUP, (&place(1), b"next"))?;
+            stored = ratchets(tx);
+            Err::<(), _>(MlsError::NotMember)
+        });
+        assert!(undone.is_err());
+        Ok(stored)
+    });
     undone(&mut bob, |engine, tx| engine.seal(tx, &GROUP, (&place(1), b"lost")));
-    // The generation that was taken back is used now: by an engine that never had it, the same.
+    // The generation that was taken back is used now, as an engine does that never had it: readers
+    // follow a sender over so many unused ones, and no further.
     let next = bob.seal(1, b"next");
+    assert!(bob.run(|_, tx| Ok(ratchets(tx))).unwrap() == once.unwrap(), "one generation");
     carol.reads(&next, b"next");
     alice.reads(&next, b"next");
 }

@@ -158,12 +158,19 @@ fn case_144_an_entry_left_out_once_is_fetched_and_nothing_is_lost() {
             page.entries.remove(0);
         }
     }));
+    // What is left of a page begins behind the gap.
+    world.disconnect(1).unwrap();
     for text in ["one", "two", "three"] {
         say(&mut world, 0, (&group, text));
-        world.settle().unwrap();
     }
+    world.settle_among(&[0]).unwrap();
+    world.settle().unwrap();
+    // A page of one entry is empty without it.
+    say(&mut world, 0, (&group, "four"));
     super::support::at_peace(&mut world);
-    assert_eq!(words(&mut world, 1, &group), ["one", "two", "three"]);
+    assert_eq!(words(&mut world, 1, &group), ["one", "two", "three", "four"]);
+    assert_eq!(world.alarms(1).unwrap(), [""; 0]);
+    assert_eq!(channel(&mut world, 1, &group).status, ChannelStatus::Active);
 }
 
 #[test]

@@ -176,6 +176,25 @@ fn case_098_a_fork_is_not_noticed_before_an_entry_crosses_it() {
     assert_ne!(world.named(1, &group).unwrap(), [0; 0]);
 }
 
+/// The victim's side is the longer one: it has an entry of that number, too, and the digest alone
+/// does not fit.
+#[test]
+fn case_098_a_fork_is_named_by_its_digest_where_the_numbers_fit() {
+    let (mut world, group, _) = scene(10, &[1]);
+    world.plan((Lie::Fork, Chain::Recomputed), 0);
+    for (index, text) in [(0, "a"), (1, "b"), (2, "c"), (1, "d"), (1, "e")] {
+        say(&mut world, index, (&group, text));
+        world.rounds(3).unwrap();
+    }
+    let [shown, longer] = [2, 1].map(|index| standing(&mut world, index, &group).cursor);
+    assert!(shown < longer, "{shown}, {longer}");
+    assert_eq!(world.alarms(1).unwrap(), [""; 0]);
+    say(&mut world, 2, (&group, "what do you say?"));
+    world.rounds(3).unwrap();
+    assert!(world.told_at().expect("no lie was told") <= shown);
+    assert_eq!(world.named(1, &group).unwrap(), [shown]);
+}
+
 macro_rules! lies {
     ($($name:ident: $lie:expr, [$($check:ident),+];)+) => {$(
         mod $name {

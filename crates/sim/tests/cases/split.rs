@@ -1,6 +1,8 @@
 //! Commits whose keys only some members can open: the members' devices settle by themselves which
 //! side they go on from, the other side comes back, and nothing that was accepted is lost.
 
+use std::cmp::Ordering;
+
 use qpc_client::view::{ChannelStatus, MessageState};
 use qpc_credential::{Said, StatementBody};
 use qpc_proto::chain::sha256;
@@ -172,8 +174,13 @@ fn case_120_at_a_tie_a_commit_falls_after_a_day() {
     for index in [0, 1, 2, 3] {
         assert_eq!(status(&mut world, index, &group), ChannelStatus::Active, "client {index}");
         assert_eq!(channel(&mut world, index, &group).outbox, 0);
-        let half = if index < 2 { victims } else { others };
+        let (half, other) = if index < 2 { (victims, others) } else { (others, victims) };
         reads_once(&mut world, index, (&group, &said(&half, "in two halves")));
+        // Nobody has won before the day is over: each is where it was.
+        let read = words(&mut world, index, &group);
+        assert!(!said(&other, "in two halves").iter().any(|text| read.contains(text)), "{read:?}");
+        let base = standing(&mut world, index, &group).base_commit;
+        assert_eq!(base.cmp(&seq), if index < 2 { Ordering::Less } else { Ordering::Equal });
     }
     a_day_later(&mut world);
     all_say(&mut world, &group, (&[0], "the next day"));
@@ -561,16 +568,19 @@ fn case_120_in_a_channel_of_one_account_its_devices_decide() {
 #[test]
 fn who_leaves_on_the_branch_that_falls_hears_that_it_is_out() {
     let (mut world, group, mut member) = scene(3);
-    member.splits(&mut world, &[0, 2]);
-    world.settle().unwrap();
+    let seq = member.splits(&mut world, &[0, 2]);
+    // It goes on from the Commit, and leaves before anybody says that it can't be opened.
+    world.settle_among(&[1]).unwrap();
+    assert_eq!(standing(&mut world, 1, &group).base_commit, seq);
     world.user(1, |m, s| m.leave(s, &group)).unwrap();
-    world.settle().unwrap();
+    world.settle_among(&[1]).unwrap();
+    assert_eq!(status(&mut world, 1, &group), ChannelStatus::Leaving);
+    world.settle_among(&[0, 2]).unwrap();
     for index in [0, 2] {
         say(&mut world, index, (&group, "go on"));
     }
-    for _ in 0..3 {
-        world.now_ms += 3_600_000;
-        world.settle().unwrap();
-    }
-    assert_eq!(channel(&mut world, 1, &group).status, ChannelStatus::Left);
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 2]);
+    assert!(standing(&mut world, 0, &group).base_commit > seq, "it was removed elsewhere");
+    assert_eq!(status(&mut world, 1, &group), ChannelStatus::Left);
 }

@@ -207,12 +207,14 @@ impl Machine {
         step: &Step<'_>,
         (channel, seq): (&ChannelId, u64),
     ) -> Result<(), ClientError> {
-        let RejoinRow { asked_seq, asked_ms, .. } = step.db.rejoin(channel)?;
+        let RejoinRow { asked_seq, asked_ms, gap_at, .. } = step.db.rejoin(channel)?;
         let row = RejoinRow {
             joined_seq: seq,
             latest_seq: seq,
             asked_seq,
             asked_ms,
+            // A founding Commit may have expired with others behind it.
+            gap_at: gap_at.filter(|at| *at > seq),
             ..RejoinRow::default()
         };
         step.db.put_rejoin(channel, &row)?;

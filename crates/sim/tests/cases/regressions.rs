@@ -119,3 +119,38 @@ fn what_was_sealed_more_than_two_weeks_ago_is_sealed_anew() {
     let unreadable = all.iter().filter(|line| line.state == MessageState::Unreadable);
     assert_eq!(unreadable.count(), 0, "{all:?}");
 }
+
+/// Who made a channel, had no answer and came back weeks later asked once more: the server had
+/// forgotten the id, and the channel failed for the device that was in it.
+#[test]
+fn a_creation_that_is_asked_again_weeks_later_is_the_one_that_was_taken() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let mut world = World::new(7, 2).unwrap();
+    // OpenMLS reads this machine's clock: what is made more than a day later is too new for it.
+    world.now_ms -= 30 * DAY_MS;
+    world.settle().unwrap();
+    let peer = world.account(1).unwrap();
+    let made = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    until_sent(&mut world, 0, Method::CreateChannel);
+    assert!(world.deliver(0, (Method::CreateChannel, true)).unwrap());
+    world.settle_among(&[1]).unwrap();
+    // Seven days until the entry goes, and seven more until its id does.
+    for day in (3..=18).step_by(3) {
+        let later = world.now_ms + 3 * DAY_MS;
+        world.sleep_until(later).unwrap();
+        world.sweep().unwrap();
+        say(&mut world, 1, (&made, &format!("day {day}")));
+        world.settle_among(&[1]).unwrap();
+    }
+    assert_eq!(channel(&mut world, 0, &made).status, ChannelStatus::Creating);
+    world.settle().unwrap();
+    say(&mut world, 0, (&made, "I am back"));
+    world.settle().unwrap();
+    in_step(&mut world, &made, &[0, 1]);
+    for index in [0, 1] {
+        let all = world.user(index, |m, s| m.channels(s)).unwrap();
+        assert_eq!(all.len(), 1, "client {index}: {all:?}");
+        assert_eq!((all[0].status, all[0].outbox), (ChannelStatus::Active, 0), "client {index}");
+        assert_eq!(words(&mut world, index, &made).last().unwrap(), "I am back");
+    }
+}

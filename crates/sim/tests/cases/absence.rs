@@ -95,35 +95,28 @@ fn where_all_were_away_nobody_has_to_come_back() {
     assert_eq!(words(world, 0, &group).len(), 3);
 }
 
-/// The entry of the only device of an account ends while it is away.
+/// The entry of a linked device, which its primary renews meanwhile, or of the only device of an
+/// account.
 #[test]
-fn case_130_a_primary_that_was_away_until_its_certificate_had_ended_comes_back() {
-    let mut timed = timed(3);
-    let group = group(&mut timed.0, &[1, 2]);
-    timed.0.settle().unwrap();
-    days_pass(&mut timed, (ENTRY_MS / DAY_MS + 7, 28), &[0, 1]);
-    let world = &mut timed.0;
-    world.settle().unwrap();
-    in_step(world, &group, &[0, 1, 2]);
-    say(world, 2, (&group, "two years later"));
-    world.settle().unwrap();
-    assert_eq!(words(world, 0, &group), ["two years later"]);
-}
-
-/// Its primary renews the entry of a linked device meanwhile.
-#[test]
-fn case_130_a_linked_device_that_was_away_until_its_certificate_had_ended_comes_back() {
-    let mut timed = timed(2);
-    let group = group(&mut timed.0, &[1]);
-    assert_eq!(timed.0.link(0).unwrap(), 2);
-    timed.0.settle().unwrap();
-    days_pass(&mut timed, (ENTRY_MS / DAY_MS + 7, 28), &[0, 1]);
-    let world = &mut timed.0;
-    world.settle().unwrap();
-    in_step(world, &group, &[0, 1, 2]);
-    say(world, 2, (&group, "two years later"));
-    world.settle().unwrap();
-    assert_eq!(words(world, 1, &group), ["two years later"]);
+fn case_130_a_device_that_was_away_until_its_certificate_had_ended_comes_back() {
+    for linked in [true, false] {
+        let mut timed = timed(if linked { 2 } else { 3 });
+        let others: &[usize] = if linked { &[1] } else { &[1, 2] };
+        let group = group(&mut timed.0, others);
+        if linked {
+            assert_eq!(timed.0.link(0).unwrap(), 2);
+        }
+        timed.0.settle().unwrap();
+        days_pass(&mut timed, (ENTRY_MS / DAY_MS + 7, 28), &[0, 1]);
+        let world = &mut timed.0;
+        world.settle().unwrap();
+        in_step(world, &group, &[0, 1, 2]);
+        say(world, 2, (&group, "two years later"));
+        world.settle().unwrap();
+        for index in [0, 1] {
+            assert_eq!(words(world, index, &group), ["two years later"], "linked: {linked}");
+        }
+    }
 }
 
 /// An invitation that nobody read in its time is gone, and so is the KeyPackage it was for.

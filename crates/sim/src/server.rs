@@ -18,10 +18,15 @@ pub(crate) struct SimServer {
     /// The same of its machine's clock: a running server follows no step of that (see
     /// `clock.rs` of `qpc-server`), so it counts from the next start on.
     pub(crate) wall_skew_ms: i64,
+    /// How many bytes a channel holds, if not as many as by default.
+    pub(crate) channel_bytes_max: Option<u64>,
 }
 
-fn policy() -> Policy {
+fn policy(channel_bytes_max: Option<u64>) -> Policy {
     let mut policy = Policy::default();
+    if let Some(bytes) = channel_bytes_max {
+        policy.delivery.channel_bytes_max = bytes;
+    }
     policy.auth.registration = qpc_proto::message::RegistrationMode::Open;
     policy.auth.pow_bits = 0;
     // OpenMLS allows no leaf of a later day than this machine's.
@@ -31,7 +36,8 @@ fn policy() -> Policy {
 
 impl SimServer {
     pub(crate) fn start(path: PathBuf, rng: &mut ChaCha8Rng) -> Result<Self> {
-        let mut server = Self { path, running: None, skew_ms: 0, wall_skew_ms: 0 };
+        let (skew_ms, wall_skew_ms, channel_bytes_max) = (0, 0, None);
+        let mut server = Self { path, running: None, skew_ms, wall_skew_ms, channel_bytes_max };
         server.restart(rng)?;
         Ok(server)
     }
@@ -43,7 +49,7 @@ impl SimServer {
         let options =
             Options::new(Key::from_bytes([7; 32]), schemas()).with_durability(Durability::Process);
         let mut store = Store::open(&self.path, &options)?;
-        let node = Node::open(&mut store, policy(), rng)?;
+        let node = Node::open(&mut store, policy(self.channel_bytes_max), rng)?;
         self.running = Some((store, node));
         Ok(())
     }
@@ -62,7 +68,7 @@ impl SimServer {
         let options =
             Options::new(Key::from_bytes([7; 32]), schemas()).with_durability(Durability::Process);
         let mut store = Store::open(&self.path, &options)?;
-        let node = Node::restored(&mut store, policy(), rng)?;
+        let node = Node::restored(&mut store, policy(self.channel_bytes_max), rng)?;
         self.running = Some((store, node));
         Ok(())
     }

@@ -166,6 +166,15 @@ impl World {
         self.server.restart(&mut self.rng)
     }
 
+    /// Starts the server again with less room in each channel; every connection is lost.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub fn limit_channels(&mut self, bytes: u64) -> Result<()> {
+        self.server.channel_bytes_max = Some(bytes);
+        self.restart_server()
+    }
+
     /// Backs the server up; every connection is lost.
     ///
     /// # Errors
@@ -253,8 +262,16 @@ impl World {
     /// When a step failed.
     pub fn rounds(&mut self, count: usize) -> Result<()> {
         let all: Vec<usize> = (0..self.clients.len()).collect();
+        self.rounds_among(&all, count)
+    }
+
+    /// The same among some; the others stay as they were.
+    ///
+    /// # Errors
+    /// When a step failed.
+    pub fn rounds_among(&mut self, some: &[usize], count: usize) -> Result<()> {
         for _ in 0..count {
-            self.exchange(&all)?;
+            self.exchange(some)?;
             self.tick(1_000)?;
         }
         Ok(())

@@ -1,12 +1,12 @@
 //! What could keep a device from coming back: another's bad KeyPackage, lost answers, a full
 //! channel, a removal, statements said again.
 
-use qpc_client::machine::{Failure, Input, Work};
+use qpc_client::machine::Input;
 use qpc_client::view::{ChannelStatus, MessageState};
 use qpc_credential::{Posted, Rejoin, RejoinReason, StatementBody};
 use qpc_mls::engine::CommitPlan;
+use qpc_proto::ChannelId;
 use qpc_proto::message::{EntryKind, Method};
-use qpc_proto::{ChannelId, ErrorBody, ErrorCode};
 use qpc_sim::World;
 
 use super::members::Member;
@@ -162,43 +162,59 @@ fn an_own_message_that_expired_before_it_was_shown_is_settled_by_its_answer() {
     assert!(world.user(0, |m, s| m.outbox(s)).unwrap().is_empty());
 }
 
+/// In a channel of these clients one has used up its room: returns how many messages wait.
+fn full(world: &mut World, (index, group): (usize, &ChannelId), present: &[usize]) -> u64 {
+    for part in 0..8 {
+        let text = format!("{part}{}", "x".repeat(16 * 1_024));
+        world.user(index, |m, s| m.queue(s, group, &text).map(drop)).unwrap();
+    }
+    // Who waits for room asks again and again: there is no rest.
+    world.rounds_among(present, 60).unwrap();
+    let waiting = channel(world, index, group).outbox;
+    assert!((1..8).contains(&waiting), "{waiting} of 8 find no room");
+    waiting
+}
+
+/// The room of a channel in which eight long messages of a device find none.
+const ROOM_BYTES: u64 = 256 * 1_024;
+
 #[test]
 fn who_cannot_send_in_a_full_channel_takes_others_back_all_the_same() {
     let mut world = world(3);
+    world.limit_channels(ROOM_BYTES).unwrap();
     let group = group(&mut world, &[1, 2]);
     from_a_copy(&mut world, (1, &group));
     world.disconnect(0).unwrap();
-    full(&mut world, 2);
-    world.user(2, |m, s| m.queue(s, &group, "finds no room").map(drop)).unwrap();
-    world.settle_among(&[1, 2]).unwrap();
+    let waiting = full(&mut world, (2, &group), &[2]);
+    world.rounds_among(&[1, 2], 60).unwrap();
     assert_eq!(notices(&mut world, 1, (&group, "took this device in again")), 1);
+    in_step(&mut world, &group, &[1, 2]);
+    assert_eq!(channel(&mut world, 2, &group).outbox, waiting);
 }
 
-/// The server finds no room for what a client sends.
-fn full(world: &mut World, client: usize) {
-    world.liar = Some(Box::new(move |index, input| {
-        if index == client
-            && let Input::Answer(Work::Outbox(_), answer) = input
-        {
-            let mut body = ErrorBody::new(ErrorCode::Quota, "full".to_owned());
-            body.retry_after_ms = Some(60_000);
-            *answer = Err(Failure::Refused(body));
-        }
-    }));
-}
-
+/// What it writes waits, what it changes does not.
 #[test]
 fn who_cannot_send_in_a_full_channel_changes_it_all_the_same() {
     let mut world = world(3);
+    world.limit_channels(ROOM_BYTES).unwrap();
     let group = group(&mut world, &[1]);
-    full(&mut world, 0);
-    world.user(0, |m, s| m.queue(s, &group, "finds no room").map(drop)).unwrap();
+    let waiting = full(&mut world, (0, &group), &[0, 1]);
     world.user(0, |m, s| m.set_title(s, &group, "Full")).unwrap();
-    world.settle().unwrap();
+    world.rounds(60).unwrap();
     assert_eq!(channel(&mut world, 1, &group).title, "Full");
     add(&mut world, &group, &[2]);
+    world.rounds(60).unwrap();
+    in_step(&mut world, &group, &[0, 1, 2]);
+    assert_eq!(channel(&mut world, 0, &group).outbox, waiting);
+    // Once the older entries have gone, what waited goes.
+    world.expire_after(LONG_MS).unwrap();
     world.settle().unwrap();
     in_step(&mut world, &group, &[0, 1, 2]);
+    for index in [0, 1] {
+        let read = words(&mut world, index, &group);
+        let parts: Vec<_> = read.iter().map(|text| &text[..1]).collect();
+        assert_eq!(parts.concat(), "01234567", "client {index}");
+    }
 }
 
 /// What is written before somebody is added is not for them, where it can go.

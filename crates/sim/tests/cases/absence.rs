@@ -119,6 +119,39 @@ fn case_130_a_device_that_was_away_until_its_certificate_had_ended_comes_back() 
     }
 }
 
+/// Its certificate ended before anybody answered: a Commit by what it asked with would be void.
+#[test]
+fn who_asked_under_a_certificate_that_ended_since_is_taken_in_under_the_renewed_one() {
+    let mut timed = timed(2);
+    let group = group(&mut timed.0, &[1]);
+    assert_eq!(timed.0.link(0).unwrap(), 2);
+    timed.0.settle().unwrap();
+    days_pass(&mut timed, (ENTRY_MS / DAY_MS - 32, 28), &[0, 1, 2]);
+    // The primary is away while it could renew the entry.
+    days_pass(&mut timed, (25, 5), &[1, 2]);
+    let world = &mut timed.0;
+    world.back_up(2).unwrap();
+    say(world, 2, (&group, "gone with the copy"));
+    world.settle_among(&[1, 2]).unwrap();
+    world.restore(2).unwrap();
+    world.disconnect(1).unwrap();
+    world.settle_among(&[2]).unwrap();
+    assert_eq!(channel(world, 2, &group).status, ChannelStatus::Rejoining);
+    days_pass(&mut timed, (10, 10), &[]);
+    let world = &mut timed.0;
+    world.settle_among(&[0, 1]).unwrap();
+    world.settle().unwrap();
+    in_step(world, &group, &[0, 1, 2]);
+    say(world, 2, (&group, "here again"));
+    world.settle().unwrap();
+    for index in [0, 1] {
+        assert_eq!(words(world, index, &group).last().unwrap(), "here again");
+        let lines = history(world, index, &group);
+        let void = |text: &str| text.contains("void Commit");
+        assert!(!lines.iter().any(|line| line.reason.as_deref().is_some_and(void)), "{lines:?}");
+    }
+}
+
 /// An invitation that nobody read in its time is gone, and so is the KeyPackage it was for.
 #[test]
 fn who_was_invited_while_it_was_away_for_91_days_is_a_member_when_it_comes() {

@@ -56,7 +56,7 @@ impl Machine {
     ) -> Result<u64, ClientError> {
         let intent = self.intend(step, &row.channel, (IntentKind::Leave, &[], 0))?;
         let leave = self.signed_statement(step, (&row.channel, StatementBody::Leave))?;
-        step.db.put_statement(intent, &leave)?;
+        step.db.put_statement(intent, (&leave, step.now_ms))?;
         Ok(intent)
     }
 
@@ -182,7 +182,7 @@ impl Machine {
                 statements: plan.statements,
             },
         };
-        step.db.put_sealed_commit(&row.channel, &sealed)?;
+        step.db.put_sealed_commit(&row.channel, (&sealed, step.now_ms))?;
         step.db.set_intent(intent.id, (IntentState::Sealed, None))?;
         Ok(Some(sealed))
     }

@@ -8,6 +8,7 @@ use qpc_credential::RejoinReason;
 use qpc_proto::message::{ChannelKind, ChannelState};
 
 use super::store::{ChannelRow, IntentState, RejoinRow, Status};
+use super::upkeep::SEALED_KEPT_MS;
 use super::{Machine, Step};
 use crate::error::ClientError;
 use crate::view::Event;
@@ -24,6 +25,7 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let first = !std::mem::replace(&mut self.compared, true);
         let asked = std::mem::take(&mut self.listing);
+        let forgets = self.upkeep.forgets_sealed(step.now_ms);
         for mut row in step.db.channels()? {
             // A channel may have the id of an inbox: whoever makes it chooses.
             let inbox = |kind| kind == ChannelKind::Inbox;
@@ -48,6 +50,9 @@ impl Machine {
                 row.retention_ms = state.retention_ms;
             }
             self.compare_membership(step, &mut row, state)?;
+            if forgets && let Some(last) = &state.last_message_id {
+                step.db.forget_sealed(&row.channel, (last, SEALED_KEPT_MS))?;
+            }
             self.compare_length(step, &mut row, (first, state))?;
             self.compare_end(step, &mut row, state)?;
             self.acked.insert(row.channel, state.acked_seq);
@@ -194,7 +199,7 @@ impl Machine {
         step.db.put_channel(&row)?;
         if let Some(id) = &state.last_message_id {
             // What this device sent before is no sign of another copy.
-            step.db.note_sealed(&row.channel, id)?;
+            step.db.note_sealed(&row.channel, (id, step.now_ms))?;
         }
         self.note_unheard(step, &row.channel, (state.added_seq, state.head_seq))?;
         let rejoin = RejoinRow {

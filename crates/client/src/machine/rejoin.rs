@@ -118,7 +118,7 @@ impl Machine {
             });
             let statement = self.signed_statement(step, (&channel, body))?;
             let intent = self.intend(step, &channel, (IntentKind::Rejoin, &[], 0))?;
-            step.db.put_statement(intent, &statement)?;
+            step.db.put_statement(intent, (&statement, step.now_ms))?;
             let asked = RejoinRow { asked_seq: latest, ..rejoin };
             step.db.put_rejoin(&channel, &asked)?;
         }
@@ -312,7 +312,7 @@ impl Machine {
         let text = "this home was restored from an older copy: nothing is sent from it";
         self.alarm(step, Some((row.channel, state.acked_seq)), text.to_owned())?;
         if let Some(id) = &state.last_message_id {
-            step.db.note_sealed(&row.channel, id)?;
+            step.db.note_sealed(&row.channel, (id, step.now_ms))?;
         }
         self.interrupted(step, row)?;
         self.want_rejoin(step, row, RejoinReason::Copy)?;

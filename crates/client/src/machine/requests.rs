@@ -284,7 +284,7 @@ impl Machine {
                 let ended = step.db.replaced_by(&channel)?;
                 if let Some((old, _)) = &ended {
                     // The reset is this device's last word there, under this id.
-                    step.db.note_sealed(old, &bundle.message_id)?;
+                    step.db.note_sealed(old, (&bundle.message_id, step.now_ms))?;
                 }
                 let reset = ended.and_then(|(_, ended)| ended.statement).map(Into::into);
                 let (kind, retention_ms) = (row.kind, row.retention_ms);

@@ -53,6 +53,7 @@ pub(crate) fn schema() -> Schema {
             sql: include_str!("../../migrations/0014_takes_place.sql"),
         },
         Migration { name: "sealed_at", sql: include_str!("../../migrations/0015_sealed_at.sql") },
+        Migration { name: "ended", sql: include_str!("../../migrations/0016_ended.sql") },
     ];
     Schema { name: "client", migrations: MIGRATIONS, oldest_reader: 1 }
 }

@@ -34,6 +34,14 @@ const LOOK_AGAIN_MS: u64 = 60_000;
 /// An update that failed for good is tried again after this.
 const FAILED_MS: u64 = HOUR_MS;
 
+/// An operation that ended is kept so long: whoever waits for it asks within seconds.
+const ENDED_KEPT_MS: u64 = 30 * 24 * HOUR_MS;
+/// An id that was sealed so long before one that the server accepted comes to it no more: sealed
+/// bytes are sent for a week, and the server knows them for two.
+pub(super) const SEALED_KEPT_MS: u64 = 30 * 24 * HOUR_MS;
+/// Sealed ids are looked through at most so often.
+const FORGET_SEALED_MS: u64 = 24 * HOUR_MS;
+
 /// What a restart may forget.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
@@ -43,6 +51,8 @@ pub(super) struct Upkeep {
     ahead_ms: i64,
     /// When the server is asked about its KeyPackages again.
     status_at_ms: u64,
+    /// When sealed ids are looked through again.
+    forget_sealed_at_ms: u64,
 }
 
 impl Upkeep {
@@ -56,8 +66,17 @@ impl Upkeep {
     /// This machine's clock was set back by so much.
     pub(super) fn set_back(&mut self, by_ms: u64) {
         self.ahead_ms = self.ahead_ms.saturating_add_unsigned(by_ms);
-        self.status_at_ms = 0;
+        (self.status_at_ms, self.forget_sealed_at_ms) = (0, 0);
         self.look_now();
+    }
+
+    /// Whether sealed ids are to be looked through, with what the server just said.
+    pub(super) fn forgets_sealed(&mut self, now_ms: u64) -> bool {
+        let due = now_ms >= self.forget_sealed_at_ms;
+        if due {
+            self.forget_sealed_at_ms = now_ms.saturating_add(FORGET_SEALED_MS);
+        }
+        due
     }
 
     /// Something may be due now.
@@ -82,6 +101,8 @@ impl Machine {
             self.status_due = true;
             self.retire_key_packages(step)?;
             self.forget_left(step)?;
+            let before = step.now_ms.saturating_sub(ENDED_KEPT_MS);
+            step.db.forget_ended((step.now_ms, before))?;
         }
         let now = self.server_now(step);
         let mut wait = LOOK_MS;
@@ -297,17 +318,17 @@ fn soon(step: &mut Step<'_>, now_ms: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use qpc_mls::context::{ChannelContext, POLICY_VERSION};
-    use qpc_proto::message::Request;
+    use qpc_proto::message::{ChannelState, Request};
+    use qpc_proto::{AccountId, DeviceId, Incarnation, MessageId};
     use rand_core::OsRng;
 
     use super::*;
     use crate::core::Core;
     use crate::home::{Home, Protection};
     use crate::machine::Pool;
-    use crate::machine::store::Status;
+    use crate::machine::store::{IntentState, Status};
+    use crate::machine::tests::{NOW, alice, run};
     use crate::register::Account;
-
-    const NOW: u64 = 1_800_000_000_000;
 
     fn active(m: &Machine, s: &Step<'_>) -> ChannelRow {
         let mut row = ChannelRow::new(ChannelId([1; 16]), ChannelKind::Group, Status::Active);
@@ -361,5 +382,121 @@ mod tests {
             Ok(())
         };
         core.with((NOW, &mut OsRng), work).unwrap();
+    }
+
+    /// What is looked at each hour, so long after `NOW`.
+    fn look(m: &mut Machine, s: &mut Step<'_>, passed_ms: u64) -> Result<(), ClientError> {
+        s.now_ms = NOW + passed_ms;
+        m.compared = true;
+        m.upkeep = Upkeep::default();
+        m.look_after(s)
+    }
+
+    #[test]
+    fn operations_that_ended_are_forgotten_a_month_later() {
+        let (_dir, mut core) = alice();
+        let work = |m: &mut Machine, s: &mut Step<'_>| {
+            let (channel, account) = (ChannelId([1; 16]), AccountId([2; 16]));
+            let ends = [
+                (IntentKind::Add, IntentState::Done),
+                (IntentKind::Add, IntentState::Failed),
+                (IntentKind::Add, IntentState::Claiming),
+                (IntentKind::Revoke, IntentState::Failed),
+            ];
+            let mut ids = Vec::new();
+            for (kind, state) in ends {
+                let id = m.intend(s, &channel, (kind, &[account], 0))?;
+                s.db.put_key_package(id, (&DeviceId([3; 16]), b"package"))?;
+                s.db.set_intent(id, (state, Some("why")))?;
+                ids.push(id);
+            }
+            let kept = |s: &Step<'_>| -> Vec<bool> {
+                ids.iter().map(|id| s.db.intent(*id).unwrap().is_some()).collect()
+            };
+            look(m, s, 0)?;
+            look(m, s, ENDED_KEPT_MS)?;
+            assert_eq!(kept(s), [true; 4]);
+            look(m, s, ENDED_KEPT_MS + 1)?;
+            // What is under way stays, and the removal that is not to be tried again.
+            assert_eq!(kept(s), [false, false, true, true]);
+            assert!(
+                s.db.intent_accounts(ids[0])?.is_empty() && s.db.key_packages(ids[0])?.is_empty()
+            );
+            assert_eq!(
+                (s.db.intent_accounts(ids[2])?.len(), s.db.key_packages(ids[2])?.len()),
+                (1, 1)
+            );
+            Ok(())
+        };
+        run(&mut core, work).unwrap();
+    }
+
+    /// Noted by a clock that was ahead: it is noted anew, and not kept until then.
+    #[test]
+    fn an_end_in_the_future_is_noted_anew() {
+        let (_dir, mut core) = alice();
+        let work = |m: &mut Machine, s: &mut Step<'_>| {
+            let id = m.intend(s, &ChannelId([1; 16]), (IntentKind::Update, &[], 0))?;
+            s.db.set_intent(id, (IntentState::Done, None))?;
+            look(m, s, 1_000 * ENDED_KEPT_MS)?;
+            look(m, s, 0)?;
+            assert!(s.db.intent(id)?.is_some());
+            look(m, s, ENDED_KEPT_MS + 1)?;
+            assert!(s.db.intent(id)?.is_none());
+            Ok(())
+        };
+        run(&mut core, work).unwrap();
+    }
+
+    fn listed(m: &mut Machine, s: &mut Step<'_>, last: MessageId) -> Result<(), ClientError> {
+        m.upkeep = Upkeep::default();
+        let state = ChannelState {
+            channel: ChannelId([1; 16]),
+            kind: ChannelKind::Group,
+            head_seq: 0,
+            join_seq: 1,
+            acked_seq: 0,
+            removal_seq: None,
+            last_message_id: Some(last),
+            retention_ms: 0,
+            added_seq: 1,
+            incarnation: Incarnation([0; 16]),
+            successor: None,
+        };
+        m.listed(s, &[state])
+    }
+
+    #[test]
+    fn ids_sealed_long_before_the_last_that_the_server_took_are_forgotten() {
+        let (_dir, mut core) = alice();
+        let work = |m: &mut Machine, s: &mut Step<'_>| {
+            let row = active(m, s);
+            let id = |number| MessageId([number; 16]);
+            let long_ago = NOW - SEALED_KEPT_MS - 1;
+            for (number, at_ms) in [(1, long_ago), (2, long_ago + 1), (3, NOW), (4, NOW + 1)] {
+                s.db.note_sealed(&row.channel, (&id(number), at_ms))?;
+            }
+            // One as old waits for its answer still.
+            m.queue(s, &row.channel, "late")?;
+            let late = s.db.outbox(&row.channel, 1)?[0].id;
+            s.db.seal((late, long_ago), (&id(5), 1, b"sealed"))?;
+            // And so does an operation's statement.
+            let leave = m.intend(s, &row.channel, (IntentKind::Leave, &[], 0))?;
+            s.db.put_statement(leave, (b"statement", long_ago))?;
+            let request_id = MessageId(s.db.intent(leave)?.unwrap().request_id.0);
+            let known = |s: &Step<'_>| -> Vec<bool> {
+                let all = [id(1), id(2), id(3), id(4), id(5), request_id];
+                all.iter().map(|id| s.db.was_sealed(&row.channel, id).unwrap()).collect()
+            };
+            // The server may not have taken what was sealed since.
+            listed(m, s, id(2))?;
+            assert_eq!(known(s), [true; 6]);
+            listed(m, s, id(3))?;
+            assert_eq!(known(s), [false, true, true, true, true, true]);
+            // None of this is the sign of a copy.
+            assert!(s.events.is_empty(), "{:?}", s.events);
+            Ok(())
+        };
+        run(&mut core, work).unwrap();
     }
 }

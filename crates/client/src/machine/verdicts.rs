@@ -202,7 +202,7 @@ impl Machine {
         let body = StatementBody::Verdict(said);
         let bytes = self.signed_statement(step, (&row.channel, body))?;
         let intent = self.intend(step, &row.channel, (IntentKind::Verdict, &[], 0))?;
-        Ok(step.db.put_statement(intent, &bytes)?)
+        Ok(step.db.put_statement(intent, (&bytes, step.now_ms))?)
     }
 
     /// A verdict in the log. It counts if its signer was in before and after the Commit, and means

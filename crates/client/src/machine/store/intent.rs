@@ -5,6 +5,7 @@ use qpc_proto::message::CommitBundle;
 use qpc_proto::{AccountId, ChannelId, MessageId, RequestId};
 use qpc_storage::sql::{self, OptionalExtension as _, Row, params};
 
+use super::message::TIME_MAX;
 use super::{Db, pack, unpack};
 
 /// What is wanted. The number is stored.
@@ -99,6 +100,10 @@ impl IntentState {
         }
     }
 }
+
+/// What belongs to an operation, by its number.
+const PARTS: [&str; 4] =
+    ["intent_account", "intent_device", "intent_key_package", "intent_context"];
 
 const COLUMNS: &str =
     "id, channel, kind, state, request_id, attempts, not_before_ms, reason, claims";
@@ -203,18 +208,54 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// Notes which operations have ended since it was looked last, and forgets those of which that
+    /// was noted before `before_ms`. A removal of revoked devices that failed stays: it is not tried
+    /// again for the same list.
+    pub(crate) fn forget_ended(&self, (now_ms, before_ms): (u64, u64)) -> sql::Result<()> {
+        let (now_ms, before_ms) = (now_ms.min(TIME_MAX), before_ms.min(TIME_MAX));
+        // A time to come is of a clock that was ahead.
+        self.0
+            .prepare_cached(
+                "UPDATE intent SET ended_at_ms = ?1
+                 WHERE state >= 3 AND (ended_at_ms IS NULL OR ended_at_ms > ?1)",
+            )?
+            .execute([now_ms])?;
+        let (revoke, failed) = (IntentKind::Revoke.code(), IntentState::Failed.code());
+        let gone = self
+            .0
+            .prepare_cached(
+                "SELECT id FROM intent
+                 WHERE state >= 3 AND ended_at_ms < ?1 AND NOT (kind = ?2 AND state = ?3)
+                    AND id NOT IN (SELECT intent FROM sealed_commit)",
+            )?
+            .query_map(params![before_ms, revoke, failed], |row| row.get(0))?
+            .collect::<sql::Result<Vec<u64>>>()?;
+        for id in gone {
+            for table in PARTS {
+                let statement = format!("DELETE FROM {table} WHERE intent = ?1");
+                self.0.prepare_cached(&statement)?.execute([id])?;
+            }
+            self.0.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([id])?;
+        }
+        Ok(())
+    }
+
     /// Keeps the signed statement of an operation: every retry sends the same bytes.
-    pub(crate) fn put_statement(&self, id: u64, statement: &[u8]) -> sql::Result<()> {
+    pub(crate) fn put_statement(
+        &self,
+        id: u64,
+        (statement, now_ms): (&[u8], u64),
+    ) -> sql::Result<()> {
         self.0
             .prepare_cached("UPDATE intent SET statement = ?2 WHERE id = ?1")?
             .execute(params![id, statement])?;
         // The request's id is the entry's message id.
         self.0
             .prepare_cached(
-                "INSERT INTO sealed_id (channel, message_id)
-                 SELECT channel, request_id FROM intent WHERE id = ?1",
+                "INSERT INTO sealed_id (channel, message_id, sealed_at_ms)
+                 SELECT channel, request_id, ?2 FROM intent WHERE id = ?1",
             )?
-            .execute([id])?;
+            .execute(params![id, now_ms.min(TIME_MAX)])?;
         Ok(())
     }
 
@@ -313,7 +354,7 @@ impl Db<'_> {
     pub(crate) fn put_sealed_commit(
         &self,
         channel: &ChannelId,
-        sealed: &SealedCommitRow,
+        (sealed, now_ms): (&SealedCommitRow, u64),
     ) -> sql::Result<()> {
         let bundle = &sealed.bundle;
         self.0
@@ -333,8 +374,10 @@ impl Db<'_> {
                 pack(&bundle.statements),
             ])?;
         self.0
-            .prepare_cached("INSERT INTO sealed_id (channel, message_id) VALUES (?1, ?2)")?
-            .execute(params![channel.0, bundle.message_id.0])?;
+            .prepare_cached(
+                "INSERT INTO sealed_id (channel, message_id, sealed_at_ms) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![channel.0, bundle.message_id.0, now_ms.min(TIME_MAX)])?;
         Ok(())
     }
 

@@ -67,7 +67,7 @@ pub(crate) struct OutboxRow {
 }
 
 /// The latest time that a column holds: a sender's clock may say anything.
-const TIME_MAX: u64 = i64::MAX.unsigned_abs();
+pub(super) const TIME_MAX: u64 = i64::MAX.unsigned_abs();
 
 const COLUMNS: &str = "id, channel, seq, account, device, content_id, text, state, reason,
     sent_at_ms, accepted_at_ms, seen";
@@ -303,8 +303,8 @@ impl Db<'_> {
             .execute(params![id, message_id.0, after_commit, payload, now_ms.min(TIME_MAX)])?;
         self.0
             .prepare_cached(
-                "INSERT INTO sealed_id (channel, message_id)
-                 SELECT channel, message_id FROM outbox WHERE id = ?1",
+                "INSERT INTO sealed_id (channel, message_id, sealed_at_ms)
+                 SELECT channel, message_id, sealed_at_ms FROM outbox WHERE id = ?1",
             )?
             .execute([id])?;
         self.set_state(id, (State::Sealed, None))
@@ -319,6 +319,31 @@ impl Db<'_> {
         self.0
             .prepare_cached("SELECT 1 FROM sealed_id WHERE channel = ?1 AND message_id = ?2")?
             .exists(params![channel.0, message_id.0])
+    }
+
+    /// The server accepted this id from this device last: forgets those that were sealed longer
+    /// than `age_ms` before it and that nothing here would send again. None of them can be the last
+    /// that it accepts any more.
+    pub(crate) fn forget_sealed(
+        &self,
+        channel: &ChannelId,
+        (last, age_ms): (&MessageId, u64),
+    ) -> sql::Result<()> {
+        self.0
+            .prepare_cached(
+                "DELETE FROM sealed_id
+                 WHERE channel = ?1
+                    AND sealed_at_ms < (SELECT sealed_at_ms FROM sealed_id
+                        WHERE channel = ?1 AND message_id = ?2) - ?3
+                    AND message_id NOT IN (SELECT message_id FROM outbox
+                        WHERE channel = ?1 AND message_id IS NOT NULL)
+                    AND message_id NOT IN (SELECT message_id FROM sealed_commit
+                        WHERE channel = ?1)
+                    AND message_id NOT IN (SELECT request_id FROM intent
+                        WHERE channel = ?1 AND state < 3)",
+            )?
+            .execute(params![channel.0, last.0, age_ms])?;
+        Ok(())
     }
 
     /// The messages of a channel that were sealed before a time and are not settled.

@@ -7,6 +7,7 @@ use qpc_proto::{AccountId, ChannelId, DeviceId, MessageId};
 use qpc_storage::sql::{self, OptionalExtension as _, params};
 
 use super::Db;
+use super::message::TIME_MAX;
 
 /// How this device stands to a channel that it may have to rejoin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,13 +86,14 @@ impl Db<'_> {
     pub(crate) fn note_sealed(
         &self,
         channel: &ChannelId,
-        message_id: &MessageId,
+        (message_id, now_ms): (&MessageId, u64),
     ) -> sql::Result<()> {
         self.0
             .prepare_cached(
-                "INSERT OR IGNORE INTO sealed_id (channel, message_id) VALUES (?1, ?2)",
+                "INSERT OR IGNORE INTO sealed_id (channel, message_id, sealed_at_ms)
+                 VALUES (?1, ?2, ?3)",
             )?
-            .execute(params![channel.0, message_id.0])?;
+            .execute(params![channel.0, message_id.0, now_ms.min(TIME_MAX)])?;
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use crate::shell;
 /// Simulated runs, each under its own seed.
 const SEEDS: &str = "2000";
 /// The server killed a thousand times under load, two hundred lies of a server at random places, a
-/// death at every single write of server and clients.
-const LONG_TESTS: [&str; 12] = [
+/// death at every single write of server and clients, twelve weeks of simulated time.
+const LONG_TESTS: [&str; 14] = [
     "cargo",
     "test",
     "--locked",
@@ -23,6 +23,8 @@ const LONG_TESTS: [&str; 12] = [
     "cases",
     "--test",
     "crashpoints",
+    "--test",
+    "weeks",
     "--",
     "--ignored",
 ];

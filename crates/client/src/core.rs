@@ -4,7 +4,7 @@
 //! can't take.
 
 use qpc_proto::message::{Cursor, Page, Response};
-use qpc_storage::{Outcome, Store};
+use qpc_storage::{Outcome, Reader, Store};
 use rand_core::{CryptoRng, RngCore};
 
 use crate::error::ClientError;
@@ -204,6 +204,14 @@ impl Core {
     /// Gives the database back.
     pub fn into_store(self) -> Store {
         self.store
+    }
+
+    /// A further connection that reads what is committed, beside this one.
+    ///
+    /// # Errors
+    /// Those of opening a file.
+    pub fn reader(&self) -> Result<Reader, ClientError> {
+        Ok(self.store.reader()?)
     }
 
     /// The machine, for what needs no transaction.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use qpc_server::{Call, Node, Outputs, Policy, schemas};
-use qpc_storage::{Durability, Key, Options, Store};
+use qpc_storage::{Durability, Key, Options, Reader, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
@@ -105,6 +105,12 @@ impl SimServer {
                 return Ok(wakes);
             }
         }
+    }
+
+    /// A further connection to the database, to read.
+    pub(crate) fn reader(&self) -> Result<Reader> {
+        let (store, _) = self.running.as_ref().context("the server is down")?;
+        Ok(store.reader()?)
     }
 
     /// This life of the database.

@@ -9,6 +9,7 @@ mod faults;
 mod homes;
 mod link;
 mod raw;
+mod readers;
 mod resumed;
 mod tampered;
 

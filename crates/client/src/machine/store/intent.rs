@@ -67,7 +67,7 @@ pub(crate) struct SealedCommitRow {
 }
 
 impl IntentKind {
-    fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
             Self::Create => 0,
             Self::Add => 1,
@@ -100,10 +100,6 @@ impl IntentState {
         }
     }
 }
-
-/// What belongs to an operation, by its number.
-const PARTS: [&str; 4] =
-    ["intent_account", "intent_device", "intent_key_package", "intent_context"];
 
 const COLUMNS: &str =
     "id, channel, kind, state, request_id, attempts, not_before_ms, reason, claims";
@@ -205,38 +201,6 @@ impl Db<'_> {
         self.0
             .prepare_cached("UPDATE intent SET state = ?2, reason = ?3 WHERE id = ?1")?
             .execute(params![id, state.code(), reason])?;
-        Ok(())
-    }
-
-    /// Notes which operations have ended since it was looked last, and forgets those of which that
-    /// was noted before `before_ms`. A removal of revoked devices that failed stays: it is not tried
-    /// again for the same list.
-    pub(crate) fn forget_ended(&self, (now_ms, before_ms): (u64, u64)) -> sql::Result<()> {
-        let (now_ms, before_ms) = (now_ms.min(TIME_MAX), before_ms.min(TIME_MAX));
-        // A time to come is of a clock that was ahead.
-        self.0
-            .prepare_cached(
-                "UPDATE intent SET ended_at_ms = ?1
-                 WHERE state >= 3 AND (ended_at_ms IS NULL OR ended_at_ms > ?1)",
-            )?
-            .execute([now_ms])?;
-        let (revoke, failed) = (IntentKind::Revoke.code(), IntentState::Failed.code());
-        let gone = self
-            .0
-            .prepare_cached(
-                "SELECT id FROM intent
-                 WHERE state >= 3 AND ended_at_ms < ?1 AND NOT (kind = ?2 AND state = ?3)
-                    AND id NOT IN (SELECT intent FROM sealed_commit)",
-            )?
-            .query_map(params![before_ms, revoke, failed], |row| row.get(0))?
-            .collect::<sql::Result<Vec<u64>>>()?;
-        for id in gone {
-            for table in PARTS {
-                let statement = format!("DELETE FROM {table} WHERE intent = ?1");
-                self.0.prepare_cached(&statement)?.execute([id])?;
-            }
-            self.0.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([id])?;
-        }
         Ok(())
     }
 

@@ -1,11 +1,13 @@
-//! Upkeep of own leaves and KeyPackages, and what operations set in a group's context.
+//! Upkeep of own leaves and KeyPackages, what operations set in a group's context, and the end of
+//! operations.
 
 use std::collections::BTreeSet;
 
 use qpc_proto::{AccountId, ChannelId, Digest};
 use qpc_storage::sql::{self, OptionalExtension as _, params};
 
-use super::Db;
+use super::message::TIME_MAX;
+use super::{Db, IntentKind, IntentState};
 
 /// The own leaf in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,43 @@ pub(crate) struct OwnKeyPackage {
     pub(crate) made_at_ms: u64,
 }
 
+/// What belongs to an operation, by its number.
+const PARTS: [&str; 4] =
+    ["intent_account", "intent_device", "intent_key_package", "intent_context"];
+
 impl Db<'_> {
+    /// Notes which operations have ended since it was looked last, and forgets those of which that
+    /// was noted before `before_ms`. A removal of revoked devices that failed stays: it is not
+    /// tried again for the same list.
+    pub(crate) fn forget_ended(&self, (now_ms, before_ms): (u64, u64)) -> sql::Result<()> {
+        let (now_ms, before_ms) = (now_ms.min(TIME_MAX), before_ms.min(TIME_MAX));
+        // A time to come is of a clock that was ahead.
+        self.0
+            .prepare_cached(
+                "UPDATE intent SET ended_at_ms = ?1
+                 WHERE state >= 3 AND (ended_at_ms IS NULL OR ended_at_ms > ?1)",
+            )?
+            .execute([now_ms])?;
+        let (revoke, failed) = (IntentKind::Revoke.code(), IntentState::Failed.code());
+        let gone = self
+            .0
+            .prepare_cached(
+                "SELECT id FROM intent
+                 WHERE state >= 3 AND ended_at_ms < ?1 AND NOT (kind = ?2 AND state = ?3)
+                    AND id NOT IN (SELECT intent FROM sealed_commit)",
+            )?
+            .query_map(params![before_ms, revoke, failed], |row| row.get(0))?
+            .collect::<sql::Result<Vec<u64>>>()?;
+        for id in gone {
+            for table in PARTS {
+                let statement = format!("DELETE FROM {table} WHERE intent = ?1");
+                self.0.prepare_cached(&statement)?.execute([id])?;
+            }
+            self.0.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([id])?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn upkeep(&self, channel: &ChannelId) -> sql::Result<Option<UpkeepRow>> {
         self.0
             .prepare_cached(

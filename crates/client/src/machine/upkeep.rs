@@ -2,12 +2,14 @@
 //! soon after a join and after many came or went (RFC 9420 section 16.6). Notes operations; seals
 //! nothing itself.
 
+use std::collections::BTreeSet;
+
 use qpc_proto::ChannelId;
 use qpc_proto::message::ChannelKind;
 use qpc_proto::roster::RosterChange;
 
 use super::store::{ChannelRow, IntentKind, IntentRow, Status, UpkeepRow};
-use super::{Machine, Step};
+use super::{Machine, Step, Work};
 use crate::error::ClientError;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -101,8 +103,7 @@ impl Machine {
             self.status_due = true;
             self.retire_key_packages(step)?;
             self.forget_left(step)?;
-            let before = step.now_ms.saturating_sub(ENDED_KEPT_MS);
-            step.db.forget_ended((step.now_ms, before))?;
+            self.forget_ended(step)?;
         }
         let now = self.server_now(step);
         let mut wait = LOOK_MS;
@@ -128,6 +129,27 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Operations that ended: soon nobody waits for them, later nobody asks.
+    fn forget_ended(&mut self, step: &Step<'_>) -> Result<(), ClientError> {
+        let open: BTreeSet<u64> = step.db.open_intents()?.iter().map(|intent| intent.id).collect();
+        self.pauses.retain(|work, _| match work {
+            Work::Claim(intent, _) | Work::Statement(intent) => open.contains(intent),
+            Work::ListChannels
+            | Work::KeyPackageStatus
+            | Work::Upload
+            | Work::OwnDevices
+            | Work::Renew
+            | Work::Devices(_)
+            | Work::Lookup(_)
+            | Work::Fetch(_)
+            | Work::Commit(_)
+            | Work::Outbox(_)
+            | Work::Ack => true,
+        });
+        let before = step.now_ms.saturating_sub(ENDED_KEPT_MS);
+        Ok(step.db.forget_ended((step.now_ms, before))?)
     }
 
     fn want_update(&self, step: &mut Step<'_>, row: &ChannelRow) -> Result<(), ClientError> {
@@ -426,6 +448,27 @@ mod tests {
                 (s.db.intent_accounts(ids[2])?.len(), s.db.key_packages(ids[2])?.len()),
                 (1, 1)
             );
+            Ok(())
+        };
+        run(&mut core, work).unwrap();
+    }
+
+    #[test]
+    fn nothing_waits_for_an_operation_that_ended() {
+        let (_dir, mut core) = alice();
+        let work = |m: &mut Machine, s: &mut Step<'_>| {
+            let (channel, account) = (ChannelId([1; 16]), AccountId([2; 16]));
+            let failed = m.intend(s, &channel, (IntentKind::Add, &[account], 0))?;
+            let open = m.intend(s, &channel, (IntentKind::Add, &[account], 0))?;
+            s.db.set_intent(failed, (IntentState::Failed, Some("why")))?;
+            let kept = [Work::Claim(open, account), Work::Statement(open), Work::Commit(channel)];
+            let gone = [Work::Claim(failed, account), Work::Statement(failed)];
+            for work in kept.iter().chain(&gone) {
+                m.pause(s, (work.clone(), None));
+            }
+            look(m, s, 0)?;
+            assert_eq!(m.gauges().pauses, 3);
+            assert!(kept.iter().all(|work| m.pauses.contains_key(work)));
             Ok(())
         };
         run(&mut core, work).unwrap();

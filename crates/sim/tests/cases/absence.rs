@@ -371,3 +371,31 @@ fn an_invitation_by_a_package_that_a_copy_lacks_is_asked_for_anew() {
     read.sort();
     assert_eq!(read, ["0 is here", "1 is here"]);
 }
+
+/// What was sealed long ago is forgotten meanwhile, here and in the copy.
+#[test]
+fn case_107_a_copy_of_weeks_ago_is_noticed() {
+    let mut timed = timed(2);
+    let group = group(&mut timed.0, &[1]);
+    let weeks = |timed: &mut (World, WallClock), first: u64| {
+        for week in first..first + 8 {
+            say(&mut timed.0, 1, (&group, &format!("week {week}")));
+            days_pass(timed, (7, 7), &[0, 1]);
+        }
+    };
+    weeks(&mut timed, 0);
+    timed.0.back_up(1).unwrap();
+    timed.0.settle().unwrap();
+    assert_eq!(timed.0.alarms(1).unwrap(), [""; 0]);
+    weeks(&mut timed, 8);
+    let world = &mut timed.0;
+    assert_eq!(world.alarms(1).unwrap(), [""; 0]);
+    world.restore(1).unwrap();
+    world.settle().unwrap();
+    let alarms = world.alarms(1).unwrap();
+    assert!(alarms.iter().any(|alarm| alarm.contains("older copy")), "{alarms:?}");
+    in_step(world, &group, &[0, 1]);
+    say(world, 1, (&group, "back"));
+    world.settle().unwrap();
+    assert_eq!(words(world, 0, &group).len(), 17);
+}

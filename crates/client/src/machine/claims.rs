@@ -171,7 +171,7 @@ impl Machine {
         let wait = (ceiling / 2).saturating_add(step.below(ceiling / 2).max(50));
         let at = step.now_ms.saturating_add(wait.max(body.retry_after_ms.unwrap_or(0)));
         self.claim_for(step, (intent.id, account), &devices)?;
-        step.db.wait_for_claim(intent.id, at)?;
+        step.db.wait_for_claim(intent.id, (step.now_ms, at))?;
         let gives_up = intent.claims.saturating_add(1) >= SWAP_CLAIMS_MAX;
         let group = step.db.channel(&intent.channel)?.map(|row| row.kind);
         if devices.is_empty()

@@ -40,7 +40,7 @@ impl Machine {
             reason: None,
             claims: 0,
         };
-        let id = step.db.insert_intent(&intent)?;
+        let id = step.db.insert_intent(&intent, step.now_ms)?;
         for account in accounts {
             let request_id = RequestId(step.random());
             step.db.insert_intent_account(id, (account, &request_id))?;

@@ -69,8 +69,8 @@ impl Machine {
         row: &mut ChannelRow,
         state: Option<&ChannelState>,
     ) -> Result<(), ClientError> {
-        let now = self.profile.incarnation;
-        let earlier = state.is_some_and(|state| Some(state.incarnation) != now);
+        let Some(now) = self.profile.incarnation else { return Ok(()) };
+        let earlier = state.is_some_and(|state| state.incarnation != now);
         let known = step.db.ended(&row.channel)?.is_some_and(|ended| ended.restored);
         if !earlier || known || row.kind == ChannelKind::Inbox || row.status.is_over() {
             return Ok(());

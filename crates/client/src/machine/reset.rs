@@ -203,7 +203,7 @@ impl Machine {
             let at = step.now_ms.saturating_add(wait.max(body.retry_after_ms.unwrap_or(0)));
             let request_id = RequestId(step.random());
             step.db.renew_claim(intent.id, (account, &request_id))?;
-            step.db.wait_for_claim(intent.id, at)?;
+            step.db.wait_for_claim(intent.id, (step.now_ms, at))?;
             return Ok(true);
         }
         step.db.drop_intent_account(intent.id, account)?;
@@ -302,6 +302,10 @@ impl Machine {
         self.rebase(step, &row)?;
         for message in step.db.outbox(channel, u64::from(u32::MAX))? {
             step.db.unseal(message.id)?;
+        }
+        if row.status.is_over() {
+            // It was sealed before this device was out, and will never be sent.
+            return self.refuse_outbox(step, &row, "the channel ended");
         }
         row.quiet_until_ms = step.now_ms.saturating_add(QUIET_MS);
         Ok(step.db.put_channel(&row)?)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use qpc_transport::{Backoff, BackoffPolicy};
 
+use super::commits::QUIET_MS;
 use super::{Machine, Step, Work};
 use crate::error::ClientError;
 
@@ -16,8 +17,8 @@ const PAUSES: BackoffPolicy =
 const PAUSE_MS_MIN: u64 = 50;
 /// A clock that goes back less is only being corrected, and nobody notices the wait.
 const CORRECTED_MS: u64 = 1_000;
-/// What was noted in an earlier run waits no longer than this: a later time was noted by a clock
-/// that was ahead.
+/// A successor that an earlier run noted is waited for no longer than this: a later time was noted
+/// by a clock that was ahead.
 const KEPT_MS_MAX: u64 = 3_600_000;
 
 /// Work that waits after a refusal.
@@ -59,7 +60,8 @@ impl Machine {
     pub(super) fn note_time(&mut self, step: &Step<'_>) -> Result<(), ClientError> {
         let now_ms = step.now_ms;
         let Some(latest_ms) = self.latest_ms.replace(now_ms) else {
-            return Ok(step.db.end_waits((now_ms.saturating_add(KEPT_MS_MAX), now_ms))?);
+            let end_ms = now_ms.saturating_add(KEPT_MS_MAX);
+            return Ok(step.db.end_waits(now_ms, (end_ms, QUIET_MS))?);
         };
         if latest_ms <= now_ms.saturating_add(CORRECTED_MS) {
             self.latest_ms = Some(latest_ms.max(now_ms));
@@ -68,7 +70,7 @@ impl Machine {
         self.pauses.clear();
         self.upkeep.set_back(latest_ms.saturating_sub(now_ms));
         self.renewal.set_back();
-        Ok(step.db.end_waits((now_ms, now_ms))?)
+        Ok(step.db.end_waits(now_ms, (now_ms, QUIET_MS))?)
     }
 }
 
@@ -139,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_run_noted_waits_an_hour_at_most() {
-        for (back_ms, kept) in [(HOUR_MS / 2, true), (2 * HOUR_MS, false)] {
+    fn what_an_earlier_run_noted_by_a_clock_that_was_ahead_waits_no_longer() {
+        for (back_ms, kept) in [(0, true), (HOUR_MS / 4, false)] {
             let (_dir, mut core) = alice();
             waiting(&mut core);
             let mut core = Core::open(core.into_store(), super::super::Pool::default()).unwrap();
@@ -149,10 +151,9 @@ mod tests {
                 m.online = true;
                 Ok(())
             });
-            let (quiet, intent, asked) = noted(&mut core, now_ms);
-            assert_eq!((quiet, intent) == (NOW + 30_000, NOW + 60_000), kept);
-            assert_eq!((quiet, intent) == (0, 0), !kept);
-            assert_eq!(asked == now_ms, !kept);
+            let noted = noted(&mut core, now_ms);
+            let all = if kept { (NOW + 30_000, NOW + 60_000, NOW) } else { (0, 0, now_ms) };
+            assert_eq!(noted, all);
         }
     }
 }

@@ -136,7 +136,9 @@ fn put(call: &Call<'_>, key_package: &Bytes, last_resort: bool) -> Result<(), De
         let why = "a last resort has its own field, and only it";
         return Err(CredentialError::KeyPackage(why).into());
     }
-    if !key_packages::insert(call.tx, &admitted, key_package, call.now_ms)? {
+    // One that comes late is served no longer for it: claimers judge it by when it was made.
+    let from_ms = call.now_ms.min(admitted.issued_at_ms);
+    if !key_packages::insert(call.tx, &admitted, key_package, from_ms)? {
         let why = "this KeyPackage was uploaded before; make new ones";
         return Err(DeliveryError::Refused(ErrorCode::KeyPackageReused, why));
     }

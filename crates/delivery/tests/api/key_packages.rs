@@ -196,6 +196,25 @@ fn case_079_a_package_is_served_for_a_day_a_last_resort_for_30() {
 }
 
 #[test]
+fn case_079_a_package_that_was_uploaded_late_is_served_no_longer_for_it() {
+    for (last_resort, days) in [(false, 1), (true, 30)] {
+        let mut world = World::new();
+        let device = Device::new(1, 1);
+        let package = device.key_package(1, last_resort, NOW);
+        world.now_ms = NOW + days * DAY - 10;
+        let done = match last_resort {
+            true => upload(&mut world, &device, Vec::new(), Some(package.clone())),
+            false => upload(&mut world, &device, vec![package.clone()], None),
+        };
+        assert!(done.is_ok(), "{done:?}");
+        world.now_ms = NOW + days * DAY - 1;
+        assert!(status(&mut world, &device).available > 0 || last_resort);
+        world.now_ms = NOW + days * DAY;
+        assert_eq!(take(&mut world, &device), None);
+    }
+}
+
+#[test]
 fn case_088_a_device_without_packages_is_named() {
     let mut world = World::new();
     let (one, two) = (Device::new(1, 1), Device::new(1, 2));

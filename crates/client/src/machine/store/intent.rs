@@ -137,18 +137,21 @@ fn read(row: &Row<'_>) -> sql::Result<IntentRow> {
 }
 
 impl Db<'_> {
-    pub(crate) fn insert_intent(&self, intent: &IntentRow) -> sql::Result<u64> {
+    /// Notes an operation, at `now_ms`.
+    pub(crate) fn insert_intent(&self, intent: &IntentRow, now_ms: u64) -> sql::Result<u64> {
         self.0
             .prepare_cached(
-                "INSERT INTO intent (channel, kind, state, request_id, not_before_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO intent (channel, kind, state, request_id, not_before_ms,
+                    waits_since_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
                 intent.channel.0,
                 intent.kind.code(),
                 intent.state.code(),
                 intent.request_id.0,
-                intent.not_before_ms
+                intent.not_before_ms,
+                now_ms.min(TIME_MAX)
             ])?;
         Ok(u64::try_from(self.0.last_insert_rowid()).unwrap_or(0))
     }
@@ -272,31 +275,36 @@ impl Db<'_> {
         Ok(())
     }
 
-    /// Ends all that waits until after `end_ms`, as the clock shows `now_ms`: operations, channels
-    /// that are quiet, successors to be made, and limits of what was asked for.
-    pub(crate) fn end_waits(&self, (end_ms, now_ms): (u64, u64)) -> sql::Result<()> {
-        for ends in [
-            "UPDATE intent SET not_before_ms = 0 WHERE state < 3 AND not_before_ms > ?1",
-            "UPDATE channel SET quiet_until_ms = 0 WHERE quiet_until_ms > ?1",
+    /// Ends what waits by a clock that was ahead of `now_ms`: operations made to wait later than
+    /// that, what was asked for later, and what waits until after `end_ms`, successors to be made
+    /// and channels that are quiet, which never are for longer than `quiet_ms`.
+    pub(crate) fn end_waits(&self, now_ms: u64, (end_ms, quiet_ms): (u64, u64)) -> sql::Result<()> {
+        let quiet_end_ms = end_ms.min(now_ms.saturating_add(quiet_ms));
+        for (ends, until_ms) in [
+            ("UPDATE intent SET not_before_ms = 0 WHERE state < 3 AND waits_since_ms > ?1", now_ms),
+            ("UPDATE channel SET quiet_until_ms = 0 WHERE quiet_until_ms > ?1", quiet_end_ms),
+            ("UPDATE rejoin SET asked_ms = ?1 WHERE asked_ms > ?1", now_ms),
         ] {
-            self.0.prepare_cached(ends)?.execute([end_ms])?;
+            self.0.prepare_cached(ends)?.execute([until_ms.min(TIME_MAX)])?;
         }
-        for ends in [
-            "UPDATE ended SET at_ms = ?2 WHERE at_ms > ?1",
-            "UPDATE rejoin SET asked_ms = ?2 WHERE asked_ms > ?1",
-        ] {
-            self.0.prepare_cached(ends)?.execute([end_ms, now_ms])?;
-        }
+        self.0
+            .prepare_cached("UPDATE ended SET at_ms = ?2 WHERE at_ms > ?1")?
+            .execute([end_ms.min(TIME_MAX), now_ms.min(TIME_MAX)])?;
         Ok(())
     }
 
     /// Counts a wait for KeyPackages, and says until when.
-    pub(crate) fn wait_for_claim(&self, id: u64, not_before_ms: u64) -> sql::Result<()> {
+    pub(crate) fn wait_for_claim(
+        &self,
+        id: u64,
+        (now_ms, not_before_ms): (u64, u64),
+    ) -> sql::Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE intent SET claims = claims + 1, not_before_ms = ?2 WHERE id = ?1",
+                "UPDATE intent SET claims = claims + 1, not_before_ms = ?2, waits_since_ms = ?3
+                 WHERE id = ?1",
             )?
-            .execute(params![id, not_before_ms])?;
+            .execute(params![id, not_before_ms, now_ms.min(TIME_MAX)])?;
         Ok(())
     }
 

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use qpc_client::machine::Input;
+use qpc_client::view::{Channel, ChannelStatus};
 use qpc_proto::ChannelId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
@@ -204,6 +205,27 @@ impl World {
     /// strangers to it.
     pub(crate) fn can_restore_server(&self) -> bool {
         self.backed_up == Some(self.devices_changed)
+    }
+
+    /// Whether no client repairs a channel since the server was put back last.
+    pub(crate) fn is_over_its_restore(&mut self) -> Result<bool> {
+        if self.model.is_some() {
+            return Ok(true);
+        }
+        for index in 0..self.clients.len() {
+            let client = self.client(index)?;
+            if client.core.is_none() || client.is_stopped() {
+                continue;
+            }
+            let all = self.user(index, |m, s| m.channels(s))?;
+            let repairs = |of: &Channel| {
+                matches!(of.status, ChannelStatus::NeedsRepair | ChannelStatus::Creating)
+            };
+            if all.iter().any(repairs) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Lets up to `most_ms` (a random time, at least one millisecond) pass for everybody.

@@ -116,7 +116,7 @@ impl Machine {
     }
 
     /// The accounts that a group made here was to have from its first Commit on.
-    fn founded_with(
+    pub(super) fn founded_with(
         &self,
         step: &Step<'_>,
         row: &ChannelRow,

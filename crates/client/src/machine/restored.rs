@@ -22,8 +22,10 @@ impl Machine {
         for mut row in step.db.channels()? {
             let over = match row.status {
                 Status::Left | Status::Failed | Status::Closed => true,
-                // The server may never have heard of it.
-                Status::Creating => row.known_head == 0,
+                // The server has never heard of it, unless its founding Commit is on its way.
+                Status::Creating => {
+                    row.known_head == 0 && step.db.sealed_commit(&row.channel)?.is_none()
+                }
                 Status::Active
                 | Status::Unconfirmed
                 | Status::Leaving
@@ -82,13 +84,17 @@ impl Machine {
             return Ok(false);
         };
         if row.kind == ChannelKind::Inbox {
-            let Some(state) = state else { return Ok(true) };
-            // Another chain with the same numbers: it is read on where both lives agree.
-            (row.cursor, row.head) = (row.cursor.min(state.head_seq), Digest::ZERO);
-            row.known_head = state.head_seq;
+            // Another chain with the same numbers: it is read on where both lives agree. One from
+            // before this device was first invited begins anew.
+            let (head_seq, acked_seq) =
+                state.map_or((0, 0), |state| (state.head_seq, state.acked_seq));
+            (row.cursor, row.head) = (row.cursor.min(head_seq), Digest::ZERO);
+            row.known_head = head_seq;
             step.db.rewind(&row.channel, 0)?;
             step.db.drop_ended(&row.channel)?;
-            self.acked.insert(row.channel, state.acked_seq);
+            self.acked.insert(row.channel, acked_seq);
+            // It was followed from where the other life was read.
+            self.followed = None;
             step.db.put_channel(row)?;
             return Ok(true);
         }

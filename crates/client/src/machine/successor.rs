@@ -6,7 +6,7 @@
 use qpc_mls::engine::Joined;
 use qpc_proto::message::{ChannelKind, inbox_channel};
 use qpc_proto::roster::Role;
-use qpc_proto::{ChannelId, ErrorBody, ErrorDetail};
+use qpc_proto::{ChannelId, ErrorBody, ErrorDetail, RequestId};
 
 use super::commands::Started;
 use super::store::{
@@ -215,7 +215,8 @@ impl Machine {
         self.moves_to(step, &mut old, live)
     }
 
-    /// What waits in a channel waits in another from now on, and the first one is over.
+    /// What waits in a channel waits in another from now on, messages and operations, and the first
+    /// one is over.
     fn moves_to(
         &self,
         step: &mut Step<'_>,
@@ -226,11 +227,40 @@ impl Machine {
             step.db.unseal(message.id)?;
         }
         step.db.move_waiting(&old.channel, &new.channel)?;
+        self.moves_operations(step, old, new)?;
         old.status = Status::Closed;
         old.reason = Some(format!("it goes on as {} ({})", new.title, new.channel));
         step.db.put_channel(old)?;
         let view = self.channel_view(step, old)?;
         step.events.push(Event::Channel(view));
+        Ok(())
+    }
+
+    /// What the user wanted in a channel is wanted in another; all else follows anew from what is
+    /// there.
+    fn moves_operations(
+        &self,
+        step: &mut Step<'_>,
+        old: &ChannelRow,
+        new: &ChannelRow,
+    ) -> Result<(), ClientError> {
+        for intent in step.db.open_in(&old.channel)? {
+            let wanted =
+                matches!(intent.kind, IntentKind::Add | IntentKind::Remove | IntentKind::Context);
+            if !wanted || intent.state == IntentState::Sealed {
+                step.db.set_intent(intent.id, (IntentState::Done, None))?;
+                continue;
+            }
+            step.db.move_intent(intent.id, &new.channel)?;
+            if intent.kind == IntentKind::Add {
+                // A Commit that the old log took may have used its KeyPackages.
+                for (account, ..) in step.db.intent_accounts(intent.id)? {
+                    let request_id = RequestId(step.random());
+                    step.db.claim_again(intent.id, (&account, &request_id))?;
+                }
+                step.db.set_intent(intent.id, (IntentState::Claiming, None))?;
+            }
+        }
         Ok(())
     }
 }

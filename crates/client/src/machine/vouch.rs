@@ -26,8 +26,14 @@ impl Machine {
             return Ok(None);
         };
         let Some(view) = self.old_view(step, old)? else { return Ok(None) };
-        let accounts = view.members.iter().map(|leaf| leaf.certificate.device().account);
-        Ok(Some(accounts.collect()))
+        let mut accounts: BTreeSet<_> =
+            view.members.iter().map(|leaf| leaf.certificate.device().account).collect();
+        // A copy from before the founding Commit was read knows with whom it was to be.
+        accounts.extend(old.peer);
+        if old.last_commit == 0 {
+            accounts.extend(self.founded_with(step, old)?);
+        }
+        Ok(Some(accounts))
     }
 
     /// This device was taken back. A lying server can bring anybody's Welcome here, and the

@@ -110,13 +110,14 @@ fn copies(world: &mut World, (index, kind): (usize, Kind)) -> Result<()> {
     Ok(())
 }
 
-/// The server is backed up, or put back from the backup if no device came or went since.
+/// The server is backed up, or put back from the backup if no device came or went since, and all
+/// are over the last time.
 fn backups(world: &mut World, kind: Kind) -> Result<()> {
     if kind == Kind::BackUp {
         world.trace.note("the server is backed up".to_owned());
         return world.back_up_server();
     }
-    if world.can_restore_server() {
+    if world.can_restore_server() && world.is_over_its_restore()? {
         world.trace.fault(kind.name(), "the server is put back from its backup");
         return world.restore_server();
     }

@@ -263,6 +263,26 @@ fn a_home_that_lacks_a_channel_which_it_made_asks_to_be_taken_in_again() {
     assert!(losses.iter().any(|loss| (loss.seq..loss.seq + loss.count).contains(&2)), "{losses:?}");
 }
 
+/// A copy from before the founding Commit was read has a group of itself alone: whom it was made
+/// with is known all the same, and is no stranger.
+#[test]
+fn a_copy_from_while_a_direct_channel_was_made_knows_its_other_side() {
+    let mut world = world(2);
+    let peer = world.account(1).unwrap();
+    let made = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    until_sent(&mut world, 0, Method::CreateChannel);
+    world.back_up(0).unwrap();
+    world.settle().unwrap();
+    say(&mut world, 0, (&made, "gone with the copy"));
+    world.settle().unwrap();
+    world.restore(0).unwrap();
+    world.settle().unwrap();
+    in_step(&mut world, &made, &[0, 1]);
+    say(&mut world, 0, (&made, "of after"));
+    world.settle().unwrap();
+    assert_eq!(words(&mut world, 1, &made), ["gone with the copy", "of after"]);
+}
+
 #[test]
 fn a_rejoin_survives_a_crash_at_every_step() {
     let mut world = world(3);

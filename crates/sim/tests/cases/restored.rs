@@ -214,6 +214,48 @@ fn a_lost_channel_of_a_pair_goes_on_in_the_one_that_the_other_side_makes() {
     no_lie_is_seen(&mut world);
 }
 
+/// The Commit that adds somebody is in the backup, its maker has no answer, and makes the successor
+/// by what it knows: the operation goes along.
+#[test]
+fn who_was_being_added_at_the_backup_is_added_to_the_successor() {
+    let mut world = world(3);
+    let old = group(&mut world, &[1]);
+    add(&mut world, &old, &[2]);
+    until_sent(&mut world, 0, Method::Commit);
+    assert!(world.deliver(0, (Method::Commit, false)).unwrap());
+    world.back_up_server().unwrap();
+    world.restore_server().unwrap();
+    world.settle().unwrap();
+    let new = live(&mut world, 2);
+    assert_ne!(new, old);
+    in_step(&mut world, &new, &[0, 1, 2]);
+    no_lie_is_seen(&mut world);
+}
+
+/// The backup is from before a channel whose maker had no answer yet; the other side is in it: it
+/// is not made again under the same id.
+#[test]
+fn a_channel_lost_with_the_server_is_not_made_again_as_the_same() {
+    let mut world = world(3);
+    world.back_up_server().unwrap();
+    world.settle().unwrap();
+    let peer = world.account(1).unwrap();
+    let lost = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    until_sent(&mut world, 0, Method::CreateChannel);
+    assert!(world.deliver(0, (Method::CreateChannel, false)).unwrap());
+    world.disconnect(0).unwrap();
+    world.settle_among(&[1]).unwrap();
+    say(&mut world, 1, (&lost, "said in vain"));
+    world.settle_among(&[1]).unwrap();
+    world.restore_server().unwrap();
+    world.settle().unwrap();
+    let new = live(&mut world, 1);
+    assert_ne!(new, lost);
+    in_step(&mut world, &new, &[0, 1]);
+    assert_eq!(shown(&mut world, 0, "said in vain"), 1);
+    no_lie_is_seen(&mut world);
+}
+
 /// Nobody is told anything but that the server was restored.
 fn no_lie_is_seen(world: &mut World) {
     for index in [0, 1, 2] {

@@ -156,6 +156,9 @@ pub struct Machine {
     /// Whether this connection's list was compared with what is on disk. Until then nothing is read
     /// or sealed: this file may be an older copy, whose ratchets were used already.
     compared: bool,
+    /// Channels that an invitation took this device into since that list. Until the next one nothing
+    /// is sealed there: an older copy reads an invitation again that was followed already.
+    unlisted: BTreeSet<ChannelId>,
     status_due: bool,
     caught_up: bool,
     /// The logs followed on this connection; `None` when it follows none yet.
@@ -170,6 +173,7 @@ pub(crate) struct Sent {
     in_flight: BTreeSet<Work>,
     followed: Option<BTreeSet<ChannelId>>,
     compared: bool,
+    unlisted: BTreeSet<ChannelId>,
     latest_ms: Option<u64>,
 }
 
@@ -216,6 +220,7 @@ impl Machine {
             excused: BTreeSet::new(),
             surveyed: BTreeSet::new(),
             compared: false,
+            unlisted: BTreeSet::new(),
             status_due: false,
             caught_up: false,
             followed: None,
@@ -326,18 +331,20 @@ impl Machine {
     /// What is counted as sent and followed, to go back to if a step is not kept.
     pub(crate) fn sent(&self) -> Sent {
         let (in_flight, followed) = (self.in_flight.clone(), self.followed.clone());
-        Sent { in_flight, followed, compared: self.compared, latest_ms: self.latest_ms }
+        let (compared, unlisted) = (self.compared, self.unlisted.clone());
+        Sent { in_flight, followed, compared, unlisted, latest_ms: self.latest_ms }
     }
 
     /// A step was not kept: what it would have sent did not leave, and an answer that it took is
     /// asked for again.
     pub(crate) fn unsend(&mut self, before: Sent) {
-        let Sent { in_flight, followed, compared, latest_ms } = before;
+        let Sent { in_flight, followed, compared, unlisted, latest_ms } = before;
         let differs = |work| self.in_flight.contains(work) != in_flight.contains(work);
         self.list_due |= differs(&Work::ListChannels);
         self.own_due |= differs(&Work::OwnDevices);
         // What the comparison found is not on disk: nothing may be sealed by it.
         self.compared &= compared;
+        self.unlisted = unlisted;
         self.surveyed.clear();
         self.upkeep.look_now();
         self.renewal.look_now();

@@ -3,17 +3,18 @@
 //!
 //! It hears all that the server answers and shows. An entry is *owed* to the devices in the roster
 //! before it, which is what the accepted Commits declare. A device is excused where it was taken
-//! out and in again later, or where the entry has outlived the retention.
+//! out and in again later, where its account had left alone, or where retention has passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
+use qpc_credential::{Posted, Statement, StatementBody};
 use qpc_proto::chain::{Link, Log};
 use qpc_proto::message::{
     Accepted, CommitBundle, DeviceRef, Entry, EntryKind, Page, Request, Response,
 };
 use qpc_proto::roster::RosterChange;
-use qpc_proto::{ChannelId, Digest, Incarnation, MessageId};
+use qpc_proto::{AccountId, ChannelId, Digest, Incarnation, MessageId};
 
 /// What is known of one entry.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ struct Known {
     accepted_at_ms: u64,
     /// What a Commit declares.
     change: Option<RosterChange>,
+    /// The account that leaves, if that is what a statement says.
+    leaves: Option<AccountId>,
 }
 
 /// What is known of one log.
@@ -49,6 +52,15 @@ pub(crate) struct Owed {
     pub(crate) roster: BTreeSet<DeviceRef>,
     /// Those of them that were taken out and in again later.
     pub(crate) came_back: BTreeSet<DeviceRef>,
+    /// Those of them whose account had left by then, with nobody else there to remove it.
+    pub(crate) left: BTreeSet<DeviceRef>,
+}
+
+/// Who has said so far that it leaves, and who was out at once by that.
+#[derive(Debug, Default)]
+struct Leavers {
+    said: BTreeSet<AccountId>,
+    out: BTreeSet<DeviceRef>,
 }
 
 /// Everything that the server said.
@@ -129,6 +141,7 @@ impl Model {
             message_id: id,
             accepted_at_ms: accepted.accepted_at_ms,
             change,
+            leaves: None,
         });
         Ok(())
     }
@@ -173,14 +186,16 @@ impl Model {
         if !log.check_whole(expired)? {
             return Ok(Vec::new());
         }
-        let mut roster = log.founder();
+        let (mut roster, mut leavers) = (log.founder(), Leavers::default());
         let mut all = Vec::new();
         for (seq, known) in &log.entries {
             known.change(&mut roster);
+            leavers.follow(known, &roster);
             if known.kind == EntryKind::Application {
                 let (accepted_at_ms, roster) = (known.accepted_at_ms, roster.clone());
                 let came_back = log.came_back(*seq, &roster);
-                all.push(Owed { seq: *seq, accepted_at_ms, roster, came_back });
+                let left = leavers.out.clone();
+                all.push(Owed { seq: *seq, accepted_at_ms, roster, came_back, left });
             }
         }
         Ok(all)
@@ -193,6 +208,38 @@ impl Known {
         let Some(change) = &self.change else { return };
         roster.retain(|device| !change.removes.contains(device));
         roster.extend(change.adds.iter().copied());
+    }
+}
+
+impl Leavers {
+    /// What an entry does, with the roster behind it. An account that leaves is out when a Commit
+    /// removes it; one that nobody else is left to remove is out at once (docs/protocol/client.md),
+    /// and stays so for those of its devices that were in, whoever is let in by one that has not
+    /// heard of it.
+    fn follow(&mut self, known: &Known, roster: &BTreeSet<DeviceRef>) {
+        self.said.extend(known.leaves);
+        self.said.retain(|account| roster.iter().any(|device| device.account == *account));
+        let again = |device: &DeviceRef| {
+            known.change.as_ref().is_some_and(|change| change.adds.contains(device))
+        };
+        self.out.retain(|device| roster.contains(device) && !again(device));
+        let accounts: BTreeSet<AccountId> = roster.iter().map(|device| device.account).collect();
+        if accounts.len() == 1 && accounts.is_subset(&self.said) {
+            self.out.extend(roster.iter().copied());
+        }
+    }
+}
+
+/// The account that leaves by an entry, if it is a Leave for this channel.
+fn leaver(channel: &ChannelId, entry: &Entry) -> Option<AccountId> {
+    if entry.kind != EntryKind::Statement {
+        return None;
+    }
+    match Posted::verify(&entry.payload, channel) {
+        Ok(Posted::Said(Statement { body: StatementBody::Leave, certificate, .. })) => {
+            Some(certificate.device().account)
+        }
+        Ok(Posted::Said(_) | Posted::Devices(_)) | Err(_) => None,
     }
 }
 
@@ -230,6 +277,7 @@ impl Knowledge {
             message_id: entry.message_id,
             accepted_at_ms: entry.accepted_at_ms,
             change,
+            leaves: leaver(&chain.channel, entry),
         };
         self.entries.insert(entry.seq, known);
         Ok(())
@@ -261,7 +309,7 @@ impl Knowledge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qpc_proto::{AccountId, DeviceId};
+    use qpc_proto::DeviceId;
 
     const CHANNEL: ChannelId = ChannelId([5; 16]);
 
@@ -330,6 +378,35 @@ mod tests {
         assert_eq!(rosters, [of(&[1, 2]), of(&[1, 3]), of(&[1, 3])]);
         let back: Vec<_> = owed.iter().map(|owed| owed.came_back.clone()).collect();
         assert_eq!(back, [of(&[1]), of(&[1]), of(&[])]);
+    }
+
+    #[test]
+    fn who_leaves_is_out_at_once_where_nobody_else_is_left() {
+        let known = |leaves: Option<u8>, change| Known {
+            kind: EntryKind::Statement,
+            head: Digest::ZERO,
+            message_id: MessageId([0; 16]),
+            accepted_at_ms: 0,
+            change,
+            leaves: leaves.map(|n| AccountId([n; 16])),
+        };
+        let sibling = DeviceRef { device: DeviceId([9; 16]), ..device(1) };
+        let own: BTreeSet<_> = [device(1), sibling].into();
+        let all: BTreeSet<_> = [device(1), sibling, device(2)].into();
+        let mut leavers = Leavers::default();
+        leavers.follow(&known(None, None), &own);
+        assert!(leavers.out.is_empty(), "it said nothing");
+        leavers.follow(&known(Some(1), None), &all);
+        assert!(leavers.out.is_empty(), "another will remove it");
+        leavers.follow(&known(None, change(&[], &[2])), &own);
+        assert_eq!(leavers.out, own, "nobody is left who could");
+        leavers.follow(&known(None, change(&[2], &[])), &all);
+        assert_eq!(leavers.out, own, "a sibling that has not heard of it lets somebody in");
+        leavers.follow(&known(None, change(&[1], &[1])), &all);
+        assert_eq!(leavers.out, [sibling].into(), "taken in again");
+        leavers.follow(&known(None, change(&[], &[1])), &[device(2)].into());
+        leavers.follow(&known(None, change(&[1], &[])), &own);
+        assert!(leavers.out.is_empty(), "who was removed has left, and may come again");
     }
 
     #[test]

@@ -25,6 +25,8 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let first = !std::mem::replace(&mut self.compared, true);
         let asked = std::mem::take(&mut self.listing);
+        // An earlier life of this home that wrote to a channel did so before this was asked.
+        self.unlisted.clear();
         let forgets = self.upkeep.forgets_sealed(step.now_ms);
         for mut row in step.db.channels()? {
             // A channel may have the id of an inbox: whoever makes it chooses.

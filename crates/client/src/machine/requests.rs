@@ -187,6 +187,7 @@ impl Machine {
         let quiet = row.quiet_until_ms > step.now_ms
             || !row.in_step()
             || !self.compared
+            || self.unlisted.contains(&row.channel)
             || self.unvouched(step, row)?.is_some();
         let commit = self.commit_request(step, (row, quiet), out)?;
         let work = Work::Outbox(row.channel);

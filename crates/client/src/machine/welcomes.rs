@@ -200,8 +200,10 @@ impl Machine {
         step.db.put_channel(&row)?;
         self.is_in(step, (&row.channel, row.cursor))?;
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;
-        // What came after the join is not known yet: the server tells.
+        // What came after the join is not known yet, nor whether this device was here before: the
+        // server tells, and nothing is sealed until then.
         self.list_due = true;
+        self.unlisted.insert(row.channel);
         let again = old.is_some_and(|old| old.status == Status::Rejoining);
         let name = self.name_of(step, &inviter.account)?;
         let text = match again {

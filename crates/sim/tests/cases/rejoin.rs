@@ -80,6 +80,51 @@ fn case_107_a_copy_that_only_sent_comes_back_too() {
     assert_eq!(words(&mut world, 1, &group), ["after the copy", "from an old ratchet"]);
 }
 
+/// Moves one client's traffic on until it is in a channel, and no further.
+fn until_in(world: &mut World, index: usize) {
+    for _ in 0..200 {
+        if !world.user(index, |m, s| m.channels(s)).unwrap().is_empty() {
+            return;
+        }
+        let next = world.sent(index).unwrap().first().map(|out| out.request.method());
+        if let Some(next) = next {
+            world.deliver(index, (next, false)).unwrap();
+        }
+        if !world.deliver_down(index).unwrap() {
+            world.tick(500).unwrap();
+        }
+    }
+    panic!("client {index} is in no channel");
+}
+
+/// The copy lacks the channel, but has the KeyPackage: it follows the invitation once more, and what
+/// it sealed before the list had named the channel was lost to the other side.
+#[test]
+fn case_107_a_copy_that_follows_an_invitation_again_seals_nothing_by_it() {
+    let mut world = world(2);
+    world.back_up(1).unwrap();
+    let peer = world.account(1).unwrap();
+    let made = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
+    world.settle_among(&[0]).unwrap();
+    world.connect(1).unwrap();
+    until_in(&mut world, 1);
+    say(&mut world, 1, (&made, "after the copy"));
+    until_sent(&mut world, 1, Method::Enqueue);
+    assert!(world.deliver(1, (Method::Enqueue, true)).unwrap());
+    world.settle_among(&[0]).unwrap();
+    world.restore(1).unwrap();
+    world.connect(1).unwrap();
+    until_in(&mut world, 1);
+    say(&mut world, 1, (&made, "from an old ratchet"));
+    assert_eq!(enqueues(&mut world, 1), []);
+    world.settle().unwrap();
+    in_step(&mut world, &made, &[0, 1]);
+    assert_eq!(words(&mut world, 0, &made), ["after the copy", "from an old ratchet"]);
+    assert_eq!(words(&mut world, 1, &made), ["from an old ratchet"]);
+    let losses = world.user(1, |m, s| m.losses(s, Some(&made))).unwrap();
+    assert!(losses.iter().any(|loss| loss.seq == 2), "{losses:?}");
+}
+
 #[test]
 fn case_107_the_only_admin_comes_back_as_one() {
     let mut world = world(3);

@@ -156,8 +156,8 @@ pub struct Machine {
     /// Whether this connection's list was compared with what is on disk. Until then nothing is read
     /// or sealed: this file may be an older copy, whose ratchets were used already.
     compared: bool,
-    /// Channels that an invitation took this device into since that list. Until the next one nothing
-    /// is sealed there: an older copy reads an invitation again that was followed already.
+    /// Channels that an invitation took this device into since that list. Until the next one
+    /// nothing is sealed there: an older copy reads again an invitation that it had followed.
     unlisted: BTreeSet<ChannelId>,
     status_due: bool,
     caught_up: bool,

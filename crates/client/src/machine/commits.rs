@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use qpc_credential::mls_header;
 use qpc_mls::engine::{CommitEntry, GroupView, MemberLeaf};
 use qpc_mls::{Applied, MlsError, Unjudged, Verdict};
+use qpc_proto::AccountId;
 use qpc_proto::message::Entry;
 
 use super::evidence::{OPENED, UNOPENED};
@@ -248,7 +249,8 @@ impl Machine {
     }
 
     /// Who is leaving and has nobody left to commit the removal is out; the group ends with them. A
-    /// Commit on its way may still bring somebody in.
+    /// Commit on its way may still bring somebody in. What other devices of the account wrote
+    /// before the leave is read first: up to the leave itself, which any of them may have said.
     pub(super) fn end_if_alone(
         &mut self,
         step: &Step<'_>,
@@ -257,12 +259,15 @@ impl Machine {
         if row.status != Status::Leaving || step.db.sealed_commit(&row.channel)?.is_some() {
             return Ok(false);
         }
-        let own = self.profile.identity.device.account;
+        let own = self.profile.identity.device;
         let view = self.engine.view(step.db.0, &row.group)?;
-        let alone = view.members.iter().all(|m| m.certificate.device().account == own);
-        if alone {
+        let alone = view.members.iter().all(|m| m.certificate.device().account == own.account);
+        let siblings = view.members.iter().any(|m| m.certificate.device() != own);
+        let said = |(account, _): &(AccountId, Vec<u8>)| *account == own.account;
+        let read = !siblings || step.db.standing(&row.channel)?.iter().any(said);
+        if alone && read {
             row.status = Status::Left;
         }
-        Ok(alone)
+        Ok(alone && read)
     }
 }

@@ -614,6 +614,24 @@ fn a_swap_brings_in_who_can_be_added_and_the_others_later() {
     in_step(&mut world, &direct, &[1, back, second]);
 }
 
+/// It leaves by a device that has not read yet what another one wrote.
+#[test]
+fn who_leaves_alone_reads_first_what_its_other_device_wrote() {
+    let mut world = world(1);
+    let group_id = group(&mut world, &[]);
+    let tablet = world.link(0).unwrap();
+    at_peace(&mut world);
+    world.disconnect(0).unwrap();
+    say(&mut world, tablet, (&group_id, "before"));
+    world.settle_among(&[tablet]).unwrap();
+    world.user(0, |m, s| m.leave(s, &group_id)).unwrap();
+    at_peace(&mut world);
+    for index in [0, tablet] {
+        assert_eq!(channel(&mut world, index, &group_id).status, ChannelStatus::Left);
+        assert_eq!(words(&mut world, index, &group_id), ["before"], "client {index}");
+    }
+}
+
 /// Nobody else is there to act on it: the other device hears of it all the same, and the server
 /// keeps no channel that everybody left.
 #[test]
@@ -624,8 +642,8 @@ fn who_leaves_alone_takes_its_other_devices_along_and_leaves_nothing() {
     at_peace(&mut world);
     in_step(&mut world, &group_id, &[0, tablet]);
     world.user(0, |m, s| m.leave(s, &group_id)).unwrap();
-    assert_eq!(channel(&mut world, 0, &group_id).status, ChannelStatus::Left);
     world.settle().unwrap();
+    assert_eq!(channel(&mut world, 0, &group_id).status, ChannelStatus::Left);
     assert_eq!(channel(&mut world, tablet, &group_id).status, ChannelStatus::Left);
     for _ in 0..3 {
         world.expire_after(60 * 24 * 3_600_000).unwrap();

@@ -97,8 +97,8 @@ fn until_in(world: &mut World, index: usize) {
     panic!("client {index} is in no channel");
 }
 
-/// The copy lacks the channel, but has the KeyPackage: it follows the invitation once more, and what
-/// it sealed before the list had named the channel was lost to the other side.
+/// The copy lacks the channel, but has the KeyPackage: it follows the invitation once more, and
+/// what it sealed before the list had named the channel was lost to the other side.
 #[test]
 fn case_107_a_copy_that_follows_an_invitation_again_seals_nothing_by_it() {
     let mut world = world(2);

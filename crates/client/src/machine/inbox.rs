@@ -341,6 +341,9 @@ impl Machine {
             return Ok(Progress::Advance);
         }
         let device = statement.certificate.device();
+        if matches!(statement.body, StatementBody::Leave) {
+            self.leaver_has_no_voice(step, row, &statement.certificate)?;
+        }
         let members = self.engine.view(step.db.0, &row.group)?.members;
         if !members.iter().any(|leaf| leaf.is_of(&statement.certificate)) {
             // A device that is out, or never was in, speaks for nobody here.

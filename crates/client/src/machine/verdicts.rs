@@ -12,7 +12,7 @@ use qpc_proto::message::{DeviceRef, Entry};
 use qpc_proto::roster::{Role, RosterChange};
 use qpc_proto::{AccountId, DeviceId};
 
-use super::ballot::{COUNTED_MS, Electorate, Leaf};
+use super::ballot::{COUNTED_MS, Electorate, Leaf, Voter};
 use super::commits::QUIET_MS;
 use super::inbox::Progress;
 use super::store::{ChannelRow, IntentKind, Made, Status, VerdictRow};
@@ -29,6 +29,18 @@ fn stayed(view: &GroupView, change: &RosterChange) -> Vec<Leaf> {
     let moved =
         |leaf: &Leaf| change.adds.contains(&leaf.device) || change.removes.contains(&leaf.device);
     all.filter(|leaf| !moved(leaf)).collect()
+}
+
+/// Those without the devices of accounts that have asked to leave: who goes decides for nobody.
+fn stays_on(
+    step: &Step<'_>,
+    row: &ChannelRow,
+    mut leaves: Vec<Leaf>,
+) -> Result<Vec<Leaf>, ClientError> {
+    for (account, _) in step.db.standing(&row.channel)? {
+        leaves.retain(|leaf| leaf.device.account != account);
+    }
+    Ok(leaves)
 }
 
 /// Nobody in particular.
@@ -57,7 +69,7 @@ impl Machine {
         row: &ChannelRow,
         (entry, applied, view): (&Entry, &Applied, &GroupView),
     ) -> Result<(), ClientError> {
-        let leaves = stayed(view, &applied.change);
+        let leaves = stays_on(step, row, stayed(view, &applied.change))?;
         let electorate = Electorate { committer: applied.committer, leaves };
         let mut noted = row_of(row, (entry, Made::Applied), electorate);
         noted.base_commit = mls_header(&entry.payload).map_or(0, |header| header.aad.base_commit);
@@ -87,7 +99,8 @@ impl Machine {
         let view = self.engine.view(step.db.0, &row.group)?;
         let read = (&entry.payload[..], entry.accepted_at_ms);
         let committer = self.engine.committer(step.db.0, &row.group, read)?.unwrap_or(NOBODY);
-        let electorate = Electorate { committer, leaves: stayed(&view, &change) };
+        let leaves = stays_on(step, row, stayed(&view, &change))?;
+        let electorate = Electorate { committer, leaves };
         let mut noted = row_of(row, (entry, Made::Unjudged), electorate);
         noted.withholds =
             !change.removes.is_empty() && !self.repeats(step, row, (&view, &change))?;
@@ -252,6 +265,34 @@ impl Machine {
             self.settled(step, row, (&noted, outcome))?;
         }
         Ok(Progress::Advance)
+    }
+
+    /// An account asks to leave: from here on it has no voice in what is open, nor what it said
+    /// before. Who voted and left must not have those who stay wait for nobody. Whoever reads the
+    /// log counts alike: by who was in before and after each Commit, on whichever branch.
+    pub(super) fn leaver_has_no_voice(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        leaver: &Certificate,
+    ) -> Result<(), ClientError> {
+        let device = leaver.device();
+        for mut noted in step.db.open_verdicts(&row.channel)? {
+            let was_in = noted.electorate.holds(&device, &leaver.entry.key);
+            let voter = noted.electorate.voter(&device).filter(|_| was_in);
+            // What was lost with one that is settled is dropped with it.
+            let is_open = step.db.verdict(&row.channel, noted.seq)?.is_some();
+            let Some(voter @ Voter::Account(_)) = voter.filter(|_| is_open) else { continue };
+            noted.electorate.leaves.retain(|leaf| leaf.device.account != device.account);
+            step.db.silence(&noted, &voter)?;
+            if device.account == self.profile.identity.device.account {
+                continue;
+            }
+            if let Some(outcome) = step.db.tally(&noted)?.majority(noted.electorate.size()) {
+                self.settled(step, row, (&noted, outcome))?;
+            }
+        }
+        Ok(())
     }
 
     /// An entry of this accept time is about to be read: verdicts of the day before count no more.

@@ -197,6 +197,25 @@ impl Db<'_> {
             })
     }
 
+    /// What is open in a channel, oldest first.
+    pub(crate) fn open_verdicts(&self, channel: &ChannelId) -> sql::Result<Vec<VerdictRow>> {
+        let query = format!("SELECT {COLUMNS} FROM verdict WHERE channel = ?1 ORDER BY seq");
+        self.0.prepare_cached(&query)?.query_map([channel.0], read)?.collect()
+    }
+
+    /// One of the voters has no voice any more; the leaves are those without it.
+    pub(crate) fn silence(&self, row: &VerdictRow, voter: &Voter) -> sql::Result<()> {
+        self.0
+            .prepare_cached("UPDATE verdict SET leaves = ?3 WHERE channel = ?1 AND seq = ?2")?
+            .execute(params![row.channel.0, row.seq, row.electorate.encode_leaves()])?;
+        self.0
+            .prepare_cached(
+                "DELETE FROM verdict_vote WHERE channel = ?1 AND seq = ?2 AND voter = ?3",
+            )?
+            .execute(params![row.channel.0, row.seq, voter.bytes()])?;
+        Ok(())
+    }
+
     /// A Commit is settled: nothing more is said about it.
     pub(crate) fn drop_verdict(&self, channel: &ChannelId, seq: u64) -> sql::Result<()> {
         for table in ["verdict", "verdict_vote"] {

@@ -150,7 +150,7 @@ impl Life {
         let here: Vec<usize> = ALL.into_iter().filter(|index| !away(*index)).collect();
         self.say(&here);
         self.world.settle_among(&here).unwrap();
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             self.outlive_tokens(here[0]);
         }
         self.watch();
@@ -170,7 +170,7 @@ impl Life {
         let turn = self.turns;
         let writer = turn % ALL.len();
         let [one, other] = self.direct;
-        let pair = if turn % 2 == 0 { (0, one) } else { (1, other) };
+        let pair = if turn.is_multiple_of(2) { (0, one) } else { (1, other) };
         let mut lines = vec![(writer, self.group), pair, (here[0], self.group)];
         lines.push((turn / 2 % 2, self.guests));
         for (index, channel) in lines {

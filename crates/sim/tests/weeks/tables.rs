@@ -53,7 +53,7 @@ pub(crate) struct Watched {
 impl Watched {
     /// Looks at all tables.
     pub(crate) fn look(&mut self, (reader, path): (&mut Reader, &Path), now_ms: u64) {
-        let found = reader.read(|tx| all(tx)).unwrap();
+        let found = reader.read(all).unwrap();
         for (table, (keys, bytes)) in found {
             let rows = u64::try_from(keys.len()).unwrap();
             self.sizes.insert(table.clone(), Size { rows, bytes });

@@ -126,12 +126,11 @@ impl Tally {
         }
     }
 
-    /// The larger side, once the day is over. At a tie the Commit stands: its maker, who has no
-    /// voice, goes on from it, and one false voice against one honest one must not leave all who
-    /// applied it waiting for the liar. Where nobody said anything it stands, too: who was away for
-    /// a day must not undo what all others went on from.
+    /// The larger side, once the day is over. At a tie the Commit falls; where nobody said anything
+    /// it stands: who was away for a day must not undo what all others went on from.
     pub(crate) fn at_the_end(&self) -> Outcome {
-        if self.unjudged > self.applied { Outcome::Falls } else { Outcome::Stands }
+        let silent = self.applied == 0 && self.unjudged == 0;
+        if silent || self.applied > self.unjudged { Outcome::Stands } else { Outcome::Falls }
     }
 }
 
@@ -211,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn after_the_day_the_larger_side_and_a_tie_and_silence_stand() {
+    fn after_the_day_the_larger_side_a_tie_falls_and_silence_stands() {
         let end = |applied, unjudged| Tally { applied, unjudged }.at_the_end();
         assert_eq!(end(0, 0), Outcome::Stands);
         assert_eq!(end(1, 0), Outcome::Stands);
         assert_eq!(end(0, 1), Outcome::Falls);
-        assert_eq!(end(1, 1), Outcome::Stands);
+        assert_eq!(end(1, 1), Outcome::Falls);
         assert_eq!(end(2, 1), Outcome::Stands);
-        assert_eq!(end(2, 2), Outcome::Stands);
+        assert_eq!(end(2, 2), Outcome::Falls);
         assert_eq!(end(2, 3), Outcome::Falls);
         assert_eq!(end(3, 2), Outcome::Stands);
     }

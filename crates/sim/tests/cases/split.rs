@@ -85,8 +85,8 @@ fn status(world: &mut World, index: usize, group: &ChannelId) -> ChannelStatus {
 }
 
 /// A day passes, and nobody is connected any more.
-fn a_day_later(world: &mut World, clients: usize) {
-    for index in 0..clients {
+fn a_day_later(world: &mut World) {
+    for index in 0..world.clients() {
         world.disconnect(index).unwrap();
     }
     world.now_ms += DAY_MS;
@@ -155,9 +155,9 @@ fn case_120_a_commit_that_most_members_can_not_open_falls_and_who_applied_it_com
     }
 }
 
-/// Two against two: each side goes on by itself for a day; then the Commit stands.
+/// Two against two: each side goes on by itself for a day; then the Commit falls.
 #[test]
-fn case_120_at_a_tie_a_commit_stands_after_a_day() {
+fn case_120_at_a_tie_a_commit_falls_after_a_day() {
     let (mut world, group, mut member) = scene(4);
     let (victims, others) = ([0, 1], [2, 3]);
     let seq = member.splits(&mut world, &victims);
@@ -182,12 +182,11 @@ fn case_120_at_a_tie_a_commit_stands_after_a_day() {
         let base = standing(&mut world, index, &group).base_commit;
         assert_eq!(base.cmp(&seq), if index < 2 { Ordering::Less } else { Ordering::Equal });
     }
-    a_day_later(&mut world, 4);
+    a_day_later(&mut world);
     all_say(&mut world, &group, (&[0], "the next day"));
     all_in_step(&mut world, &group, &[0, 1, 2, 3]);
-    assert!(standing(&mut world, 0, &group).base_commit > seq, "it came back behind it");
     for index in [0, 1, 2, 3] {
-        reads_once(&mut world, index, (&group, &said(&victims, "in two halves")));
+        reads_once(&mut world, index, (&group, &said(&others, "in two halves")));
     }
     all_say(&mut world, &group, (&[0, 1, 2, 3], "after it"));
     all_in_step(&mut world, &group, &[0, 1, 2, 3]);
@@ -203,7 +202,7 @@ fn who_can_not_open_a_commit_of_yesterday_comes_back_and_undoes_nothing() {
     let seq = member.splits(&mut world, &[3]);
     let present = [0, 1, 2];
     world.settle_among(&present).unwrap();
-    a_day_later(&mut world, 4);
+    a_day_later(&mut world);
     all_say(&mut world, &group, (&present, "a day later"));
     world.settle_among(&present).unwrap();
     all_in_step(&mut world, &group, &[0, 1, 2, 3]);
@@ -405,43 +404,13 @@ fn case_120_false_votes_in_a_split_decide_nothing() {
         assert_eq!(alarms.len(), 1, "{alarms:?}");
         assert!(alarms[0].contains("user110 says"), "{alarms:?}");
     }
-    a_day_later(&mut world, 4);
+    a_day_later(&mut world);
     all_say(&mut world, &group, (&[0], "the next day"));
     world.settle().unwrap();
     in_step(&mut world, &group, &[0, 1, 2, 3]);
     for index in 0..4 {
-        reads_once(&mut world, index, (&group, &said(&[0, 1], "in two halves")));
+        reads_once(&mut world, index, (&group, &said(&[2, 3], "in two halves")));
         assert_eq!(channel(&mut world, index, &group).outbox, 0);
-    }
-}
-
-/// All could open a Commit. Its maker has no voice, one member is hostile, and one is left to say
-/// so: nobody moves, then or a day later. (Seed 1466.)
-#[test]
-fn one_false_voice_against_one_honest_one_moves_nobody() {
-    let mut world = World::new(7, 2).unwrap();
-    world.now_ms -= DAY_MS / 2;
-    world.settle().unwrap();
-    let group = group(&mut world, &[1]);
-    let mut member = Member::enter(&mut world, group);
-    say(&mut world, 1, (&group, "1 is here"));
-    world.settle().unwrap();
-    world.user(0, |m, s| m.set_title(s, &group, "Mine")).unwrap();
-    world.settle().unwrap();
-    member.follow(&mut world);
-    let seq = member.base;
-    assert_eq!(standing(&mut world, 0, &group).base_commit, seq, "the last Commit is of client 0");
-    let commit = payload_hash(&mut world, &mut member, seq);
-    let lie = member.verdict(Said { commit_seq: seq, commit, applied: false });
-    member.states(&mut world, lie).unwrap();
-    world.settle().unwrap();
-    assert_eq!(verdicts(&mut world, &mut member), 2, "the lie, and who has a voice");
-    a_day_later(&mut world, 2);
-    all_say(&mut world, &group, (&[0, 1], "the next day"));
-    all_in_step(&mut world, &group, &[0, 1]);
-    for index in [0, 1] {
-        assert_eq!(status(&mut world, index, &group), ChannelStatus::Active, "client {index}");
-        reads_once(&mut world, index, (&group, &said(&[0, 1], "the next day")));
     }
 }
 
@@ -460,7 +429,7 @@ fn who_left_since_undoes_nothing() {
         world.settle().unwrap();
         assert_eq!(status(&mut world, 1, &group), ChannelStatus::Left, "victim {victim}");
         assert!(standing(&mut world, 0, &group).base_commit > seq, "it removed who left");
-        a_day_later(&mut world, 2);
+        a_day_later(&mut world);
         all_say(&mut world, &group, (&[0], "the next day"));
         all_in_step(&mut world, &group, &[0]);
         assert_eq!(status(&mut world, 0, &group), ChannelStatus::Active, "victim {victim}");

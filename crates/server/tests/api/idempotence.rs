@@ -1,8 +1,10 @@
 //! One effect and one answer for a request id, however often and wherever it comes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use qpc_proto::frame::Frame;
-use qpc_proto::message::{Method, Response};
+use qpc_proto::message::{Accepted, Method, Request, Response};
 use qpc_proto::{ChannelId, ErrorCode, RequestId, Token};
 use qpc_server::Limits;
 
@@ -22,14 +24,33 @@ async fn case_048_a_repeated_request_has_one_effect_and_the_same_answer() {
     let mut rig = Rig::start(Limits::default());
     let device = Device::new(1);
     let one = rig.join(&device).await;
-    let request = create_channel(CHANNEL);
+    let request = Request::DeleteAccount(device.list(2, &[]));
     let first = body(one.client.exchange(one.frame(&request)).await);
+    rig.pass(Duration::from_secs(60));
     let again = body(one.client.exchange(one.frame(&request)).await);
     assert_eq!(first, again);
     // The token differs after a reconnect, the request id and body do not.
     let elsewhere = rig.connect().log_in(&device).await;
     let later = body(elsewhere.client.exchange(elsewhere.frame(&request)).await);
     assert_eq!(first, later);
+}
+
+/// By its message id, for as long as there is the channel.
+#[tokio::test]
+async fn case_048_a_repeated_creation_makes_one_channel_whatever_its_request_id() {
+    let mut rig = Rig::start(Limits::default());
+    let one = rig.join(&Device::new(1)).await;
+    let request = create_channel(CHANNEL);
+    let token = &one.tokens.access_token;
+    let mut answers = Vec::new();
+    for id in [7, 7, 8] {
+        let asked = frame_with(token, &request, RequestId([id; 16]));
+        let answer = one.client.exchange(asked).await;
+        answers.push(accepted(read(Method::CreateChannel, answer).unwrap()));
+    }
+    let first = answers[0];
+    let again = Accepted { duplicate: true, ..first };
+    assert_eq!((first.duplicate, &answers[1..]), (false, &[again, again][..]));
     assert_eq!(one.seqs(CHANNEL).await, [1]);
 }
 
@@ -50,20 +71,22 @@ async fn case_048_a_repeated_registration_makes_one_account() {
 #[tokio::test]
 async fn another_request_under_the_same_id_is_a_conflict() {
     let mut rig = Rig::start(Limits::default());
-    let one = rig.join(&Device::new(1)).await;
+    let device = Device::new(1);
+    let one = rig.join(&device).await;
     let token = &one.tokens.access_token;
     let id = RequestId([8; 16]);
-    let other = ChannelId([6; 16]);
-    let first = frame_with(token, &create_channel(CHANNEL), id);
-    let second = frame_with(token, &create_channel(other), id);
-    assert!(read(Method::CreateChannel, one.client.exchange(first).await).is_ok());
+    let first = frame_with(token, &Request::DeleteAccount(device.list(2, &[])), id);
+    assert!(read(Method::DeleteAccount, one.client.exchange(first).await).is_ok());
+    let second = frame_with(token, &Request::CancelDeletion, id);
     let answer = one.client.exchange(second).await;
-    let refused = read(Method::CreateChannel, answer).unwrap_err();
+    let refused = read(Method::CancelDeletion, answer).unwrap_err();
     assert_eq!(refused.code, ErrorCode::RequestIdConflict);
     // Ids are scoped to their device.
-    let two = rig.join(&Device::new(2)).await;
-    let theirs = frame_with(&two.tokens.access_token, &create_channel(other), id);
-    assert!(read(Method::CreateChannel, two.client.exchange(theirs).await).is_ok());
+    let other = Device::new(2);
+    let two = rig.join(&other).await;
+    let request = Request::DeleteAccount(other.list(2, &[]));
+    let theirs = frame_with(&two.tokens.access_token, &request, id);
+    assert!(read(Method::DeleteAccount, two.client.exchange(theirs).await).is_ok());
 }
 
 #[tokio::test]

@@ -155,10 +155,15 @@ impl Machine {
         (intent, channel): (&IntentRow, &ChannelId),
         body: &ErrorBody,
     ) -> Result<(), ClientError> {
-        let live = match &body.detail {
+        let mut live = match &body.detail {
             Some(ErrorDetail::Channel(live)) => step.db.channel(live)?,
             _ => None,
         };
+        // The answer may be older than what this device has read since.
+        if let Some(ended) = live.as_ref().filter(|row| row.status == Status::Closed) {
+            let goes_on_in = step.db.ended(&ended.channel)?.and_then(|ended| ended.successor);
+            live = goes_on_in.map(|next| step.db.channel(&next)).transpose()?.flatten();
+        }
         let mut made = step.db.channel(channel)?;
         let pair = |row: &ChannelRow| (row.kind, row.peer);
         if let (Some(live), Some(made)) = (&live, &mut made)
@@ -177,8 +182,8 @@ impl Machine {
         // Of a channel that this device never was in, its peer is known when it is taken in.
         let is_same =
             |live: &ChannelRow| made.as_ref().is_some_and(|made| pair(live) == pair(made));
-        let Some(live) = live.filter(|row| intent.kind == IntentKind::Create && is_same(row))
-        else {
+        let fits = |row: &ChannelRow| is_same(row) && row.status != Status::Closed;
+        let Some(live) = live.filter(|row| intent.kind == IntentKind::Create && fits(row)) else {
             // Its invitation is on its way, or was lost.
             let inbox = inbox_channel(&self.profile.identity.device.device);
             if let Some(inbox) = step.db.channel(&inbox)? {
@@ -275,6 +280,7 @@ fn is_like(old: &ChannelRow, (new, says): (&ChannelRow, &TakesPlaceRow)) -> bool
 mod tests {
     use qpc_proto::AccountId;
 
+    use super::super::tests::{alice, run};
     use super::*;
 
     #[test]
@@ -291,5 +297,33 @@ mod tests {
         assert!(!is_like(&old, (&row(3, ChannelKind::Direct, Some(4)), &says(1))));
         assert!(!is_like(&old, (&row(3, ChannelKind::Group, None), &says(1))));
         assert!(!is_like(&old, (&row(3, ChannelKind::Direct, Some(2)), &says(5))));
+    }
+
+    /// The server named the pair's channel, which ended before its answer was read. (Seed 2967.)
+    #[test]
+    fn what_waits_goes_to_where_a_named_channel_has_gone_on() {
+        let (_dir, mut core) = alice();
+        let work = |m: &mut Machine, s: &mut Step<'_>| {
+            let peer = Some(AccountId([2; 16]));
+            let [named, goes_on, made] = [1, 3, 5].map(|id| ChannelId([id; 16]));
+            for (channel, status) in
+                [(named, Status::Closed), (goes_on, Status::Active), (made, Status::Creating)]
+            {
+                let row = ChannelRow::new(channel, ChannelKind::Direct, status);
+                s.db.put_channel(&ChannelRow { peer, ..row })?;
+            }
+            let ended = EndedRow { successor: Some(goes_on), ..EndedRow::default() };
+            s.db.put_ended(&named, &ended)?;
+            let id = m.intend(s, &made, (IntentKind::Create, &[], 0))?;
+            m.queue(s, &made, "waits")?;
+            let intent = s.db.intent(id)?.unwrap();
+            let mut body = ErrorBody::new(qpc_proto::ErrorCode::ChannelExists, "it is there");
+            body.detail = Some(ErrorDetail::Channel(named));
+            m.adopt(s, (&intent, &made), &body)?;
+            assert_eq!(s.db.outbox(&goes_on, 10)?.len(), 1);
+            assert!(s.db.outbox(&named, 10)?.is_empty());
+            Ok(())
+        };
+        run(&mut core, work).unwrap();
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use qpc_client::machine::Standing;
 use qpc_client::view::{Channel, ChannelStatus, Loss, Message, MessageState};
 use qpc_proto::ChannelId;
+use qpc_proto::message::DeviceRef;
 
 use crate::world::{SimClient, World};
 
@@ -50,6 +51,7 @@ pub fn check(world: &mut World) -> Result<()> {
         }
     }
     for seen in by_channel.values() {
+        check_taken_in(world, seen)?;
         check_in_step(seen)?;
         if world.calm {
             check_same_log(seen)?;
@@ -114,6 +116,8 @@ fn others(world: &mut World, channel: &str) -> String {
 /// unreadable.
 fn check_client(seen: &Seen, calm: bool) -> Result<()> {
     let channel = &seen.channel;
+    // Whether anybody could take it in is judged by all together.
+    let waits = !calm && channel.status == ChannelStatus::Rejoining;
     ensure!(
         matches!(
             channel.status,
@@ -122,11 +126,11 @@ fn check_client(seen: &Seen, calm: bool) -> Result<()> {
                 | ChannelStatus::Left
                 | ChannelStatus::Failed
                 | ChannelStatus::Closed
-        ),
+        ) || waits,
         "client {} is stuck in {channel:?}",
         seen.client
     );
-    ensure!(channel.outbox == 0, "client {} still sends in {channel:?}", seen.client);
+    ensure!(channel.outbox == 0 || waits, "client {} still sends in {channel:?}", seen.client);
     for message in &seen.history {
         ensure!(
             !calm || message.state != MessageState::Unreadable,
@@ -137,6 +141,27 @@ fn check_client(seen: &Seen, calm: bool) -> Result<()> {
     let seqs: Vec<u64> = texts_of(seen).map(|(seq, _)| seq).collect();
     let distinct: BTreeSet<u64> = seqs.iter().copied().collect();
     ensure!(distinct.len() == seqs.len(), "client {} shows one entry twice", seen.client);
+    Ok(())
+}
+
+/// Who asks to be taken in again is, if anybody is left in the channel who could do it: where all
+/// have lost their place nobody is, and the user makes the channel anew.
+fn check_taken_in(world: &mut World, all: &[Seen]) -> Result<()> {
+    let waits = |seen: &&Seen| seen.channel.status == ChannelStatus::Rejoining;
+    let Some(first) = all.iter().find(waits) else { return Ok(()) };
+    let id = ChannelId::from_hex(&first.channel.channel)?;
+    let roster = world.model.as_ref().map(|model| model.roster(&id)).unwrap_or_default();
+    let mut left = roster.clone();
+    for seen in all.iter().filter(waits) {
+        let (account, device) = (world.account(seen.client)?, world.device(seen.client)?);
+        left.remove(&DeviceRef { account, device });
+    }
+    ensure!(
+        !roster.is_empty() && left.is_empty(),
+        "client {} is stuck in {:?}, with {left:?}",
+        first.client,
+        first.channel
+    );
     Ok(())
 }
 
@@ -221,6 +246,7 @@ fn check_same_log(all: &[Seen]) -> Result<()> {
 /// Every text written is accepted or visibly refused at its writer, and nothing else is anywhere.
 fn check_written(world: &World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Result<()> {
     let mut own: BTreeMap<&str, MessageState> = BTreeMap::new();
+    let mut held = BTreeSet::new();
     for seen in by_channel.values().flatten() {
         for message in seen.history.iter().filter(|m| m.state != MessageState::Notice) {
             if message.state == MessageState::Unreadable {
@@ -233,6 +259,10 @@ fn check_written(world: &World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Res
                 .with_context(|| format!("nobody wrote {message:?}"))?;
             if *writer == seen.client {
                 own.insert(&message.text, message.state);
+                // Nobody is left who could take its device in: `check_taken_in`.
+                if seen.channel.status == ChannelStatus::Rejoining {
+                    held.insert(message.text.as_str());
+                }
             }
         }
     }
@@ -243,11 +273,13 @@ fn check_written(world: &World, by_channel: &BTreeMap<String, Vec<Seen>>) -> Res
             continue;
         }
         let state = own.get(text.as_str());
+        let waits = state == Some(&MessageState::Waiting) && held.contains(text.as_str());
         ensure!(
-            matches!(
-                state,
-                Some(MessageState::Accepted | MessageState::Refused | MessageState::Cancelled)
-            ),
+            waits
+                || matches!(
+                    state,
+                    Some(MessageState::Accepted | MessageState::Refused | MessageState::Cancelled)
+                ),
             "{text:?} of {writer} ended as {state:?}"
         );
     }

@@ -17,7 +17,7 @@ use crate::error::ClientError;
 use crate::view::Event;
 
 /// Why a message is not opened here.
-const ON_ANOTHER_BRANCH: &str =
+pub(super) const ON_ANOTHER_BRANCH: &str =
     "sent on another branch of the group: if that is given up, it comes again";
 
 /// What reading an entry came to.

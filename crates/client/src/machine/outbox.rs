@@ -22,6 +22,8 @@ const OUTBOX_AGE_MS: u64 = 7 * 24 * 3_600_000;
 
 /// A sealed message that no frame holds. As the server would say it.
 const TOO_LARGE: &str = "FRAME_TOO_LARGE";
+/// A message that was sent without an answer, until this device was out of its channel.
+const UNANSWERED: &str = "UNANSWERED";
 /// A message that the group engine does not seal.
 const NOT_SEALED: &str = "SEAL_FAILED";
 
@@ -46,13 +48,18 @@ impl Machine {
         let most = BATCH_MAX.checked_shr(overtaken).unwrap_or(0).max(1);
         let before_ms = step.now_ms.saturating_sub(OUTBOX_AGE_MS);
         let aged = step.db.sealed_before(&row.channel, before_ms)?;
-        if !aged.is_empty() && row.status.seals() {
+        if !aged.is_empty() {
             // Once everything known is read, what the log would have shown is settled.
-            if !may_seal {
-                return Ok(None);
-            }
-            for id in aged {
-                step.db.unseal(id)?;
+            let is_settled = row.in_step() || !row.status.reads();
+            match row.status.seals() {
+                true if may_seal => aged.iter().try_for_each(|id| step.db.unseal(*id))?,
+                false if row.status.is_over() && is_settled => {
+                    for id in aged {
+                        step.db.refuse(id, UNANSWERED)?;
+                        self.show_own(step, id)?;
+                    }
+                }
+                true | false => return Ok(None),
             }
         }
         let pending = step.db.outbox(&row.channel, most)?;

@@ -285,6 +285,7 @@ impl Machine {
         if self.asks_whether_out(step, row, state)? {
             return Ok(());
         }
+        self.removed_unread(step, row, state)?;
         let mut rejoin = step.db.rejoin(&row.channel)?;
         // The list may be older than what came meanwhile.
         if state.removal_seq.is_none() && rejoin.latest_seq < state.added_seq {

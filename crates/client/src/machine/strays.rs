@@ -3,12 +3,14 @@
 //!
 //! Believes no Commit that it cannot judge: it asks, and waits for its invitation.
 
-use qpc_credential::RejoinReason;
+use qpc_credential::{RejoinReason, Statement, StatementBody, mls_header};
 use qpc_proto::message::{ChannelState, Entry};
 use qpc_proto::roster::RosterChange;
 
+use super::commits::ELSEWHERE;
+use super::inbox::ON_ANOTHER_BRANCH;
 use super::rejoin::{ASK_EVERY_MS, SOON};
-use super::store::{ChannelRow, IntentKind, IntentState, Status};
+use super::store::{ChannelRow, IntentKind, IntentState, Made, Status};
 use super::{Machine, Step, Work};
 use crate::error::ClientError;
 
@@ -36,6 +38,70 @@ impl Machine {
         // Whether the others hold it void, the server knows.
         let waits = matches!(row.status, Status::Rejoining | Status::Leaving);
         self.list_due |= change.removes.contains(&own) && waits;
+        Ok(())
+    }
+
+    /// Who took this device in, or another device of its account, lost the branch that this device
+    /// is on. Where the members had parted before it came in, it knows of nothing to settle, and no
+    /// verdict tells it: it goes along.
+    pub(super) fn inviter_lost_branch(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        said: &Statement,
+    ) -> Result<(), ClientError> {
+        let StatementBody::Rejoin(rejoin) = &said.body else { return Ok(()) };
+        let account = said.certificate.device().account;
+        // Once another than the inviter was heard here, that one's word is one of many.
+        let trusted =
+            row.inviter == Some(account) || account == self.profile.identity.device.account;
+        let is_in = row.status.seals() || row.status == Status::Held;
+        let joined_seq = step.db.rejoin(&row.channel)?.joined_seq;
+        if rejoin.reason != RejoinReason::Branch || !trusted || !is_in || joined_seq == 0 {
+            return Ok(());
+        }
+        let base = rejoin.base_commit;
+        let applied = |seq| -> Result<bool, ClientError> {
+            let noted = step.db.verdict(&row.channel, seq)?;
+            Ok(noted.is_some_and(|noted| noted.made == Made::Applied))
+        };
+        let here = base == joined_seq || base == row.base_commit || applied(base)?;
+        if !here || !self.others_parted_before(step, (row, joined_seq))? {
+            return Ok(());
+        }
+        // What it sent since it came in here, nobody else may have read.
+        step.db.put_lost(&row.channel, joined_seq)?;
+        self.want_rejoin(step, row, RejoinReason::Branch)
+    }
+
+    /// Whether somebody goes on, behind the Commit by which this device came in, from one before.
+    /// (The founding Commit has none before it.)
+    fn others_parted_before(
+        &self,
+        step: &Step<'_>,
+        (row, joined_seq): (&ChannelRow, u64),
+    ) -> Result<bool, ClientError> {
+        let reasons = [ELSEWHERE, ON_ANOTHER_BRANCH];
+        let kept = step.db.kept_behind(&row.channel, joined_seq, reasons)?;
+        Ok(kept
+            .iter()
+            .filter_map(|payload| mls_header(payload).ok())
+            .any(|header| (1..joined_seq).contains(&header.aad.base_commit)))
+    }
+
+    /// The server says that this device was removed by a Commit that expired before it was read: it
+    /// asks to be taken in again, to hear whether it is out for good.
+    pub(super) fn removed_unread(
+        &mut self,
+        step: &mut Step<'_>,
+        row: &mut ChannelRow,
+        state: &ChannelState,
+    ) -> Result<(), ClientError> {
+        let unread = |seq: u64| row.last_commit < seq && seq <= row.cursor;
+        let is_in = row.status.seals() || row.status == Status::Held;
+        if is_in && state.removal_seq.is_some_and(unread) {
+            self.want_rejoin(step, row, RejoinReason::Expired)?;
+        }
         Ok(())
     }
 

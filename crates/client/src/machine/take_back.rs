@@ -28,7 +28,7 @@ impl Machine {
     pub(super) fn rejoin_entry(
         &mut self,
         step: &mut Step<'_>,
-        row: &ChannelRow,
+        row: &mut ChannelRow,
         (entry, said): (&Entry, &Statement),
     ) -> Result<(), ClientError> {
         let device = said.certificate.device();
@@ -39,6 +39,7 @@ impl Machine {
         if !members.iter().any(|leaf| is_of_account(leaf, &said.certificate)) {
             return Ok(());
         }
+        self.inviter_lost_branch(step, row, said)?;
         let known = step.db.standing_rejoins(&row.channel)?;
         if known.iter().any(|known| known.statement == entry.payload.as_ref()) {
             return Ok(());

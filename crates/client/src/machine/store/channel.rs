@@ -328,6 +328,23 @@ impl Db<'_> {
             .exists(params![channel.0, after, before, one, other])
     }
 
+    /// The bytes of entries behind a place that were kept for one of two reasons.
+    pub(crate) fn kept_behind(
+        &self,
+        channel: &ChannelId,
+        after: u64,
+        reasons: [&str; 2],
+    ) -> sql::Result<Vec<Vec<u8>>> {
+        let [one, other] = reasons;
+        self.0
+            .prepare_cached(
+                "SELECT payload FROM kept_entry
+                 WHERE channel = ?1 AND seq > ?2 AND reason IN (?3, ?4)",
+            )?
+            .query_map(params![channel.0, after, one, other], |row| row.get(0))?
+            .collect()
+    }
+
     /// Notes what stands; false for the bytes that are noted already.
     pub(crate) fn put_standing(
         &self,

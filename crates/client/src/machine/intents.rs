@@ -279,14 +279,23 @@ impl Machine {
             }
         }
         if outlived {
-            for (account, ..) in step.db.intent_accounts(intent.id)? {
-                let request_id = RequestId(step.random());
-                step.db.claim_again(intent.id, (&account, &request_id))?;
-            }
-            step.db.set_intent(intent.id, (IntentState::Claiming, None))?;
+            self.claim_all_again(step, intent.id)?;
             return Ok(None);
         }
         self.plan_batch(step, row, adds)
+    }
+
+    /// None of the KeyPackages that an operation claimed are of use any more: it claims others.
+    pub(super) fn claim_all_again(
+        &self,
+        step: &mut Step<'_>,
+        intent: u64,
+    ) -> Result<(), ClientError> {
+        for (account, ..) in step.db.intent_accounts(intent)? {
+            let request_id = RequestId(step.random());
+            step.db.claim_again(intent, (&account, &request_id))?;
+        }
+        Ok(step.db.set_intent(intent, (IntentState::Claiming, None))?)
     }
 
     fn devices(

@@ -73,8 +73,10 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let Some(now) = self.profile.incarnation else { return Ok(()) };
         let earlier = state.is_some_and(|state| state.incarnation != now);
-        let known = step.db.ended(&row.channel)?.is_some_and(|ended| ended.restored);
-        if !earlier || known || row.kind == ChannelKind::Inbox || row.status.is_over() {
+        if !earlier || row.kind == ChannelKind::Inbox || row.status.is_over() {
+            return Ok(());
+        }
+        if step.db.ended(&row.channel)?.is_some_and(|ended| ended.restored) {
             return Ok(());
         }
         let text = "the server was restored from a backup: this channel ended before";
@@ -104,9 +106,7 @@ impl Machine {
             return Ok(());
         }
         self.rebase(step, row)?;
-        for message in step.db.outbox(&row.channel, u64::from(u32::MAX))? {
-            step.db.unseal(message.id)?;
-        }
+        step.db.unseal_all(&row.channel)?;
         for intent in step.db.open_in(&row.channel)? {
             step.db.set_intent(intent.id, (IntentState::Failed, Some(GOES_ON)))?;
         }

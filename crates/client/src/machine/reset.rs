@@ -300,9 +300,7 @@ impl Machine {
         }
         self.batches.remove(channel);
         self.rebase(step, &row)?;
-        for message in step.db.outbox(channel, u64::from(u32::MAX))? {
-            step.db.unseal(message.id)?;
-        }
+        step.db.unseal_all(channel)?;
         if row.status.is_over() {
             // It was sealed before this device was out, and will never be sent.
             return self.refuse_outbox(step, &row, "the channel ended");

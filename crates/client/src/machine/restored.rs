@@ -59,9 +59,7 @@ impl Machine {
         for intent in self.open_of(step, (&row.channel, IntentKind::Create))? {
             step.db.set_intent(intent.id, (IntentState::Done, None))?;
         }
-        for message in step.db.outbox(&row.channel, u64::from(u32::MAX))? {
-            step.db.unseal(message.id)?;
-        }
+        step.db.unseal_all(&row.channel)?;
         if row.status == Status::Leaving {
             self.refuse_outbox(step, row, "you left")?;
             row.status = Status::Left;

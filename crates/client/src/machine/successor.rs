@@ -6,7 +6,7 @@
 use qpc_mls::engine::Joined;
 use qpc_proto::message::{ChannelKind, inbox_channel};
 use qpc_proto::roster::Role;
-use qpc_proto::{ChannelId, ErrorBody, ErrorDetail, RequestId};
+use qpc_proto::{ChannelId, ErrorBody, ErrorDetail};
 
 use super::commands::Started;
 use super::store::{
@@ -228,9 +228,7 @@ impl Machine {
         old: &mut ChannelRow,
         new: &ChannelRow,
     ) -> Result<(), ClientError> {
-        for message in step.db.outbox(&old.channel, u64::from(u32::MAX))? {
-            step.db.unseal(message.id)?;
-        }
+        step.db.unseal_all(&old.channel)?;
         step.db.move_waiting(&old.channel, &new.channel)?;
         self.moves_operations(step, old, new)?;
         old.status = Status::Closed;
@@ -259,11 +257,7 @@ impl Machine {
             step.db.move_intent(intent.id, &new.channel)?;
             if intent.kind == IntentKind::Add {
                 // A Commit that the old log took may have used its KeyPackages.
-                for (account, ..) in step.db.intent_accounts(intent.id)? {
-                    let request_id = RequestId(step.random());
-                    step.db.claim_again(intent.id, (&account, &request_id))?;
-                }
-                step.db.set_intent(intent.id, (IntentState::Claiming, None))?;
+                self.claim_all_again(step, intent.id)?;
             }
         }
         Ok(())

@@ -253,6 +253,15 @@ pub(super) fn check(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+/// What is left of a channel that a client is not in any more.
+const OVER: [ChannelStatus; 3] =
+    [ChannelStatus::Left, ChannelStatus::Failed, ChannelStatus::Closed];
+
+/// The accounts of all clients: every other one is the hostile member's.
+fn honest_accounts(world: &mut World) -> Result<BTreeSet<String>> {
+    (0..world.clients.len()).map(|index| Ok(world.account(index)?.to_string())).collect()
+}
+
 /// Whether what is written waits for its user, who is told so: somebody took this device in whom it
 /// had removed itself, on a branch that fell.
 fn waits_for_its_user(channel: &Channel) -> bool {
@@ -267,11 +276,7 @@ fn is_outvoted(world: &mut World, (channel, id): (&Channel, &ChannelId)) -> Resu
     if channel.status != ChannelStatus::Rejoining {
         return Ok(false);
     }
-    let over = [ChannelStatus::Left, ChannelStatus::Failed, ChannelStatus::Closed];
-    let mut honest = BTreeSet::new();
-    for index in 0..world.clients.len() {
-        honest.insert(world.account(index)?.to_string());
-    }
+    let honest = honest_accounts(world)?;
     let mut accounts = BTreeSet::new();
     for index in 0..world.clients.len() {
         let account = world.account(index)?;
@@ -280,7 +285,7 @@ fn is_outvoted(world: &mut World, (channel, id): (&Channel, &ChannelId)) -> Resu
         }
         let all = world.user(index, |m, s| m.channels(s))?;
         let here = all.into_iter().find(|of| of.channel == id.to_string());
-        let Some(here) = here.filter(|of| !over.contains(&of.status)) else { continue };
+        let Some(here) = here.filter(|of| !OVER.contains(&of.status)) else { continue };
         if here.status != ChannelStatus::Rejoining {
             return Ok(false);
         }
@@ -297,13 +302,10 @@ fn is_outvoted(world: &mut World, (channel, id): (&Channel, &ChannelId)) -> Resu
 /// no device removes itself, and nobody can make that one do it.
 fn waits_for_the_hostile(world: &mut World, (index, id): (usize, &ChannelId)) -> Result<bool> {
     let own = world.account(index)?;
-    let over = [ChannelStatus::Left, ChannelStatus::Failed, ChannelStatus::Closed];
-    let is_in = |of: &Channel| of.channel == id.to_string() && !over.contains(&of.status);
-    let mut honest = BTreeSet::new();
+    let is_in = |of: &Channel| of.channel == id.to_string() && !OVER.contains(&of.status);
+    let honest = honest_accounts(world)?;
     for other in 0..world.clients.len() {
-        let account = world.account(other)?;
-        honest.insert(account.to_string());
-        if account == own || world.client(other)?.is_stopped() {
+        if world.account(other)? == own || world.client(other)?.is_stopped() {
             continue;
         }
         if world.user(other, |m, s| m.channels(s))?.iter().any(is_in) {

@@ -332,21 +332,6 @@ fn a_channel_that_an_earlier_version_stopped_comes_back() {
     assert_eq!(words(&mut world, 0, &group), ["waited"]);
 }
 
-#[test]
-fn a_copy_taken_while_a_channel_was_made_comes_back() {
-    let mut world = world(2);
-    let peer = world.account(1).unwrap();
-    let made = world.user(0, |m, s| m.direct(s, &peer)).unwrap().channel;
-    until_sent(&mut world, 0, Method::CreateChannel);
-    world.back_up(0).unwrap();
-    world.settle().unwrap();
-    say(&mut world, 0, (&made, "gone with the copy"));
-    world.settle().unwrap();
-    world.restore(0).unwrap();
-    world.settle().unwrap();
-    in_step(&mut world, &made, &[0, 1]);
-}
-
 /// The reset's id is the last that the server has of this device in the old channel.
 #[test]
 fn a_reset_whose_answer_was_lost_is_no_sign_of_an_older_copy() {

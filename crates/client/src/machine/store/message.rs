@@ -321,6 +321,11 @@ impl Db<'_> {
             .exists(params![channel.0, message_id.0])
     }
 
+    /// What was sealed in a channel and is not settled waits again.
+    pub(crate) fn unseal_all(&self, channel: &ChannelId) -> sql::Result<()> {
+        self.outbox(channel, u64::from(u32::MAX))?.iter().try_for_each(|row| self.unseal(row.id))
+    }
+
     /// The server accepted this id from this device last: forgets those that were sealed longer
     /// than `age_ms` before it and that nothing here would send again. None of them can be the last
     /// that it accepts any more.

@@ -31,6 +31,9 @@ fn of(entry: &Entry) -> CommitEntry<'_> {
     }
 }
 
+/// Why what waited in a channel ends with a removal.
+const OUT: &str = "this device is no longer a member";
+
 impl Machine {
     pub(super) fn commit_entry(
         &mut self,
@@ -183,7 +186,8 @@ impl Machine {
         if applied.self_removed {
             row.status = Status::Left;
             row.reason = None;
-            self.refuse_outbox(step, row, "this device is no longer a member")?;
+            self.refuse_outbox(step, row, OUT)?;
+            self.give_up_changes(step, &row.channel, OUT)?;
             self.notice(step, row, (applied.committer, entry.seq, "you are out".into()))?;
             return Ok(());
         }
@@ -253,7 +257,7 @@ impl Machine {
     /// before the leave is read first: up to the leave itself, which any of them may have said.
     pub(super) fn end_if_alone(
         &mut self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         row: &mut ChannelRow,
     ) -> Result<bool, ClientError> {
         if row.status != Status::Leaving || step.db.sealed_commit(&row.channel)?.is_some() {
@@ -267,6 +271,7 @@ impl Machine {
         let read = !siblings || step.db.standing(&row.channel)?.iter().any(said);
         if alone && read {
             row.status = Status::Left;
+            self.give_up_changes(step, &row.channel, "you left")?;
         }
         Ok(alone && read)
     }

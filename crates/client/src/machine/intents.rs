@@ -66,12 +66,24 @@ impl Machine {
         step: &mut Step<'_>,
         row: &ChannelRow,
     ) -> Result<(), ClientError> {
-        for intent in step.db.open_in(&row.channel)? {
-            if intent.state != IntentState::Sealed && intent.kind == IntentKind::Add {
-                self.fail_intent(step, (intent.id, "you left"))?;
+        self.give_up_changes(step, &row.channel, "you left")?;
+        self.refuse_outbox(step, row, "you left")
+    }
+
+    /// What the user wanted to change in a channel and this device can't any more fails, visibly.
+    pub(super) fn give_up_changes(
+        &self,
+        step: &mut Step<'_>,
+        channel: &ChannelId,
+        reason: &str,
+    ) -> Result<(), ClientError> {
+        for intent in step.db.open_in(channel)? {
+            let watched = matches!(intent.kind, IntentKind::Add | IntentKind::Context);
+            if intent.state != IntentState::Sealed && watched {
+                self.fail_intent(step, (intent.id, reason))?;
             }
         }
-        self.refuse_outbox(step, row, "you left")
+        Ok(())
     }
 
     /// Somebody asked to leave: every member's client commits the removal, in the order of leaves.

@@ -222,14 +222,7 @@ impl Machine {
                 let urgent = removal || self.goes_first(step, (&intent, row))?;
                 let blocked = self.in_flight.contains(&Work::Outbox(row.channel))
                     || (messages && !first && !urgent);
-                // Who is leaving still removes others who are, and takes back who asks for it:
-                // somebody must. On a branch that the others have left it does neither.
-                let clears =
-                    removal || (intent.kind == IntentKind::TakeBack && !self.strayed(step, row)?);
-                let can = row.status.seals()
-                    || intent.kind == IntentKind::Create
-                    || (clears && row.status == Status::Leaving);
-                if quiet || blocked || !can || !self.is_due(&work, step.now_ms) {
+                if quiet || blocked || !self.is_due(&work, step.now_ms) {
                     return Ok(removal);
                 }
                 self.seal_commit(step, (&intent, row))?
@@ -253,6 +246,7 @@ impl Machine {
         Ok(first || !self.paused(&work, step.now_ms))
     }
 
+    /// The operation whose turn it is, of those that this device may carry out as it stands.
     fn next_intent(
         &self,
         step: &Step<'_>,
@@ -269,7 +263,28 @@ impl Machine {
         open.sort_by_key(|intent| {
             (intent.kind != IntentKind::Revoke, intent.kind == IntentKind::Update)
         });
-        Ok(open.into_iter().next())
+        for intent in open {
+            if self.may_commit(step, row, intent.kind)? {
+                return Ok(Some(intent));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Who is leaving still removes others who are, and takes back who asks for it: somebody must.
+    /// On a branch that the others have left it takes nobody back.
+    fn may_commit(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+        kind: IntentKind,
+    ) -> Result<bool, ClientError> {
+        if row.status.seals() || kind == IntentKind::Create {
+            return Ok(true);
+        }
+        let clears = matches!(kind, IntentKind::Remove | IntentKind::Revoke)
+            || (kind == IntentKind::TakeBack && !self.strayed(step, row)?);
+        Ok(clears && row.status == Status::Leaving)
     }
 
     fn bundle_request(

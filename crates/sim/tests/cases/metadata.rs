@@ -147,3 +147,26 @@ fn case_127_the_only_admin_leaves_once_another_is_made() {
     assert_eq!(roles(&mut world, 1, &group), ["member", "admin"]);
     in_step(&mut world, &group, &[1, 2]);
 }
+
+/// What each still wanted to change stood before the other's removal, and neither may change
+/// anything any more. (Seed 10730.)
+#[test]
+fn two_who_leave_with_a_change_under_way_remove_one_another() {
+    let mut world = world(2);
+    let group = group(&mut world, &[1]);
+    promote(&mut world, 0, (&group, 1, true));
+    let changes = [0, 1].map(|index| {
+        let title = world.user(index, |m, s| m.set_title(s, &group, &format!("Of {index}")));
+        let words = world.user(index, |m, s| m.set_description(s, &group, &format!("{index}")));
+        world.user(index, |m, s| m.leave(s, &group)).unwrap();
+        [title.unwrap(), words.unwrap()]
+    });
+    at_peace(&mut world);
+    for (index, changes) in changes.iter().enumerate() {
+        assert_eq!(channel(&mut world, index, &group).status, ChannelStatus::Left, "{index}");
+        for change in changes {
+            let outcome = world.user(index, |m, s| m.outcome(s, change));
+            assert!(!matches!(outcome, Ok(None)), "{index} still waits for {change:?}");
+        }
+    }
+}

@@ -178,17 +178,13 @@ impl Machine {
             let unseen = step.db.note_device(&account, &device)?;
             let number = (certificate.account_key.generation, certificate.list_version);
             step.db.note_number(&account, number)?;
-            let Some(known) = known else {
-                // What a certificate calls an account is the account's word alone.
-                self.ask_for_list(account, number);
-                continue;
-            };
-            if unseen {
-                self.tell_of(step, &known, (&linked_text(&known), true))?;
+            if let Some(known) = known.as_ref().filter(|_| unseen) {
+                self.tell_of(step, known, (&linked_text(known), true))?;
             }
-            if number > known.newest {
+            // What a certificate calls an account nobody knew is that account's word alone.
+            if known.is_none_or(|known| number > known.newest) {
                 self.excuse(step, &account)?;
-                self.heard_of(&known, number);
+                self.ask_for_list(account, number);
             }
         }
         Ok(())

@@ -443,6 +443,36 @@ fn a_claim_repeated_after_a_revocation_brings_no_alarm_and_nobody_revoked() {
     assert_eq!(devices(&mut world, 0, &made), 2);
 }
 
+/// It was met by its certificate alone, which names a newer list than the answer that was lost.
+#[test]
+fn a_claim_repeated_after_its_account_was_met_brings_no_alarm() {
+    let mut world = world(2);
+    let made = group(&mut world, &[]);
+    let one = world.account(1).unwrap();
+    let started = world.user(0, |m, s| m.change_members(s, &made, (true, &[one]))).unwrap();
+    until_sent(&mut world, 0, Method::ClaimKeyPackages);
+    assert!(world.deliver(0, (Method::ClaimKeyPackages, true)).unwrap());
+    // The server keeps the lost answer, with a list that ends here.
+    let second = world.link(1).unwrap();
+    let zero = world.account(0).unwrap();
+    let theirs = world.user(1, |m, s| m.create_group_channel(s, "Theirs")).unwrap().channel;
+    world.settle_among(&[1, second]).unwrap();
+    world.user(1, |m, s| m.change_members(s, &theirs, (true, &[zero]))).unwrap();
+    world.settle_among(&[1, second]).unwrap();
+    world.connect(0).unwrap();
+    read_all(&mut world, 0);
+    for method in [Method::ListChannels, Method::Fetch] {
+        assert!(world.deliver(0, (method, false)).unwrap());
+        read_all(&mut world, 0);
+    }
+    assert_eq!(channel(&mut world, 0, &theirs).kind, "group", "it is met");
+    assert!(world.deliver(0, (Method::ClaimKeyPackages, false)).unwrap());
+    at_peace(&mut world);
+    assert!(world.user(0, |m, s| m.outcome(s, &started)).unwrap().is_some());
+    in_step(&mut world, &made, &[0, 1, second]);
+    in_step(&mut world, &theirs, &[0, 1, second]);
+}
+
 #[test]
 fn devices_that_crash_after_every_input_still_come_and_go() {
     let mut world = world(2);

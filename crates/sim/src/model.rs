@@ -2,8 +2,8 @@
 //! what. Uses the protocol's own encodings, and no code of client, group engine or server.
 //!
 //! It hears all that the server answers and shows. An entry is *owed* to the devices in the roster
-//! before it, which is what the accepted Commits declare. A device is excused where it was taken
-//! out and in again later, where its account had left alone, or where retention has passed.
+//! before it. Excused is who was taken out and in again later, whose account had left alone, who
+//! lost its place and left, or where retention has passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,10 @@ pub(crate) struct Owed {
     pub(crate) came_back: BTreeSet<DeviceRef>,
     /// Those of them whose account had left by then, with nobody else there to remove it.
     pub(crate) left: BTreeSet<DeviceRef>,
+    /// Those of them whose account leaves and that a later Commit takes out, with the Commits of
+    /// others from their joining to this message: who leaves and never read one of these is not
+    /// taken in again. (What became of an own one the server answers.)
+    pub(crate) leaving: BTreeMap<DeviceRef, BTreeSet<u64>>,
 }
 
 /// Who has said so far that it leaves, and who was out at once by that.
@@ -195,7 +199,8 @@ impl Model {
                 let (accepted_at_ms, roster) = (known.accepted_at_ms, roster.clone());
                 let came_back = log.came_back(*seq, &roster);
                 let left = leavers.out.clone();
-                all.push(Owed { seq: *seq, accepted_at_ms, roster, came_back, left });
+                let leaving = log.leaving((*seq, &roster), &leavers.said);
+                all.push(Owed { seq: *seq, accepted_at_ms, roster, came_back, left, leaving });
             }
         }
         Ok(all)
@@ -304,6 +309,32 @@ impl Knowledge {
         let swapped = later.flat_map(|change| change.adds.intersection(&change.removes));
         swapped.filter(|device| roster.contains(device)).copied().collect()
     }
+
+    /// Who of a roster leaves and is taken out by a Commit after a number, with the Commits of
+    /// others from their joining to that number. Some may have said so already.
+    fn leaving(
+        &self,
+        (after, roster): (u64, &BTreeSet<DeviceRef>),
+        said: &BTreeSet<AccountId>,
+    ) -> BTreeMap<DeviceRef, BTreeSet<u64>> {
+        let (mut said, mut left) = (said.clone(), BTreeSet::new());
+        let mut still_in = roster.clone();
+        for known in self.entries.range(after..).map(|(_, known)| known) {
+            said.extend(known.leaves);
+            let Some(change) = &known.change else { continue };
+            let removed = change.removes.iter().filter(|device| still_in.remove(device));
+            let gone = removed.filter(|device| !change.adds.contains(device));
+            left.extend(gone.filter(|device| said.contains(&device.account)).copied());
+        }
+        let commits = |device: &DeviceRef| {
+            let before = self.entries.range(..after).rev();
+            let changes = before.filter_map(|(seq, known)| Some((*seq, known.change.as_ref()?)));
+            let since = changes.take_while(|(_, change)| !change.adds.contains(device));
+            let others = since.filter(|(seq, _)| self.senders.get(seq) != Some(device));
+            others.map(|(seq, _)| seq).collect()
+        };
+        left.into_iter().map(|device| (device, commits(&device))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -407,6 +438,37 @@ mod tests {
         leavers.follow(&known(None, change(&[], &[1])), &[device(2)].into());
         leavers.follow(&known(None, change(&[1], &[])), &own);
         assert!(leavers.out.is_empty(), "who was removed has left, and may come again");
+    }
+
+    #[test]
+    fn who_leaves_is_named_with_the_commits_since_it_came() {
+        let known = |kind, leaves: Option<u8>, change| Known {
+            kind,
+            head: Digest::ZERO,
+            message_id: MessageId([0; 16]),
+            accepted_at_ms: 0,
+            change,
+            leaves: leaves.map(|n| AccountId([n; 16])),
+        };
+        let commit = |change| known(EntryKind::Commit, None, change);
+        let entries = [
+            commit(change(&[2, 3], &[])),
+            commit(change(&[4], &[])),
+            commit(change(&[], &[])),
+            known(EntryKind::Application, None, None),
+            known(EntryKind::Statement, Some(2), None),
+            commit(change(&[], &[2, 3])),
+        ];
+        let entries = (1..).zip(entries).collect();
+        let senders = [(1, device(1)), (2, device(1)), (3, device(2)), (6, device(1))].into();
+        let log = Knowledge { entries, senders, ..Knowledge::default() };
+        let roster = [1, 2, 3, 4].map(device).into();
+        let leaving = |seq| log.leaving((seq, &roster), &BTreeSet::new());
+        assert_eq!(leaving(4), [(device(2), [2].into())].into(), "the other was removed");
+        assert_eq!(leaving(7), [].into(), "that is over");
+        let said = [3, 4].map(|n| AccountId([n; 16])).into();
+        let all = log.leaving((2, &roster), &said);
+        assert_eq!(all, [2, 3].map(|n| (device(n), [].into())).into(), "one stays in");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use qpc_credential::RejoinReason;
 use qpc_proto::Digest;
 use qpc_proto::message::{Accepted, Entry, EntryKind};
 
-use super::store::{ChannelRow, SealedCommitRow, Status};
+use super::store::{ChannelRow, SealedCommitRow};
 use super::{Machine, Step, Work};
 use crate::error::ClientError;
 
@@ -33,6 +33,8 @@ impl Machine {
         row: &mut ChannelRow,
         (accepted, sealed): (&Accepted, &SealedCommitRow),
     ) -> Result<(), ClientError> {
+        // What waited for this answer is read on.
+        self.pauses.remove(&Work::Fetch(row.channel));
         let gone = accepted.seq <= row.cursor
             && accepted.seq > row.last_commit
             && step.db.head_at(&row.channel, accepted.seq)?.is_none();
@@ -53,19 +55,24 @@ impl Machine {
             head: accepted.head,
             welcome: None,
         };
-        self.pauses.remove(&Work::Fetch(row.channel));
         self.commit_entry(step, row, &entry).map(drop)
     }
 
-    /// Whether the founding Commit expired unread: nothing behind it can be read before its answer,
-    /// asked for once more, has put it in force.
-    pub(super) fn awaits_founding(
+    /// Whether an own Commit may be among what expired right before an entry: its answer, asked for
+    /// once more, comes first, for nothing behind it can be read without it. What follows the last
+    /// Commit that was read has no other before it.
+    pub(super) fn awaits_own_commit(
         &self,
         step: &Step<'_>,
         row: &ChannelRow,
+        entry: &Entry,
     ) -> Result<bool, ClientError> {
-        let passed = row.status == Status::Creating && row.cursor > 0;
-        Ok(passed && step.db.sealed_commit(&row.channel)?.is_some())
+        if row.last_commit > 0 && entry.after_commit == row.last_commit {
+            return Ok(false);
+        }
+        let Some(sealed) = step.db.sealed_commit(&row.channel)? else { return Ok(false) };
+        let answered = self.accepted_commits.contains(&sealed.bundle.message_id);
+        Ok(!answered && step.db.rejoin(&row.channel)?.gap_at == Some(row.cursor))
     }
 
     /// The server names a last Commit that this device has passed unread.

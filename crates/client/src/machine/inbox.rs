@@ -82,7 +82,7 @@ impl Machine {
         #[cfg(test)]
         assert!(self.poison != Some(entry.seq), "the poison of a test");
         let Some(incarnation) = self.profile.incarnation else { return Ok(false) };
-        if self.awaits_founding(step, row)? {
+        if self.awaits_own_commit(step, row, entry)? {
             return Ok(false);
         }
         if !self.continues(step, row, (&incarnation, entry))? {

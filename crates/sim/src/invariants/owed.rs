@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use qpc_client::view::{Loss, LossCode};
 use qpc_proto::ChannelId;
 use qpc_proto::message::DeviceRef;
 
@@ -93,11 +94,18 @@ fn check_excused(
     (client, device, shown): (usize, &DeviceRef, Option<&Seen>),
 ) -> Result<()> {
     let expired = owed.accepted_at_ms.saturating_add(RETENTION_MS) <= world.now_ms;
-    let excused = !world.calm && (expired || owed.came_back.contains(device));
+    let losses = || shown.into_iter().flat_map(|seen| &seen.losses);
+    let named =
+        |loss: &Loss, seq: u64| (loss.seq..loss.seq.saturating_add(loss.count)).contains(&seq);
+    // Who leaves asks for nothing any more when a Commit expired before it was read.
+    let mut unread = losses().filter(|loss| loss.code == LossCode::Expired.as_str());
+    let leaves_behind = owed.leaving.get(device).is_some_and(|commits| {
+        unread.any(|loss| commits.iter().any(|commit| named(loss, *commit)))
+    });
+    let lost_place = owed.came_back.contains(device) || leaves_behind;
+    let excused = !world.calm && (expired || lost_place);
     ensure!(excused, "{client} does not show {}, which it is owed", owed.seq);
-    let losses = shown.into_iter().flat_map(|seen| &seen.losses);
-    let named = |seq: u64, count: u64| (seq..seq.saturating_add(count)).contains(&owed.seq);
-    let in_ledger = losses.into_iter().any(|loss| named(loss.seq, loss.count));
+    let in_ledger = losses().any(|loss| named(loss, owed.seq));
     ensure!(in_ledger, "{client} does not show {}, and no loss names it", owed.seq);
     Ok(())
 }
@@ -156,6 +164,38 @@ mod tests {
             all.into_iter().filter(|line| line.text == "too late").count()
         });
         assert_eq!(shown, [0, 1]);
+        crate::check(&mut world).unwrap();
+    }
+
+    /// A Commit expires before a device reads it; the device leaves, and is not taken in again.
+    #[test]
+    fn who_lost_its_place_and_leaves_is_not_owed_what_came_before_its_removal() {
+        let mut world = World::earlier((7, 3), 30 * DAY_MS).unwrap();
+        world.calm = false;
+        world.settle().unwrap();
+        let group = world.user(0, |m, s| m.create_group_channel(s, "Fishing")).unwrap().channel;
+        for index in [1, 2] {
+            world.settle().unwrap();
+            let account = world.account(index).unwrap();
+            if index == 2 {
+                world.disconnect(1).unwrap();
+            }
+            world.user(0, |m, s| m.change_members(s, &group, (true, &[account]))).unwrap();
+            world.settle_among(&[0, 2]).unwrap();
+        }
+        assert!(world.sleep_for(8 * DAY_MS).unwrap());
+        world.settle_among(&[0, 2]).unwrap();
+        world.write(2, (&group, "who is there?")).unwrap();
+        world.user(1, |m, s| m.leave(s, &group)).unwrap();
+        world.connect(1).unwrap();
+        assert!(world.deliver(1, (Method::Statement, false)).unwrap());
+        assert!(world.deliver(2, (Method::Enqueue, false)).unwrap());
+        world.settle().unwrap();
+        let shown = [0, 1, 2].map(|index| {
+            let all = world.user(index, |m, s| m.history(s, (&group, 100))).unwrap();
+            all.into_iter().filter(|line| line.text == "who is there?").count()
+        });
+        assert_eq!(shown, [1, 0, 1]);
         crate::check(&mut world).unwrap();
     }
 }

@@ -11,7 +11,8 @@ use qpc_sim::World;
 
 use super::members::Member;
 use super::support::{
-    add, channel, group, history, in_step, read_all, say, until_sent, words, world,
+    add, at_peace, channel, group, history, in_step, members, names, read_all, say, until_sent,
+    words, world,
 };
 
 /// Longer than the server keeps what nobody has read.
@@ -362,6 +363,33 @@ fn what_stands_behind_a_founding_commit_that_expired_waits_for_its_answer() {
         world.settle().unwrap();
         in_step(&mut world, &made, &[0, 1]);
         assert_eq!(words(&mut world, 0, &made), ["are you there?"], "seed {seed}");
+    }
+}
+
+#[test]
+fn what_stands_behind_an_own_commit_that_expired_waits_for_its_answer() {
+    // Whether answer or page comes first is drawn. Who is leaving is not taken in again.
+    for (seed, leaves) in (1..=16).zip([false, true].into_iter().cycle()) {
+        let mut world = World::new(seed, 2).unwrap();
+        world.settle().unwrap();
+        let made = group(&mut world, &[]);
+        add(&mut world, &made, &[1]);
+        until_sent(&mut world, 0, Method::Commit);
+        assert!(world.deliver(0, (Method::Commit, true)).unwrap());
+        world.settle_among(&[1]).unwrap();
+        world.expire_after(LONG_MS).unwrap();
+        say(&mut world, 1, (&made, "are you there?"));
+        world.settle_among(&[1]).unwrap();
+        if leaves {
+            world.user(0, |m, s| m.leave(s, &made)).unwrap();
+        } else {
+            world.user(1, |m, s| m.leave(s, &made)).unwrap();
+        }
+        at_peace(&mut world);
+        assert_eq!(words(&mut world, 0, &made), ["are you there?"], "seed {seed}");
+        let (out, stays) = if leaves { (0, 1) } else { (1, 0) };
+        assert_eq!(channel(&mut world, out, &made).status, ChannelStatus::Left);
+        assert_eq!(members(&mut world, stays, &made), names(&[stays]));
     }
 }
 

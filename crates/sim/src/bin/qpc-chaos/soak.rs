@@ -27,8 +27,8 @@ pub(crate) struct Arguments {
     /// How long, minutes.
     #[arg(long, default_value = "30", value_parser = minutes)]
     minutes: Duration,
-    /// Lines a second, of all together. Fewer, or a shorter time, may not fill the page caches of the
-    /// databases before the second half: then memory rises with them.
+    /// Lines a second, of all together. Fewer, or a shorter time, may not fill the page caches of
+    /// the databases before the second half: then memory rises with them.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
     /// Write the samples as a table.

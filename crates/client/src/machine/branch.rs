@@ -22,7 +22,7 @@ impl Machine {
         let lost = match (outcome, noted.made) {
             (Outcome::Stands, Made::Unjudged) | (Outcome::Falls, Made::Applied) => true,
             // Against an own judgement nothing is done: the user was told.
-            (_, Made::Void) => false,
+            (_, Made::Void | Made::Elsewhere) => false,
             (Outcome::Stands, Made::Applied) | (Outcome::Falls, Made::Unjudged) => false,
         };
         if lost {

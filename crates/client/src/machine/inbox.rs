@@ -334,7 +334,7 @@ impl Machine {
             return Ok(Progress::Advance);
         }
         if let StatementBody::Verdict(said) = &statement.body {
-            return self.verdict_entry(step, row, (&statement, said));
+            return self.verdict_entry(step, row, (entry, &statement, said));
         }
         if let StatementBody::Reset(successor) = statement.body {
             self.reset_entry(step, row, (entry, &statement, &successor))?;

@@ -92,7 +92,8 @@ impl Machine {
             let Some(mut row) = step.db.channel(&channel)? else { continue };
             let rejoin = step.db.rejoin(&channel)?;
             let waiting = !self.open_of(step, (&channel, IntentKind::Rejoin))?.is_empty();
-            let latest = rejoin.latest_seq.max(rejoin.joined_seq);
+            let RejoinRow { latest_seq, joined_seq, .. } = rejoin;
+            let latest = if latest_seq == 0 { joined_seq } else { latest_seq };
             let reason = rejoin.wanted.and_then(|code| RejoinReason::from_code(code).ok());
             let (Some(reason), Status::Rejoining) = (reason, row.status) else { continue };
             let since = step.now_ms.saturating_sub(rejoin.asked_ms);
@@ -287,8 +288,10 @@ impl Machine {
         }
         self.removed_unread(step, row, state)?;
         let mut rejoin = step.db.rejoin(&row.channel)?;
-        // The list may be older than what came meanwhile.
-        if state.removal_seq.is_none() && rejoin.latest_seq < state.added_seq {
+        // Not always a later one: a Commit on a base before this device's last join puts back the
+        // join of that base. The list may be older than what came meanwhile.
+        let knows_of_it = rejoin.latest_seq <= state.head_seq;
+        if state.removal_seq.is_none() && knows_of_it && rejoin.latest_seq != state.added_seq {
             rejoin.latest_seq = state.added_seq;
             step.db.put_rejoin(&row.channel, &rejoin)?;
         }

@@ -41,10 +41,10 @@ impl Machine {
         Ok(())
     }
 
-    /// Who took this device in, or another device of its account, lost the branch that this device
-    /// is on. Where the members had parted before it came in, it knows of nothing to settle, and no
-    /// verdict tells it: it goes along.
-    pub(super) fn inviter_lost_branch(
+    /// Who knows more of the branch that this device is on than it does lost it. Where the members
+    /// had parted before it came in, it knows of nothing to settle, and no verdict tells it: it
+    /// goes along.
+    pub(super) fn others_lost_branch(
         &mut self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,
@@ -52,20 +52,24 @@ impl Machine {
     ) -> Result<(), ClientError> {
         let StatementBody::Rejoin(rejoin) = &said.body else { return Ok(()) };
         let account = said.certificate.device().account;
-        // Once another than the inviter was heard here, that one's word is one of many.
-        let trusted =
-            row.inviter == Some(account) || account == self.profile.identity.device.account;
         let is_in = row.status.seals() || row.status == Status::Held;
         let joined_seq = step.db.rejoin(&row.channel)?.joined_seq;
-        if rejoin.reason != RejoinReason::Branch || !trusted || !is_in || joined_seq == 0 {
+        if rejoin.reason != RejoinReason::Branch || !is_in || joined_seq == 0 {
             return Ok(());
         }
+        // Once another than the inviter was heard here, that one's word is one of many. Who spoke
+        // of a Commit before this device came in hears what becomes of it.
+        let trusted = row.inviter == Some(account)
+            || account == self.profile.identity.device.account
+            || step.db.spoke_elsewhere(&row.channel, (&account, joined_seq))?;
+        if !trusted {
+            return Ok(());
+        }
+        // What members parted at since is this device's own to judge.
         let base = rejoin.base_commit;
-        let applied = |seq| -> Result<bool, ClientError> {
-            let noted = step.db.verdict(&row.channel, seq)?;
-            Ok(noted.is_some_and(|noted| noted.made == Made::Applied))
-        };
-        let here = base == joined_seq || base == row.base_commit || applied(base)?;
+        let next = step.db.parting(&row.channel, base)?;
+        let undisputed = next.is_some_and(|next| next.made == Made::Applied && !next.told);
+        let here = base == row.base_commit || undisputed;
         if !here || !self.others_parted_before(step, (row, joined_seq))? {
             return Ok(());
         }

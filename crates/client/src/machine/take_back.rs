@@ -39,7 +39,7 @@ impl Machine {
         if !members.iter().any(|leaf| is_of_account(leaf, &said.certificate)) {
             return Ok(());
         }
-        self.inviter_lost_branch(step, row, said)?;
+        self.others_lost_branch(step, row, said)?;
         let known = step.db.standing_rejoins(&row.channel)?;
         if known.iter().any(|known| known.statement == entry.payload.as_ref()) {
             return Ok(());
@@ -53,7 +53,7 @@ impl Machine {
     }
 
     /// The members as this device knows them; `None` when it has no group here.
-    fn members_now(
+    pub(super) fn members_now(
         &self,
         step: &Step<'_>,
         row: &ChannelRow,
@@ -265,7 +265,7 @@ impl Machine {
 }
 
 /// A leaf of the same account: an id only names it, the root is what it is.
-fn is_of_account(leaf: &MemberLeaf, certificate: &Certificate) -> bool {
+pub(super) fn is_of_account(leaf: &MemberLeaf, certificate: &Certificate) -> bool {
     leaf.certificate.device().account == certificate.device().account
         && leaf.certificate.account_key.root == certificate.account_key.root
 }

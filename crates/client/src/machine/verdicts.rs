@@ -13,9 +13,10 @@ use qpc_proto::roster::{Role, RosterChange};
 use qpc_proto::{AccountId, DeviceId};
 
 use super::ballot::{COUNTED_MS, Electorate, Leaf, Voter};
-use super::commits::QUIET_MS;
+use super::commits::{ELSEWHERE, QUIET_MS};
 use super::inbox::Progress;
 use super::store::{ChannelRow, IntentKind, Made, Status, VerdictRow};
+use super::take_back::is_of_account;
 use super::{Machine, Step};
 use crate::error::ClientError;
 
@@ -42,6 +43,10 @@ fn stays_on(
     }
     Ok(leaves)
 }
+
+/// How long it is remembered who gave a verdict on a Commit of another branch, in milliseconds of
+/// accept time: the day that decides, and one in which they say that they lost.
+const ELSEWHERE_MS: u64 = 2 * COUNTED_MS;
 
 /// Nobody in particular.
 const NOBODY: DeviceRef = DeviceRef { account: AccountId::ZERO, device: DeviceId::ZERO };
@@ -224,20 +229,22 @@ impl Machine {
         &mut self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,
-        (statement, said): (&Statement, &Said),
+        (entry, statement, said): (&Entry, &Statement, &Said),
     ) -> Result<Progress, ClientError> {
         // The number is the signer's: what lies ahead is no Commit that this device read.
         let is_behind = said.commit_seq <= row.cursor;
         let noted =
             is_behind.then(|| step.db.verdict(&row.channel, said.commit_seq)).transpose()?;
-        let Some(noted) = noted.flatten() else {
+        let judged = |noted: &VerdictRow| noted.made != Made::Elsewhere;
+        let Some(noted) = noted.flatten().filter(judged) else {
+            self.said_elsewhere(step, row, (entry, statement, said))?;
             return Ok(Progress::Advance);
         };
         let signer = statement.certificate.device();
         let key = &statement.certificate.entry.key;
         let was_in = match noted.made {
             Made::Applied | Made::Unjudged => noted.electorate.holds(&signer, key),
-            Made::Void => {
+            Made::Void | Made::Elsewhere => {
                 let members = self.engine.view(step.db.0, &row.group)?.members;
                 members.iter().any(|leaf| leaf.is_of(&statement.certificate))
             }
@@ -265,6 +272,43 @@ impl Machine {
             self.settled(step, row, (&noted, outcome))?;
         }
         Ok(Progress::Advance)
+    }
+
+    /// A verdict on a Commit of a branch where this device is not decides nothing here. Should this
+    /// device be taken in there, who gave it knows what becomes of that Commit, and this device
+    /// does not.
+    fn said_elsewhere(
+        &self,
+        step: &Step<'_>,
+        row: &ChannelRow,
+        (entry, statement, said): (&Entry, &Statement, &Said),
+    ) -> Result<(), ClientError> {
+        let at = said.commit_seq;
+        let around = (at.saturating_sub(1), at.saturating_add(1));
+        let is_read = at <= row.cursor;
+        if !is_read || !step.db.kept_between(&row.channel, around, [ELSEWHERE; 2])? {
+            return Ok(());
+        }
+        let Some(members) = self.members_now(step, row)? else { return Ok(()) };
+        if !members.iter().any(|leaf| is_of_account(leaf, &statement.certificate)) {
+            return Ok(());
+        }
+        let nobody = Electorate { committer: NOBODY, leaves: Vec::new() };
+        let first = VerdictRow {
+            seq: at,
+            commit: said.commit,
+            until_ms: entry.accepted_at_ms.saturating_add(ELSEWHERE_MS),
+            ..row_of(row, (entry, Made::Elsewhere), nobody)
+        };
+        let noted = match step.db.verdict(&row.channel, at)? {
+            Some(noted) => noted,
+            None => {
+                step.db.put_verdict(&first)?;
+                first
+            }
+        };
+        let voter = Voter::Account(statement.certificate.device().account);
+        Ok(step.db.vote(&noted, (&voter, said.applied))?)
     }
 
     /// An account asks to leave: from here on it has no voice in what is open, nor what it said

@@ -587,6 +587,49 @@ fn case_120_in_a_channel_of_one_account_its_devices_decide() {
     }
 }
 
+/// All lose their connections, and so much time passes.
+fn later(world: &mut World, by_ms: u64) {
+    for index in 0..world.clients() {
+        world.disconnect(index).unwrap();
+    }
+    world.now_ms += by_ms;
+}
+
+/// Two of four lose a branch. Those who take them in again have parted at another Commit, which the
+/// two never judged, and both do so: the two are on the side that falls an hour later. They read
+/// before they came in what was said of it, and go along. (Seed 11146.)
+#[test]
+fn who_was_taken_in_on_a_side_that_falls_later_goes_along() {
+    const HOUR_MS: u64 = 3_600_000;
+    let (mut world, group, mut member) = scene(4);
+    let first = member.splits(&mut world, &[0, 3]);
+    world.settle().unwrap();
+    later(&mut world, HOUR_MS);
+    member.follow(&mut world);
+    let second = member.splits(&mut world, &[3]);
+    world.settle().unwrap();
+    let bases = [second, first, first];
+    for (index, base) in bases.into_iter().enumerate() {
+        assert_eq!(standing(&mut world, index, &group).base_commit, base, "client {index}");
+    }
+    later(&mut world, DAY_MS - HOUR_MS);
+    all_say(&mut world, &group, (&[3], "the next day"));
+    for some in [&[3][..], &[1, 2], &[3], &[0], &[0, 1, 2]] {
+        world.settle_among(some).unwrap();
+    }
+    all_say(&mut world, &group, (&[0, 1, 2, 3], "in two parts"));
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1, 2]);
+    assert_eq!(status(&mut world, 3, &group), ChannelStatus::Active, "it is alone");
+    later(&mut world, 2 * HOUR_MS);
+    all_say(&mut world, &group, (&[1], "when it is settled"));
+    all_in_step(&mut world, &group, &[0, 1, 2, 3]);
+    for index in 0..4 {
+        reads_once(&mut world, index, (&group, &said(&[0, 1, 2], "in two parts")));
+        reads_once(&mut world, index, (&group, &said(&[1], "when it is settled")));
+    }
+}
+
 #[test]
 fn who_leaves_on_the_branch_that_falls_hears_that_it_is_out() {
     let (mut world, group, mut member) = scene(3);

@@ -106,6 +106,42 @@ fn who_was_taken_into_a_branch_of_a_liar_alone_comes_back_to_the_others() {
     }
 }
 
+/// Both sides of a parted group take a device in again, the side that is given up last: the next
+/// Commit of the other side puts the join there back, and the device asks for that one.
+/// (Seed 10224.)
+#[test]
+fn a_join_that_a_commit_on_an_older_base_puts_back_is_asked_for() {
+    let mut world = World::new(7, 4).unwrap();
+    // The library compares lifetimes with the machine's clock: a day later must not be too late.
+    world.now_ms -= 12 * 3_600_000;
+    world.settle().unwrap();
+    let mut member = Member::found(&mut world, &[0, 1, 2, 3]);
+    let group = member.channel;
+    for index in 0..4 {
+        say(&mut world, index, (&group, &format!("{index} is here")));
+    }
+    from_a_copy(&mut world, (3, &group));
+    member.follow(&mut world);
+    member.splits(&mut world, &[1]);
+    for some in [&[0, 1, 2][..], &[3], &[0], &[1], &[1, 3]] {
+        world.settle_among(some).unwrap();
+    }
+    in_step(&mut world, &group, &[1, 3]);
+    for index in 0..4 {
+        world.disconnect(index).unwrap();
+    }
+    // Leaves are renewed within a day of a join.
+    world.now_ms += 25 * 3_600_000;
+    world.settle_among(&[0, 2]).unwrap();
+    for _ in 0..3 {
+        world.settle().unwrap();
+        let later = world.now_ms + 3_600_000;
+        world.sleep_until(later).unwrap();
+    }
+    world.settle().unwrap();
+    in_step(&mut world, &group, &[0, 1, 2, 3]);
+}
+
 #[test]
 fn a_channel_whose_creation_was_never_answered_lives_after_its_first_entry_expired() {
     let mut world = world(2);

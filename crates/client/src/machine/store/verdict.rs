@@ -8,12 +8,14 @@ use super::super::ballot::{Electorate, Tally, Voter};
 use super::Db;
 use super::message::State;
 
-/// What this device made of a Commit whose base was its own. The number is stored.
+/// What this device made of a Commit. The number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Made {
     Unjudged,
     Applied,
     Void,
+    /// Nothing: its base was none of this device's. Others said what they made of it.
+    Elsewhere,
 }
 
 impl Made {
@@ -22,6 +24,7 @@ impl Made {
             Self::Unjudged => 0,
             Self::Applied => 1,
             Self::Void => 2,
+            Self::Elsewhere => 3,
         }
     }
 
@@ -29,6 +32,7 @@ impl Made {
         match code {
             0 => Self::Unjudged,
             1 => Self::Applied,
+            3 => Self::Elsewhere,
             _ => Self::Void,
         }
     }
@@ -76,7 +80,12 @@ fn read(row: &Row<'_>) -> sql::Result<VerdictRow> {
 }
 
 impl Db<'_> {
+    /// Notes a Commit, of which nobody has said anything yet: what was, while it was read as one of
+    /// another branch, is read again behind it.
     pub(crate) fn put_verdict(&self, row: &VerdictRow) -> sql::Result<()> {
+        self.0
+            .prepare_cached("DELETE FROM verdict_vote WHERE channel = ?1 AND seq = ?2")?
+            .execute(params![row.channel.0, row.seq])?;
         self.0
             .prepare_cached(
                 "INSERT OR REPLACE INTO verdict (channel, seq, payload_hash, base_commit, own,
@@ -124,7 +133,7 @@ impl Db<'_> {
     ) -> sql::Result<Option<VerdictRow>> {
         let query = format!(
             "SELECT {COLUMNS} FROM verdict WHERE channel = ?1
-                AND ((own = 1 AND base_commit = ?2) OR (own != 1 AND seq = ?2))
+                AND ((own = 1 AND base_commit = ?2) OR (own IN (0, 2) AND seq = ?2))
              ORDER BY seq LIMIT 1"
         );
         self.0.prepare_cached(&query)?.query_row(params![channel.0, base], read).optional()
@@ -227,11 +236,29 @@ impl Db<'_> {
 
     /// This device's branch is not the group's: what it made of Commits on it is of no use.
     pub(crate) fn drop_verdicts(&self, channel: &ChannelId) -> sql::Result<()> {
-        for table in ["verdict", "verdict_vote"] {
-            let statement = format!("DELETE FROM {table} WHERE channel = ?1");
+        for table in ["verdict_vote", "verdict"] {
+            let statement = format!(
+                "DELETE FROM {table} WHERE channel = ?1 AND seq IN
+                    (SELECT seq FROM verdict WHERE channel = ?1 AND own != 3)"
+            );
             self.0.prepare_cached(&statement)?.execute([channel.0])?;
         }
         Ok(())
+    }
+
+    /// Whether an account gave a verdict on a Commit before a place that was none for this device
+    /// to judge.
+    pub(crate) fn spoke_elsewhere(
+        &self,
+        channel: &ChannelId,
+        (account, before): (&AccountId, u64),
+    ) -> sql::Result<bool> {
+        self.0
+            .prepare_cached(
+                "SELECT 1 FROM verdict JOIN verdict_vote USING (channel, seq)
+                 WHERE channel = ?1 AND own = 3 AND voter = ?2 AND seq < ?3",
+            )?
+            .exists(params![channel.0, Voter::Account(*account).bytes(), before])
     }
 
     pub(crate) fn put_lost(&self, channel: &ChannelId, seq: u64) -> sql::Result<()> {

@@ -347,7 +347,7 @@ impl Machine {
         if body.code == ErrorCode::RosterRefused && self.claim_anew(step, &intent)? {
             return Ok(());
         }
-        self.end_if_alone(step, &mut row)?;
+        self.end_leave(step, &mut row)?;
         step.db.put_channel(&row)?;
         let reason = format!("the server refused: {} ({})", body.message, body.code.as_str());
         self.fail_intent(step, (intent.id, &reason))

@@ -45,11 +45,15 @@ impl Machine {
         noted: &VerdictRow,
     ) -> Result<(), ClientError> {
         step.db.drop_verdicts(&row.channel)?;
-        // Who leaves is removed where the others are, and who is out stays out.
-        if !row.status.reads() || matches!(row.status, Status::Leaving | Status::Creating) {
+        // Who is out stays out.
+        if !row.status.reads() || row.status == Status::Creating {
             return Ok(());
         }
         step.db.put_lost(&row.channel, noted.seq)?;
+        if row.status == Status::Leaving {
+            self.rebase(step, row)?;
+            return self.end_leave(step, row);
+        }
         self.want_rejoin(step, row, RejoinReason::Branch)
     }
 

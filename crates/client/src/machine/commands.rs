@@ -146,7 +146,7 @@ impl Machine {
         let mut row = self.known_group(step, channel)?;
         self.refuse_last_admin(step, &row)?;
         row.status = Status::Leaving;
-        self.end_if_alone(step, &mut row)?;
+        self.end_leave(step, &mut row)?;
         self.give_up_for_leave(step, &row)?;
         // Who is alone is out by that; but other devices of the account, and the server, learn of
         // it by the statement alone.

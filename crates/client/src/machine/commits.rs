@@ -196,7 +196,7 @@ impl Machine {
         self.note_applied(step, row, (entry, applied, &view))?;
         let at = (&row.channel, entry.accepted_at_ms);
         self.heard_commit(step, at, (&applied.committer, &applied.change))?;
-        self.end_if_alone(step, row)?;
+        self.end_leave(step, row)?;
         self.added(step, row, (entry, applied, &view))?;
         for device in &applied.change.removes {
             let stays =
@@ -255,24 +255,27 @@ impl Machine {
     /// Who is leaving and has nobody left to commit the removal is out; the group ends with them. A
     /// Commit on its way may still bring somebody in. What other devices of the account wrote
     /// before the leave is read first: up to the leave itself, which any of them may have said.
-    pub(super) fn end_if_alone(
+    ///
+    /// So is who has said it and whose branch the members gave up: they carry it out where they are.
+    pub(super) fn end_leave(
         &mut self,
         step: &mut Step<'_>,
         row: &mut ChannelRow,
-    ) -> Result<bool, ClientError> {
+    ) -> Result<(), ClientError> {
         if row.status != Status::Leaving || step.db.sealed_commit(&row.channel)?.is_some() {
-            return Ok(false);
+            return Ok(());
         }
         let own = self.profile.identity.device;
         let view = self.engine.view(step.db.0, &row.group)?;
         let alone = view.members.iter().all(|m| m.certificate.device().account == own.account);
         let siblings = view.members.iter().any(|m| m.certificate.device() != own);
-        let said = |(account, _): &(AccountId, Vec<u8>)| *account == own.account;
-        let read = !siblings || step.db.standing(&row.channel)?.iter().any(said);
-        if alone && read {
+        let of_own = |(account, _): &(AccountId, Vec<u8>)| *account == own.account;
+        let said = step.db.standing(&row.channel)?.iter().any(of_own);
+        let given_up = step.db.lost(&row.channel)?.is_some();
+        if said && given_up || alone && (said || !siblings) {
             row.status = Status::Left;
             self.give_up_changes(step, &row.channel, "you left")?;
         }
-        Ok(alone && read)
+        Ok(())
     }
 }

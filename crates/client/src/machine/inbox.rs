@@ -359,7 +359,7 @@ impl Machine {
                 let own = device.account == self.profile.identity.device.account;
                 let text = if own {
                     row.status = Status::Leaving;
-                    self.end_if_alone(step, row)?;
+                    self.end_leave(step, row)?;
                     self.give_up_for_leave(step, row)?;
                     "you asked to leave".to_owned()
                 } else {

@@ -119,9 +119,11 @@ impl Account {
         (self.profile.register_request, Request::Register(register))
     }
 
-    fn login(&self, connection: &Connection) -> Request {
+    /// Asks whether the account is there already: a retry on another connection has another proof,
+    /// which the server refuses under the same request id.
+    pub fn login(&self, binding: &ChannelBinding) -> Request {
         let device = self.profile.identity.device;
-        let proof = self.profile.keys.prove(&connection.binding(), &device, Purpose::Login);
+        let proof = self.profile.keys.prove(binding, &device, Purpose::Login);
         Request::Login(Login { device, proof })
     }
 
@@ -175,8 +177,7 @@ pub(crate) async fn register(
 }
 
 /// Registers; an account that is there already is this one if its device can log in: then an
-/// earlier answer was lost (a retry on another connection has another proof, so the server cannot
-/// tell).
+/// earlier answer was lost.
 async fn ask(
     account: &Account,
     url: &ServerUrl,
@@ -234,7 +235,7 @@ async fn ask_once(
         Ok(Response::Registered(id)) if id == account.profile.identity.device.account => Ok(()),
         Ok(_) => Err(ClientError::Alarm("it answered the registration oddly".into())),
         Err(ClientError::Refused(body)) if is_repeated(body.code) => {
-            let login = account.login(connection);
+            let login = account.login(&connection.binding());
             match call(connection, (&Token::NONE, RequestId::ZERO), &login).await {
                 Ok(Response::Tokens(_)) => Ok(()),
                 Ok(_) | Err(_) => Err(ClientError::Refused(body)),

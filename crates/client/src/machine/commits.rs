@@ -256,7 +256,7 @@ impl Machine {
     /// Commit on its way may still bring somebody in. What other devices of the account wrote
     /// before the leave is read first: up to the leave itself, which any of them may have said.
     ///
-    /// So is who has said it and whose branch the members gave up: they carry it out where they are.
+    /// So is who has said it and whose branch the members gave up: they carry it out elsewhere.
     pub(super) fn end_leave(
         &mut self,
         step: &mut Step<'_>,

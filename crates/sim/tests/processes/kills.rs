@@ -202,8 +202,8 @@ fn common_place(all: [&Person; 3]) -> Place {
     panic!("they don't come together");
 }
 
-/// What bob read is what the senders saw accepted: each once, in the order of its number. Returns how
-/// many.
+/// What bob read is what the senders saw accepted: each once, in the order of its number. Returns
+/// how many.
 fn check(load: Load) -> u64 {
     let mut accepted = BTreeMap::new();
     for sender in &load.senders {

@@ -26,6 +26,8 @@ const ENDED: &str = "this device's certificate has ended: it asks to be taken in
 pub(super) const ASK_EVERY_MS: u64 = 3_600_000;
 /// How long a rejoin stands at the server: as long as its KeyPackage can be added.
 pub(super) const REJOIN_STANDS_MS: u64 = 30 * 24 * 3_600_000;
+/// What was refused counts as asked so long ago: for the same join it is asked again an hour later.
+pub(super) const REFUSED_MS: u64 = REJOIN_STANDS_MS - ASK_EVERY_MS;
 
 /// Why, for a person.
 fn told(reason: RejoinReason) -> &'static str {
@@ -176,9 +178,8 @@ impl Machine {
         // A later join may be known by now: then it asks again.
         self.list_due = true;
         let mut rejoin = step.db.rejoin(&row.channel)?;
-        // What was not taken does not count for the limit: for a later join it asks at once, for
-        // the same one when the limit allows.
-        rejoin.asked_ms = step.now_ms.saturating_sub(REJOIN_STANDS_MS - ASK_EVERY_MS);
+        // What was not taken does not count for the limit: for another join it asks at once.
+        rejoin.asked_ms = step.now_ms.saturating_sub(REFUSED_MS);
         step.db.put_rejoin(&row.channel, &rejoin)?;
         let reason = rejoin.wanted.and_then(|code| RejoinReason::from_code(code).ok());
         let (Some(reason), Status::Rejoining) = (reason, row.status) else { return Ok(()) };
@@ -291,7 +292,7 @@ impl Machine {
         // Not always a later one: a Commit on a base before this device's last join puts back the
         // join of that base. The list may be older than what came meanwhile.
         let knows_of_it = rejoin.latest_seq <= state.head_seq;
-        if state.removal_seq.is_none() && knows_of_it && rejoin.latest_seq != state.added_seq {
+        if knows_of_it && rejoin.latest_seq != state.added_seq {
             rejoin.latest_seq = state.added_seq;
             step.db.put_rejoin(&row.channel, &rejoin)?;
         }

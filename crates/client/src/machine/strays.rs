@@ -9,7 +9,7 @@ use qpc_proto::roster::RosterChange;
 
 use super::commits::ELSEWHERE;
 use super::inbox::ON_ANOTHER_BRANCH;
-use super::rejoin::{ASK_EVERY_MS, SOON};
+use super::rejoin::{ASK_EVERY_MS, REFUSED_MS, REJOIN_STANDS_MS, SOON};
 use super::store::{ChannelRow, IntentKind, IntentState, Made, Status};
 use super::{Machine, Step, Work};
 use crate::error::ClientError;
@@ -124,7 +124,9 @@ impl Machine {
             return Ok(true);
         }
         let mut rejoin = step.db.rejoin(&row.channel)?;
-        let long_ago = step.now_ms.saturating_sub(rejoin.asked_ms) >= ASK_EVERY_MS;
+        let since = step.now_ms.saturating_sub(rejoin.asked_ms);
+        let refused = (REFUSED_MS..=REJOIN_STANDS_MS).contains(&since);
+        let long_ago = since >= ASK_EVERY_MS && !refused;
         if state.removal_seq.is_some() && row.status == Status::Rejoining && long_ago {
             rejoin.asked_seq = 0;
             step.db.put_rejoin(&row.channel, &rejoin)?;

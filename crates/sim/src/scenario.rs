@@ -192,5 +192,6 @@ fn play(
             world.settle()?;
         }
     }
+    user::give_their_word(world)?;
     check(world)
 }

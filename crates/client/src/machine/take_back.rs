@@ -11,6 +11,7 @@ use qpc_proto::message::{DeviceRef, Entry};
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{ChannelId, RequestId};
 
+use super::contacts::number_of;
 use super::rejoin::REJOIN_STANDS_MS;
 use super::store::{
     ChannelRow, IntentKind, IntentRow, IntentState, SealedCommitRow, StandingRejoin, Status,
@@ -166,9 +167,15 @@ impl Machine {
             return Ok(None);
         }
         let newest = self.newest_of(step, &standing.device.account)?;
+        let certificate = &admitted.certificate;
+        let certified = (certificate.account_key.generation, certificate.list_version);
         let may = admitted.device == standing.device
             && said.certificate.device() == standing.device
-            && newest.is_none_or(|newest| newest.list.holds(&admitted.certificate))
+            && newest.is_none_or(|newest| {
+                // A list from before the device was linked says nothing about it: nobody may have
+                // shown a later one here, where the Commit that brought it in fell.
+                number_of(&newest.list) < certified || newest.list.holds(certificate)
+            })
             && members.iter().any(|leaf| is_of_account(leaf, &said.certificate))
             && standing.device != self.profile.identity.device;
         Ok(may.then(|| rejoin.key_package.to_vec()))

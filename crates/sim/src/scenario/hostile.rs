@@ -14,6 +14,7 @@ use qpc_proto::roster::RosterChange;
 
 use super::members::hostile::{Attack, Lie};
 use super::members::{Answer, Member};
+use super::user::waits_for_its_user;
 use crate::world::World;
 use qpc_credential::Said;
 
@@ -260,13 +261,6 @@ const OVER: [ChannelStatus; 3] =
 /// The accounts of all clients: every other one is the hostile member's.
 fn honest_accounts(world: &mut World) -> Result<BTreeSet<String>> {
     (0..world.clients.len()).map(|index| Ok(world.account(index)?.to_string())).collect()
-}
-
-/// Whether what is written waits for its user, who is told so: somebody took this device in whom it
-/// had removed itself, on a branch that fell.
-fn waits_for_its_user(channel: &Channel) -> bool {
-    let told = |reason: &String| reason.contains("who was not in before");
-    channel.status == ChannelStatus::Unconfirmed && channel.reason.as_ref().is_some_and(told)
 }
 
 /// Whether the one voice of the hostile member weighed as much as all honest ones about a Commit:

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use qpc_client::ClientError;
 use qpc_client::machine::{Machine, Step};
-use qpc_client::view::{ChannelStatus, MessageState};
+use qpc_client::view::{Channel, ChannelStatus, MessageState};
 use qpc_proto::{AccountId, ChannelId};
 
 use super::kind::Kind;
@@ -19,6 +19,33 @@ struct Open {
     writable: Vec<ChannelId>,
     /// Groups that may change.
     groups: Vec<ChannelId>,
+}
+
+/// Whether what is written in a channel waits for its user's word, who is told so: somebody took
+/// this device in whom it does not know from there, or had removed itself.
+pub(super) fn waits_for_its_user(channel: &Channel) -> bool {
+    let told = |reason: &String| reason.contains("who was not in before");
+    channel.status == ChannelStatus::Unconfirmed && channel.reason.as_ref().is_some_and(told)
+}
+
+/// The people compare the safety numbers that they are told to compare.
+pub(super) fn give_their_word(world: &mut World) -> Result<()> {
+    for index in 0..world.clients.len() {
+        if world.client(index)?.is_stopped() {
+            continue;
+        }
+        let channels = world.user(index, |m, s| m.channels(s))?;
+        let asked = channels.iter().filter(|channel| waits_for_its_user(channel));
+        let reasons: Vec<_> = asked.filter_map(|channel| channel.reason.clone()).collect();
+        for contact in world.user(index, |m, s| m.contacts(s))? {
+            let command = format!("`qpc verify {} --yes`", contact.name);
+            if reasons.iter().any(|reason| reason.contains(&command)) {
+                let account = AccountId::from_hex(&contact.account)?;
+                world.user(index, |m, s| m.set_verified(s, &account, true))?;
+            }
+        }
+    }
+    world.settle()
 }
 
 fn open_channels(world: &mut World, index: usize) -> Result<Open> {

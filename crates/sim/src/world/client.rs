@@ -390,7 +390,7 @@ impl World {
         binding: &ChannelBinding,
         (id, request): (RequestId, Request),
     ) -> Result<Frame> {
-        let peer = Peer { binding: binding.clone(), device: None, address: None };
+        let peer = Peer { binding: *binding, device: None, address: None };
         let call = Call { frame: frame((id, &request), &Token::NONE), peer, now_ms: self.now_ms };
         let outputs = self.server.apply(vec![call], &mut self.rng)?;
         outputs.into_iter().next().map(|output| output.frame).context("no answer")

@@ -58,12 +58,17 @@ impl Machine {
     }
 
     /// This device was taken into a channel that it knew: what it sent where the others could not
-    /// read it goes again. Who could read it knows it by its content id.
+    /// read it goes again. Who could read it knows it by its content id. Who had left is a new
+    /// member: what it wrote before is not for those who are in now.
     pub(super) fn came_back(
         &mut self,
         step: &mut Step<'_>,
-        row: &ChannelRow,
+        (row, old): (&ChannelRow, Option<&ChannelRow>),
     ) -> Result<(), ClientError> {
+        if old.is_some_and(|old| old.status == Status::Left) {
+            step.db.drop_verdicts(&row.channel)?;
+            return Ok(step.db.drop_lost(&row.channel)?);
+        }
         let lost = match step.db.lost(&row.channel)? {
             Some(seq) => Some(seq),
             None => step.db.first_unjudged(&row.channel)?,

@@ -32,7 +32,7 @@ fn of(entry: &Entry) -> CommitEntry<'_> {
 }
 
 /// Why what waited in a channel ends with a removal.
-const OUT: &str = "this device is no longer a member";
+pub(super) const OUT: &str = "this device is no longer a member";
 
 impl Machine {
     pub(super) fn commit_entry(
@@ -187,7 +187,7 @@ impl Machine {
             row.status = Status::Left;
             row.reason = None;
             self.refuse_outbox(step, row, OUT)?;
-            self.give_up_changes(step, &row.channel, OUT)?;
+            self.give_up_changes(step, row, OUT)?;
             self.notice(step, row, (applied.committer, entry.seq, "you are out".into()))?;
             return Ok(());
         }
@@ -274,7 +274,7 @@ impl Machine {
         let given_up = step.db.lost(&row.channel)?.is_some();
         if said && given_up || alone && (said || !siblings) {
             row.status = Status::Left;
-            self.give_up_changes(step, &row.channel, "you left")?;
+            self.give_up_changes(step, row, "you left")?;
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Machine {
         step: &mut Step<'_>,
         row: &ChannelRow,
     ) -> Result<(), ClientError> {
-        self.give_up_changes(step, &row.channel, "you left")?;
+        self.give_up_changes(step, row, "you left")?;
         self.refuse_outbox(step, row, "you left")
     }
 
@@ -74,11 +74,14 @@ impl Machine {
     pub(super) fn give_up_changes(
         &self,
         step: &mut Step<'_>,
-        channel: &ChannelId,
+        row: &ChannelRow,
         reason: &str,
     ) -> Result<(), ClientError> {
-        for intent in step.db.open_in(channel)? {
-            let watched = matches!(intent.kind, IntentKind::Add | IntentKind::Context);
+        // Who is leaving still removes others.
+        let is_out = row.status == Status::Left;
+        for intent in step.db.open_in(&row.channel)? {
+            let watched = matches!(intent.kind, IntentKind::Add | IntentKind::Context)
+                || (is_out && intent.kind == IntentKind::Remove);
             if intent.state != IntentState::Sealed && watched {
                 self.fail_intent(step, (intent.id, reason))?;
             }

@@ -8,6 +8,7 @@ use qpc_mls::MlsError;
 use qpc_proto::message::{ChannelKind, ChannelState, Entry, EntryKind};
 use qpc_proto::{ChannelId, Digest, ErrorBody, ErrorCode};
 
+use super::commits::OUT;
 use super::inbox::Progress;
 use super::store::{ChannelRow, IntentKind, IntentRow, IntentState, RejoinRow, Status};
 use super::{Machine, Step};
@@ -94,8 +95,7 @@ impl Machine {
             let Some(mut row) = step.db.channel(&channel)? else { continue };
             let rejoin = step.db.rejoin(&channel)?;
             let waiting = !self.open_of(step, (&channel, IntentKind::Rejoin))?.is_empty();
-            let RejoinRow { latest_seq, joined_seq, .. } = rejoin;
-            let latest = if latest_seq == 0 { joined_seq } else { latest_seq };
+            let latest = if rejoin.latest_seq > 0 { rejoin.latest_seq } else { rejoin.joined_seq };
             let reason = rejoin.wanted.and_then(|code| RejoinReason::from_code(code).ok());
             let (Some(reason), Status::Rejoining) = (reason, row.status) else { continue };
             let since = step.now_ms.saturating_sub(rejoin.asked_ms);
@@ -194,7 +194,8 @@ impl Machine {
         row: &mut ChannelRow,
     ) -> Result<(), ClientError> {
         (row.status, row.reason) = (Status::Left, None);
-        self.refuse_outbox(step, row, "this device is no longer a member")?;
+        self.refuse_outbox(step, row, OUT)?;
+        self.give_up_changes(step, row, OUT)?;
         step.db.put_channel(row)?;
         let own = self.profile.identity.device;
         self.notice(step, row, (own, row.cursor, "you are out".into()))?;

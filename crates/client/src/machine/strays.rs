@@ -68,7 +68,11 @@ impl Machine {
         // What members parted at since is this device's own to judge.
         let base = rejoin.base_commit;
         let next = step.db.parting(&row.channel, base)?;
-        let undisputed = next.is_some_and(|next| next.made == Made::Applied && !next.told);
+        // What was settled is forgotten; nobody parts where this device came in before it does.
+        let undisputed = match next {
+            Some(next) => next.made == Made::Applied && !next.told,
+            None => base == joined_seq,
+        };
         let here = base == row.base_commit || undisputed;
         if !here || !self.others_parted_before(step, (row, joined_seq))? {
             return Ok(());

@@ -196,7 +196,7 @@ impl Machine {
                 self.engine.forget(step.db.0, &old.group)?;
             }
         }
-        self.came_back(step, &row)?;
+        self.came_back(step, (&row, old))?;
         step.db.put_channel(&row)?;
         self.is_in(step, (&row.channel, row.cursor))?;
         step.db.note_head(&row.channel, (row.cursor, &row.head))?;

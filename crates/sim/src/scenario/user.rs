@@ -1,6 +1,8 @@
 //! What the people do: commands of one client, chosen among those that make sense there.
 
-use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
 use qpc_client::ClientError;
 use qpc_client::machine::{Machine, Step};
 use qpc_client::view::{Channel, ChannelStatus, MessageState};
@@ -30,6 +32,8 @@ pub(super) fn waits_for_its_user(channel: &Channel) -> bool {
 
 /// The people compare the safety numbers that they are told to compare.
 pub(super) fn give_their_word(world: &mut World) -> Result<()> {
+    let all = 0..world.clients.len();
+    let accounts: BTreeSet<_> = all.map(|index| world.account(index)).collect::<Result<_>>()?;
     for index in 0..world.clients.len() {
         if world.client(index)?.is_stopped() {
             continue;
@@ -41,6 +45,7 @@ pub(super) fn give_their_word(world: &mut World) -> Result<()> {
             let command = format!("`qpc verify {} --yes`", contact.name);
             if reasons.iter().any(|reason| reason.contains(&command)) {
                 let account = AccountId::from_hex(&contact.account)?;
+                ensure!(accounts.contains(&account), "{index} is to compare with a stranger");
                 world.user(index, |m, s| m.set_verified(s, &account, true))?;
             }
         }

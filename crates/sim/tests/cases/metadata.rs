@@ -170,3 +170,19 @@ fn two_who_leave_with_a_change_under_way_remove_one_another() {
         }
     }
 }
+
+/// A removal that somebody waits for ends where its maker is removed first.
+#[test]
+fn a_removal_that_its_maker_can_make_no_more_ends() {
+    let mut world = world(3);
+    let group = group(&mut world, &[1, 2]);
+    promote(&mut world, 0, (&group, 1, true));
+    let [one, two] = [1, 2].map(|index| world.account(index).unwrap());
+    world.disconnect(1).unwrap();
+    let wanted = world.user(1, |m, s| m.change_members(s, &group, (false, &[two]))).unwrap();
+    world.user(0, |m, s| m.change_members(s, &group, (false, &[one]))).unwrap();
+    world.settle_among(&[0, 2]).unwrap();
+    at_peace(&mut world);
+    let outcome = world.user(1, |m, s| m.outcome(s, &wanted));
+    assert!(outcome.unwrap_err().to_string().contains("no longer a member"));
+}

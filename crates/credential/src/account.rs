@@ -6,6 +6,7 @@ use qpc_proto::codec::{Reader, Writer};
 use qpc_proto::limits::IDENTITY_BYTES_MAX;
 use qpc_proto::{AccountId, Malformed, PublicKey, Signature};
 
+use crate::batch::Signatures;
 use crate::error::CredentialError;
 use crate::signature::{refuse_weak, seal, split, verify};
 
@@ -44,13 +45,32 @@ impl AccountKey {
     /// # Errors
     /// [`CredentialError::Identity`] for anything but a statement that its root signed.
     pub fn verify(bytes: &[u8]) -> Result<Self, CredentialError> {
-        let invalid = |malformed: Malformed| CredentialError::Identity(malformed.0);
-        let (tbs, signature) = split(bytes, IDENTITY_BYTES_MAX).map_err(invalid)?;
-        let statement = Self::decode(tbs).map_err(invalid)?;
-        refuse_weak(&statement.key).map_err(invalid)?;
+        let (statement, tbs, signature) = Self::parse(bytes)?;
+        refuse_weak(&statement.key).map_err(|weak| CredentialError::Identity(weak.0))?;
         verify(&statement.root, tbs, &signature)
             .map_err(|_| CredentialError::Identity("account key: wrong signature"))?;
         Ok(statement)
+    }
+
+    /// As [`Self::verify`], but the root's signature is put off, and what is wrong with the key is
+    /// left to whoever puts off a signature by it.
+    pub(crate) fn put_off(
+        bytes: &[u8],
+        signatures: &mut Signatures,
+    ) -> Result<Self, CredentialError> {
+        let (statement, tbs, signature) = Self::parse(bytes)?;
+        signatures
+            .put_off(&statement.root, tbs, &signature)
+            .map_err(|_| CredentialError::Identity("account key: weak key"))?;
+        Ok(statement)
+    }
+
+    /// What it states, what the root signed, and the signature.
+    fn parse(bytes: &[u8]) -> Result<(Self, &[u8], Signature), CredentialError> {
+        let invalid = |malformed: Malformed| CredentialError::Identity(malformed.0);
+        let (tbs, signature) = split(bytes, IDENTITY_BYTES_MAX).map_err(invalid)?;
+        let statement = Self::decode(tbs).map_err(invalid)?;
+        Ok((statement, tbs, signature))
     }
 
     /// The account of the root.

@@ -1,8 +1,6 @@
 //! A device's certificate: the content of its MLS BasicCredential (RFC 9420 section 5.3). Says who
 //! vouched for a device once; whether that still counts, the newest device list says.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use qpc_proto::codec::{Reader, Writer};
 use qpc_proto::limits::IDENTITY_BYTES_MAX;
@@ -62,29 +60,12 @@ impl Certificate {
     /// # Errors
     /// [`CredentialError::Identity`] for anything else.
     pub fn verify(bytes: &[u8]) -> Result<Self, CredentialError> {
-        Self::verify_among(bytes, &mut AccountKeys::default())
-    }
-
-    /// As [`Self::verify`], for one of many: a statement that several of them hold is verified
-    /// once.
-    ///
-    /// # Errors
-    /// As [`Self::verify`].
-    pub fn verify_among(bytes: &[u8], known: &mut AccountKeys) -> Result<Self, CredentialError> {
-        let invalid = |malformed: Malformed| CredentialError::Identity(malformed.0);
-        let (tbs, signature) = split(bytes, IDENTITY_BYTES_MAX).map_err(invalid)?;
-        let (statement, body) = decode(tbs).map_err(invalid)?;
-        body.entry.refuse_weak().map_err(invalid)?;
-        let account_key = known.verify(statement)?;
-        verify(&account_key.key, tbs, &signature)
+        let read = ReadCertificate::parse(bytes)?;
+        read.body.entry.refuse_weak().map_err(|weak| CredentialError::Identity(weak.0))?;
+        let account_key = AccountKey::verify(read.statement)?;
+        verify(&account_key.key, read.tbs, &read.signature)
             .map_err(|_| CredentialError::Identity("certificate: wrong signature"))?;
-        Ok(Self {
-            account_key,
-            list_version: body.list_version,
-            entry: body.entry,
-            name: body.name,
-            bytes: Bytes::copy_from_slice(bytes),
-        })
+        Ok(read.under(account_key))
     }
 
     /// Reads a certificate that was verified when it came in, as those of a group's leaves are.
@@ -111,25 +92,45 @@ impl Certificate {
         &self.bytes
     }
 
+    /// Generation and version of the device list that this was certified with.
+    pub fn list_number(&self) -> (u32, u64) {
+        (self.account_key.generation, self.list_version)
+    }
+
     /// The certified device and its account.
     pub fn device(&self) -> DeviceRef {
         DeviceRef { account: self.account_key.account(), device: self.entry.device }
     }
 }
 
-/// Account key statements that were verified, by all their bytes. Made for one look at many
-/// certificates, and dropped with it.
-#[derive(Debug, Default)]
-pub struct AccountKeys(BTreeMap<Box<[u8]>, AccountKey>);
+/// A certificate of which nothing but the form was checked.
+pub(crate) struct ReadCertificate<'a> {
+    bytes: &'a [u8],
+    /// What the account key signed.
+    pub(crate) tbs: &'a [u8],
+    pub(crate) signature: Signature,
+    /// The signed statement of the account key.
+    pub(crate) statement: &'a [u8],
+    pub(crate) body: CertificateBody,
+}
 
-impl AccountKeys {
-    fn verify(&mut self, statement: &[u8]) -> Result<AccountKey, CredentialError> {
-        if let Some(known) = self.0.get(statement) {
-            return Ok(*known);
+impl<'a> ReadCertificate<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, CredentialError> {
+        let invalid = |malformed: Malformed| CredentialError::Identity(malformed.0);
+        let (tbs, signature) = split(bytes, IDENTITY_BYTES_MAX).map_err(invalid)?;
+        let (statement, body) = decode(tbs).map_err(invalid)?;
+        Ok(Self { bytes, tbs, signature, statement, body })
+    }
+
+    /// The certificate, once its signatures are checked or where nobody gets it before.
+    pub(crate) fn under(self, account_key: AccountKey) -> Certificate {
+        Certificate {
+            account_key,
+            list_version: self.body.list_version,
+            entry: self.body.entry,
+            name: self.body.name,
+            bytes: Bytes::copy_from_slice(self.bytes),
         }
-        let verified = AccountKey::verify(statement)?;
-        self.0.insert(statement.into(), verified);
-        Ok(verified)
     }
 }
 

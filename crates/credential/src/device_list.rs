@@ -151,9 +151,8 @@ impl DeviceList {
     /// Whether this list took a certified device off: it came after the one that the certificate
     /// names, and does not hold the device. An earlier list says nothing about a later device.
     pub fn revokes(&self, certificate: &Certificate) -> bool {
-        let certified = (certificate.account_key.generation, certificate.list_version);
         self.account == certificate.account_key.account()
-            && (self.generation, self.version) > certified
+            && (self.generation, self.version) > certificate.list_number()
             && !self.holds(certificate)
     }
 

@@ -6,6 +6,7 @@
 //! label, followed by a 64-byte Ed25519 signature (RFC 8032).
 
 mod account;
+mod batch;
 mod certificate;
 mod device_list;
 mod error;
@@ -20,7 +21,8 @@ mod statement;
 mod tls;
 
 pub use account::{AccountKey, account_id};
-pub use certificate::{AccountKeys, Certificate, CertificateBody};
+pub use batch::{Certificates, Signatures};
+pub use certificate::{Certificate, CertificateBody};
 pub use device_list::{DeviceEntry, DeviceList};
 pub use error::CredentialError;
 pub use hpke_key::takes_secrets;

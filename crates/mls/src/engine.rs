@@ -24,7 +24,7 @@ pub use welcome::{Joined, NewKeyPackage};
 use openmls::prelude::{BasicCredential, Credential, GroupId, LeafNodeIndex, MlsGroup};
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider as _;
-use qpc_credential::{AccountKeys, Certificate};
+use qpc_credential::Certificate;
 use qpc_proto::aad::Aad;
 use qpc_proto::{ChannelId, Digest};
 use qpc_storage::{Tx, sql};
@@ -281,15 +281,7 @@ pub(crate) fn verified_certificate(
     credential: &Credential,
     signature_key: &[u8],
 ) -> Result<Certificate, MlsError> {
-    verified_among((credential, signature_key), &mut AccountKeys::default())
-}
-
-/// As above, of many leaves that come in at once.
-pub(crate) fn verified_among(
-    (credential, signature_key): (&Credential, &[u8]),
-    known: &mut AccountKeys,
-) -> Result<Certificate, MlsError> {
-    named_by(Certificate::verify_among(basic(credential)?.identity(), known)?, signature_key)
+    named_by(Certificate::verify(basic(credential)?.identity())?, signature_key)
 }
 
 /// The certificate, if the signature key is the one that it names.

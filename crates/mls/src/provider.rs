@@ -8,8 +8,10 @@ mod codec;
 mod equivalence;
 mod group;
 mod keys;
+pub(crate) mod listening;
 pub(crate) mod overheard;
 mod proposals;
+pub(crate) mod put_off;
 mod stamp;
 mod storage;
 

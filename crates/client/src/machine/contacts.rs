@@ -176,7 +176,7 @@ impl Machine {
             let root = certificate.account_key.root;
             self.meet_account(step, &account, (&certificate.name, &root))?;
             let unseen = step.db.note_device(&account, &device)?;
-            let number = (certificate.account_key.generation, certificate.list_version);
+            let number = certificate.list_number();
             step.db.note_number(&account, number)?;
             if let Some(known) = known.as_ref().filter(|_| unseen) {
                 self.tell_of(step, known, (&linked_text(known), true))?;

@@ -76,7 +76,7 @@ impl Machine {
                 let contact = step.db.contact(&account)?.map(|contact| contact.newest);
                 vacant.insert(contact.unwrap_or_default());
             }
-            let number = (leaf.certificate.account_key.generation, leaf.certificate.list_version);
+            let number = leaf.certificate.list_number();
             // Parsing a list costs two signatures: only one that may say something is.
             let older = newest.get(&account).is_some_and(|newest| *newest <= number);
             if account != own && older {

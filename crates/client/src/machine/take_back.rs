@@ -168,13 +168,13 @@ impl Machine {
         }
         let newest = self.newest_of(step, &standing.device.account)?;
         let certificate = &admitted.certificate;
-        let certified = (certificate.account_key.generation, certificate.list_version);
         let may = admitted.device == standing.device
             && said.certificate.device() == standing.device
             && newest.is_none_or(|newest| {
                 // A list from before the device was linked says nothing about it: nobody may have
                 // shown a later one here, where the Commit that brought it in fell.
-                number_of(&newest.list) < certified || newest.list.holds(certificate)
+                number_of(&newest.list) < certificate.list_number()
+                    || newest.list.holds(certificate)
             })
             && members.iter().any(|leaf| is_of_account(leaf, &said.certificate))
             && standing.device != self.profile.identity.device;

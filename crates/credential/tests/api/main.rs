@@ -2,6 +2,8 @@
 //! The `cfg(test)` tells Clippy that the helpers between the tests are tests too.
 
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
 mod corpora;
 #[cfg(test)]
 mod fixtures;

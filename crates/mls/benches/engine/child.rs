@@ -16,7 +16,7 @@ use qpc_mls::engine::CommitPlan;
 use qpc_storage::{Migration, Schema, Store};
 
 use crate::groups::{
-    GROUP, MEASURED, Person, TEXT, done, files, join_config, open, place, pointer,
+    GROUP, MEASURED, Person, TEXT, done, files, join_config, open, place, pointer, pointer_to,
 };
 use crate::rows::Rows;
 
@@ -137,7 +137,8 @@ fn one_of_ours(
         }
         Operation::Join => {
             let welcome = read(file, "welcome");
-            done(store, |tx| engine.join(tx, &pointer(&welcome), &welcome));
+            let named = pointer_to(read(file, "hash").as_slice().try_into().unwrap());
+            done(store, |tx| engine.join(tx, &named, &welcome));
         }
     }
 }

@@ -127,12 +127,17 @@ pub(crate) fn place() -> Place {
 }
 
 pub(crate) fn pointer(welcome: &[u8]) -> WelcomePointer {
+    pointer_to(qpc_proto::chain::sha256(welcome))
+}
+
+/// As it comes in the inbox.
+pub(crate) fn pointer_to(welcome_hash: Digest) -> WelcomePointer {
     WelcomePointer {
         channel: CHANNEL,
         kind: ChannelKind::Group,
         join_seq: 1,
         head: Digest([5; 32]),
-        welcome_hash: qpc_proto::chain::sha256(welcome),
+        welcome_hash,
         inviter: AccountId([0; 16]),
     }
 }
@@ -190,6 +195,7 @@ pub(crate) fn prepare(dir: &Path, members: u32, messages: u64) {
         let adds = std::iter::once(own).chain(rest.iter().cloned()).collect();
         let (welcome, texts) = found(&file("founder.db"), adds, messages);
         std::fs::write(file("welcome"), &welcome).unwrap();
+        std::fs::write(file("hash"), pointer(&welcome).welcome_hash.as_bytes()).unwrap();
         for (number, text) in texts.iter().enumerate() {
             std::fs::write(file(&format!("text{number}")), text).unwrap();
         }

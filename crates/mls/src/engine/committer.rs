@@ -9,7 +9,8 @@ use qpc_storage::Tx;
 use super::message::private_message;
 use super::{Engine, MlsGroupId, leaf_certificate};
 use crate::error::MlsError;
-use crate::provider::overheard::Overhearing;
+use crate::provider::listening::Listening;
+use crate::provider::overheard::Overheard;
 use crate::verdict::{Declined, Unjudged, classify};
 
 /// Ends the savepoint: nothing of it is kept.
@@ -47,10 +48,11 @@ impl Engine {
             group
                 .clear_pending_commit(self.provider(tx).storage())
                 .map_err(|error| Found::Error(error.into()))?;
-            let provider = Overhearing::new(self.provider(tx));
+            let provider = Listening::new(self.provider(tx), Overheard::default());
             let refused = group.process_message(&provider, private_message(payload)?).err();
             let why = refused.map(|error| classify(&error, accepted_at_ms));
             let sender = provider
+                .into_ear()
                 .sender()
                 .filter(|_| why == Some(Declined::Unjudged(Unjudged::Path)))
                 .map(|leaf| leaf_certificate(group, LeafNodeIndex::new(leaf)))

@@ -4,23 +4,29 @@ use std::collections::BTreeSet;
 
 use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
-    GroupId, KeyPackage, MlsGroup, MlsMessageBodyIn, MlsMessageIn, StagedWelcome,
-    tls_codec::Serialize as _,
+    GroupId, KeyPackage, LeafNodeIndex, Member, MlsGroup, MlsMessageBodyIn, MlsMessageIn,
+    StagedWelcome, tls_codec::Serialize as _,
 };
-use openmls_traits::OpenMlsProvider as _;
-use qpc_credential::{AccountKeys, Certificate};
+use openmls_traits::OpenMlsProvider;
+use openmls_traits::random::OpenMlsRand as _;
+use qpc_credential::{Certificate, Certificates, Signatures};
 use qpc_proto::message::WelcomePointer;
 use qpc_proto::{AccountId, Digest};
 use qpc_storage::Tx;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
 
 use super::kept::Kept;
 use super::{
-    Engine, GroupView, MemberLeaf, Members, MlsGroupId, is_certificate, known_certificate,
-    named_by, verified_among,
+    Engine, GroupView, MemberLeaf, Members, MlsGroupId, basic, is_certificate, known_certificate,
+    named_by, verified_certificate,
 };
 use crate::context::ChannelContext;
 use crate::device::{self, SUITE};
 use crate::error::MlsError;
+use crate::provider::listening::Listening;
+use crate::provider::put_off::PutOff;
+use crate::provider::{Stamp, Store};
 
 /// A KeyPackage whose private part is in the database.
 #[derive(Debug, Clone)]
@@ -74,7 +80,8 @@ impl Engine {
     }
 
     /// Joins the group of a Welcome: every leaf's certificate is verified, the context must name
-    /// the pointer's channel and kind. A refusal keeps the init key.
+    /// the pointer's channel and kind. A refusal keeps the init key. All signatures are checked
+    /// together, by the rules of [`Signatures`].
     ///
     /// # Errors
     /// [`MlsError::Refused`] when the Welcome is no good; [`MlsError::Provider`] for the database.
@@ -87,60 +94,126 @@ impl Engine {
         if qpc_proto::chain::sha256(welcome) != pointer.welcome_hash {
             return Err(MlsError::Refused("the Welcome is not the one the inbox names"));
         }
-        let (stamp, kept, joined) = tx.savepoint(|tx| {
-            let provider = self.provider(tx);
-            let message = MlsMessageIn::tls_deserialize_exact(welcome)
-                .map_err(|_| MlsError::Refused("the Welcome does not parse"))?;
-            let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
-                return Err(MlsError::Refused("it is no Welcome"));
-            };
-            // Leaves of long-standing members may have outlived their first lifetime; certificates
-            // are judged by `now` below instead.
-            let staged =
-                StagedWelcome::build_from_welcome(&provider, &device::join_config(), welcome)
-                    .map_err(join_error)?
-                    .skip_lifetime_validation()
-                    .replace_old_group()
-                    .build()
-                    .map_err(join_error)?;
-            self.check_group_id(tx, staged.group_context().group_id(), pointer)?;
-            let inviter = staged.welcome_sender_index();
-            // The library leaves the HPKE keys of the group that this one takes the place of.
-            provider.storage().erase_group(staged.group_context().group_id())?;
-            let group = staged.into_group(&provider).map_err(join_error)?;
-            let members = self.verified_members(&group)?;
-            let inviter = members.iter().find(|member| member.index == inviter.u32());
-            let inviter = inviter.ok_or(MlsError::Refused("nobody made the Welcome"))?;
-            let inviter = inviter.certificate.clone();
-            let id = MlsGroupId::try_from(group.group_id().as_slice())
-                .map_err(|_| MlsError::Refused("the group id has a wrong length"))?;
-            let mut kept = Kept::of(group, members);
-            let view = kept.view()?;
-            check_roster(&view.context, pointer, &view.members)?;
-            let joined = Joined { group: id, inviter, view };
-            Ok::<_, MlsError>((self.stamp(tx, &id)?, kept, joined))
-        })?;
+        let together = tx.savepoint(|tx| {
+            let provider = Listening::new(self.provider(tx), PutOff::default());
+            let (group, inviter) = self.entered((tx, &provider), pointer, welcome)?;
+            let signatures = provider.into_ear().signatures();
+            let members = self.members_verified_together(&group, signatures)?;
+            self.admitted(tx, pointer, (group, inviter, members))
+        });
+        let (stamp, kept, joined) = match together {
+            // One signature after the other: that says what is wrong, and the verdict is the strict
+            // one.
+            Err(MlsError::Refused(_) | MlsError::Credential(_)) => tx.savepoint(|tx| {
+                let provider = self.provider(tx);
+                let (group, inviter) = self.entered((tx, &provider), pointer, welcome)?;
+                let members = self.members_verified(&group)?;
+                self.admitted(tx, pointer, (group, inviter, members))
+            })?,
+            done => done?,
+        };
         self.keep(&joined.group, stamp, kept);
         Ok(joined)
     }
 
-    /// The members, each with its certificate verified. The own one is known where it is the bytes
-    /// that this device has: those were verified when they came.
-    fn verified_members(&self, group: &MlsGroup) -> Result<Members, MlsError> {
-        let mut known = AccountKeys::default();
+    /// The group of a Welcome and the leaf of who made it, as far as OpenMLS checks them with this
+    /// provider.
+    fn entered<'t, P: OpenMlsProvider<StorageProvider = Store<'t>>>(
+        &self,
+        (tx, provider): (&Tx<'_>, &P),
+        pointer: &WelcomePointer,
+        welcome: &[u8],
+    ) -> Result<(MlsGroup, LeafNodeIndex), MlsError> {
+        let message = MlsMessageIn::tls_deserialize_exact(welcome)
+            .map_err(|_| MlsError::Refused("the Welcome does not parse"))?;
+        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
+            return Err(MlsError::Refused("it is no Welcome"));
+        };
+        // Leaves of long-standing members may have outlived their first lifetime, and certificates
+        // their end: who is in stays in.
+        let staged = StagedWelcome::build_from_welcome(provider, &device::join_config(), welcome)
+            .map_err(join_error)?
+            .skip_lifetime_validation()
+            .replace_old_group()
+            .build()
+            .map_err(join_error)?;
+        self.check_group_id(tx, staged.group_context().group_id(), pointer)?;
+        let inviter = staged.welcome_sender_index();
+        // The library leaves the HPKE keys of the group that this one takes the place of.
+        provider.storage().erase_group(staged.group_context().group_id())?;
+        Ok((staged.into_group(provider).map_err(join_error)?, inviter))
+    }
+
+    /// The group, to be kept once the savepoint is over.
+    fn admitted(
+        &self,
+        tx: &Tx<'_>,
+        pointer: &WelcomePointer,
+        (group, inviter, members): (MlsGroup, LeafNodeIndex, Members),
+    ) -> Result<(Option<Stamp>, Kept, Joined), MlsError> {
+        let inviter = members.iter().find(|member| member.index == inviter.u32());
+        let inviter = inviter.ok_or(MlsError::Refused("nobody made the Welcome"))?;
+        let inviter = inviter.certificate.clone();
+        let id = MlsGroupId::try_from(group.group_id().as_slice())
+            .map_err(|_| MlsError::Refused("the group id has a wrong length"))?;
+        let mut kept = Kept::of(group, members);
+        let view = kept.view()?;
+        check_roster(&view.context, pointer, &view.members)?;
+        Ok((self.stamp(tx, &id)?, kept, Joined { group: id, inviter, view }))
+    }
+
+    /// The members, each with its certificate verified.
+    fn members_verified(&self, group: &MlsGroup) -> Result<Members, MlsError> {
         group
             .members()
             .map(|member| {
-                let place = (&member.credential, member.signature_key.as_slice());
-                let own = member.index == group.own_leaf_index()
-                    && is_certificate(&member.credential, &self.device.certificate);
-                let certificate = match own {
-                    true => named_by(known_certificate(place.0)?, place.1)?,
-                    false => verified_among(place, &mut known)?,
+                let certificate = match self.own_certificate(group, &member)? {
+                    Some(own) => named_by(own, &member.signature_key)?,
+                    None => verified_certificate(&member.credential, &member.signature_key)?,
                 };
                 Ok(MemberLeaf { index: member.index.u32(), certificate })
             })
             .collect()
+    }
+
+    /// As above, by one check of all signatures: those of the certificates and `signatures`.
+    fn members_verified_together(
+        &self,
+        group: &MlsGroup,
+        signatures: Signatures,
+    ) -> Result<Members, MlsError> {
+        let mut others = Certificates::with(signatures);
+        let mut places = Vec::new();
+        for member in group.members() {
+            let own = self.own_certificate(group, &member)?;
+            if own.is_none() {
+                others.push(basic(&member.credential)?.identity())?;
+            }
+            places.push((member.index.u32(), member.signature_key, own));
+        }
+        let seed = self.crypto.random_array();
+        let seed = seed.map_err(|_| MlsError::Library("make random bytes"))?;
+        let mut verified = others.verify(&mut ChaCha20Rng::from_seed(seed))?.into_iter();
+        places
+            .into_iter()
+            .map(|(index, key, own)| {
+                let certificate = own.or_else(|| verified.next());
+                let certificate = certificate.ok_or(MlsError::Refused("a leaf has none"))?;
+                Ok(MemberLeaf { index, certificate: named_by(certificate, &key)? })
+            })
+            .collect()
+    }
+
+    /// The certificate of the own leaf is known where it is the bytes that this device has: those
+    /// were verified when they came.
+    fn own_certificate(
+        &self,
+        group: &MlsGroup,
+        member: &Member,
+    ) -> Result<Option<Certificate>, MlsError> {
+        let own = member.index == group.own_leaf_index()
+            && is_certificate(&member.credential, &self.device.certificate);
+        own.then(|| known_certificate(&member.credential)).transpose()
     }
 
     /// Whoever makes a group chooses its id: one that another channel's group has here would

@@ -1,205 +1,33 @@
-//! The crypto of OpenMLS, and the first thing that was decrypted with it: of a PrivateMessage that
-//! is the sender data, which the library tells nobody of when it refuses the message afterwards.
-//!
-//! Does nothing else than the real one.
+//! The first thing that was decrypted: of a PrivateMessage that is the sender data, which the
+//! library tells nobody of when it refuses the message afterwards.
 
 use std::sync::OnceLock;
 
-use openmls::prelude::tls_codec::SecretVLBytes;
-use openmls_rust_crypto::RustCrypto;
-use openmls_traits::OpenMlsProvider;
-use openmls_traits::crypto::OpenMlsCrypto;
-use openmls_traits::types::{
-    AeadType, Ciphersuite, CryptoError, ExporterSecret, HashType, HpkeCiphertext, HpkeConfig,
-    HpkeKeyPair, KemOutput, SignatureScheme,
-};
-
-use super::{Provider, Store};
+use super::listening::Ear;
 
 /// Leaf index u32, generation u32, reuse guard 4.
 const SENDER_DATA_BYTES: usize = 12;
 
-/// A provider for one message.
-pub(crate) struct Overhearing<'t> {
-    real: Provider<'t>,
-    crypto: Overheard<'t>,
-}
-
-impl<'t> Overhearing<'t> {
-    pub(crate) fn new(real: Provider<'t>) -> Self {
-        let crypto = Overheard { real: real.crypto, first: OnceLock::new() };
-        Self { real, crypto }
-    }
-
-    /// The leaf that the message named as its sender.
-    pub(crate) fn sender(&self) -> Option<u32> {
-        *self.crypto.first.get()?
-    }
-}
-
-impl<'t> OpenMlsProvider for Overhearing<'t> {
-    type CryptoProvider = Overheard<'t>;
-    type RandProvider = RustCrypto;
-    type StorageProvider = Store<'t>;
-
-    fn storage(&self) -> &Store<'t> {
-        self.real.storage()
-    }
-
-    fn crypto(&self) -> &Overheard<'t> {
-        &self.crypto
-    }
-
-    fn rand(&self) -> &RustCrypto {
-        self.real.rand()
-    }
-}
-
-pub(crate) struct Overheard<'t> {
-    real: &'t RustCrypto,
+/// Listens to one message.
+#[derive(Default)]
+pub(crate) struct Overheard {
     first: OnceLock<Option<u32>>,
+}
+
+impl Overheard {
+    /// The leaf that the message named as its sender.
+    pub(crate) fn sender(self) -> Option<u32> {
+        self.first.into_inner()?
+    }
+}
+
+impl Ear for Overheard {
+    fn decrypted(&self, plaintext: &[u8]) {
+        self.first.get_or_init(|| leaf_index(plaintext));
+    }
 }
 
 fn leaf_index(sender_data: &[u8]) -> Option<u32> {
     let bytes = sender_data.get(..4).filter(|_| sender_data.len() == SENDER_DATA_BYTES)?;
     bytes.try_into().ok().map(u32::from_be_bytes)
-}
-
-impl OpenMlsCrypto for Overheard<'_> {
-    fn aead_decrypt(
-        &self,
-        alg: AeadType,
-        key: &[u8],
-        ct_tag: &[u8],
-        nonce: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
-        let plaintext = self.real.aead_decrypt(alg, key, ct_tag, nonce, aad)?;
-        self.first.get_or_init(|| leaf_index(&plaintext));
-        Ok(plaintext)
-    }
-
-    fn supports(&self, ciphersuite: Ciphersuite) -> Result<(), CryptoError> {
-        self.real.supports(ciphersuite)
-    }
-
-    fn supported_ciphersuites(&self) -> Vec<Ciphersuite> {
-        self.real.supported_ciphersuites()
-    }
-
-    fn hkdf_extract(
-        &self,
-        hash_type: HashType,
-        salt: &[u8],
-        ikm: &[u8],
-    ) -> Result<SecretVLBytes, CryptoError> {
-        self.real.hkdf_extract(hash_type, salt, ikm)
-    }
-
-    fn hmac(
-        &self,
-        hash_type: HashType,
-        key: &[u8],
-        message: &[u8],
-    ) -> Result<SecretVLBytes, CryptoError> {
-        self.real.hmac(hash_type, key, message)
-    }
-
-    fn hkdf_expand(
-        &self,
-        hash_type: HashType,
-        prk: &[u8],
-        info: &[u8],
-        okm_len: usize,
-    ) -> Result<SecretVLBytes, CryptoError> {
-        self.real.hkdf_expand(hash_type, prk, info, okm_len)
-    }
-
-    fn hash(&self, hash_type: HashType, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.real.hash(hash_type, data)
-    }
-
-    fn aead_encrypt(
-        &self,
-        alg: AeadType,
-        key: &[u8],
-        data: &[u8],
-        nonce: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
-        self.real.aead_encrypt(alg, key, data, nonce, aad)
-    }
-
-    fn signature_key_gen(&self, alg: SignatureScheme) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
-        self.real.signature_key_gen(alg)
-    }
-
-    fn verify_signature(
-        &self,
-        alg: SignatureScheme,
-        data: &[u8],
-        pk: &[u8],
-        signature: &[u8],
-    ) -> Result<(), CryptoError> {
-        self.real.verify_signature(alg, data, pk, signature)
-    }
-
-    fn sign(&self, alg: SignatureScheme, data: &[u8], key: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.real.sign(alg, data, key)
-    }
-
-    fn hpke_seal(
-        &self,
-        config: HpkeConfig,
-        pk_r: &[u8],
-        info: &[u8],
-        aad: &[u8],
-        ptxt: &[u8],
-    ) -> Result<HpkeCiphertext, CryptoError> {
-        self.real.hpke_seal(config, pk_r, info, aad, ptxt)
-    }
-
-    fn hpke_open(
-        &self,
-        config: HpkeConfig,
-        input: &HpkeCiphertext,
-        sk_r: &[u8],
-        info: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
-        self.real.hpke_open(config, input, sk_r, info, aad)
-    }
-
-    fn hpke_setup_sender_and_export(
-        &self,
-        config: HpkeConfig,
-        pk_r: &[u8],
-        info: &[u8],
-        exporter_context: &[u8],
-        exporter_length: usize,
-    ) -> Result<(KemOutput, ExporterSecret), CryptoError> {
-        let (real, length) = (self.real, exporter_length);
-        real.hpke_setup_sender_and_export(config, pk_r, info, exporter_context, length)
-    }
-
-    fn hpke_setup_receiver_and_export(
-        &self,
-        config: HpkeConfig,
-        enc: &[u8],
-        sk_r: &[u8],
-        info: &[u8],
-        exporter_context: &[u8],
-        exporter_length: usize,
-    ) -> Result<ExporterSecret, CryptoError> {
-        let (real, length) = (self.real, exporter_length);
-        real.hpke_setup_receiver_and_export(config, enc, sk_r, info, exporter_context, length)
-    }
-
-    fn derive_hpke_keypair(
-        &self,
-        config: HpkeConfig,
-        ikm: &[u8],
-    ) -> Result<HpkeKeyPair, CryptoError> {
-        self.real.derive_hpke_keypair(config, ikm)
-    }
 }

@@ -1,9 +1,11 @@
 //! Joining: a refused Welcome costs nothing, a tampered one never joins.
 
+use ed25519_dalek::SigningKey;
 use openmls::prelude::tls_codec::{Deserialize as _, Serialize as _};
-use openmls::prelude::{KeyPackageIn, ProtocolVersion};
-use qpc_mls::MlsError;
+use openmls::prelude::{KeyPackage, KeyPackageIn, ProtocolVersion};
+use qpc_credential::{Certificate, CertificateBody};
 use qpc_mls::engine::CommitPlan;
+use qpc_mls::{Device, Engine, MlsError};
 use qpc_proto::ChannelId;
 use qpc_proto::message::{ChannelKind, WelcomePointer};
 use qpc_proto::roster::RosterChange;
@@ -11,7 +13,7 @@ use qpc_proto::roster::RosterChange;
 use super::hostile::{Attack, Lie};
 use super::support::{
     Entry, GROUP, Party, aad, adding, assert_in_step, certificate, context, crypto, now_ms,
-    pointer, trio,
+    pointer, sign, trio,
 };
 use super::void::forged_package;
 
@@ -199,4 +201,58 @@ fn a_tree_with_a_ghost_whose_certificate_is_none_does_not_join() {
         assert!(refused, "{wrong}: {joined:?}");
         assert_eq!(dave.state(), before, "a refused Welcome left a trace");
     }
+}
+
+/// A KeyPackage of device 60 whose leaf holds `certificate` and is signed by the key of a seed.
+fn ghost(certificate: Vec<u8>, seed: u8) -> KeyPackage {
+    let mut signer = Party::new(60);
+    let key = SigningKey::from_bytes(&[seed; 32]);
+    signer.engine = Engine::new(Device::new(signer.id(), certificate.clone(), key));
+    forged_package(&mut Party::new(60), &signer, certificate)
+}
+
+/// The tree is what the inviter has signed, and all but one signature in it are good.
+#[test]
+fn a_tree_with_one_wrong_signature_among_many_does_not_join() {
+    let good = certificate((60, 62), now_ms() + 1_000_000_000);
+    let by = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
+    let stated = |root: u8| good.account_key.sign(sign(&by(root)));
+    let body = CertificateBody {
+        list_version: good.list_version,
+        entry: good.entry,
+        name: good.name.clone(),
+    };
+    let certified =
+        |root, primary| Certificate::sign(&stated(root), &body, sign(&by(primary))).to_vec();
+    let mut alice = Party::new(10);
+    alice.create(&context(&[&alice]));
+    let packages: Vec<_> = (0..8).map(|n| Party::new(100 + 3 * n).key_package()).collect();
+    let entry = alice.commit(0, &adding(&packages.iter().collect::<Vec<_>>()));
+    alice.merge(&entry);
+    let mut dave = Party::new(40);
+    let package = dave.key_package();
+    let read = KeyPackageIn::tls_deserialize_exact(&package.bytes).unwrap();
+    let own = read.validate(&crypto(), ProtocolVersion::Mls10).unwrap();
+    let devices = [dave.id(), good.device()];
+    let mut welcome_beside = |ghost: KeyPackage| {
+        let change = RosterChange { adds: devices.into(), ..RosterChange::default() };
+        let adds = vec![ghost, own.clone()];
+        let attack = Attack { adds, ..Attack::default() };
+        alice.attack_with_welcome(&aad(1, &change, &[]), attack).1.unwrap()
+    };
+    for ((root, primary, device), error) in [
+        ((60, 61, 99), "refused: the Welcome does not verify"),
+        ((60, 99, 62), "signed identity object refused: certificate: wrong signature"),
+        ((99, 61, 62), "signed identity object refused: account key: wrong signature"),
+    ] {
+        let welcome = welcome_beside(ghost(certified(root, primary), device));
+        let before = dave.state();
+        let refused = dave.try_join(&pointer(&welcome), &welcome).unwrap_err();
+        assert_eq!(refused.to_string(), error);
+        assert_eq!(dave.state(), before, "a refused Welcome left a trace");
+    }
+    // The same with a sound one joins, by the same KeyPackage.
+    let welcome = welcome_beside(ghost(certified(60, 61), 62));
+    let joined = dave.try_join(&pointer(&welcome), &welcome).unwrap();
+    assert_eq!(joined.view.members.len(), 11);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use qpc_client::machine::{Input, Machine, Outgoing, Pool, Step, Work};
 use qpc_client::view::Event;
 use qpc_client::{Account, ClientError, Core, Output};
@@ -11,14 +11,13 @@ use qpc_proto::binding::ChannelBinding;
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_proto::message::{Method, Page, Request, Response};
 use qpc_proto::{AccountId, ChannelId, ErrorBody, ErrorCode, RequestId, Token};
-use qpc_server::{Call, Peer};
+use qpc_server::Peer;
 use qpc_storage::{Durability, Key, Options, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 
 use super::World;
 use super::devices::SERVER;
-use super::link::is;
 
 /// A logged-in connection, with what is on its way in both directions.
 pub(crate) struct Link {
@@ -371,28 +370,20 @@ impl World {
         let mut store = Store::open(&path, &options())?;
         let clock = (self.now_ms, &mut self.rng);
         let account = Account::prepare(&mut store, (name, SERVER), clock)?;
-        let binding = self.binding();
-        let mut answer = self.ask_unbound(&binding, account.request(&binding, None))?;
-        if matches!(answer, Frame::Error(code, _) if is(code, ErrorCode::RequestIdConflict)) {
+        let mut raw = self.raw();
+        let (id, request) = account.request(raw.binding(), None);
+        let mut answer = self.ask_raw(&mut raw, (id, &request))?;
+        if answer.as_ref().is_err_and(|body| body.code == ErrorCode::RequestIdConflict) {
             // As the program does, whose earlier answer was lost.
-            answer = self.ask_unbound(&binding, (RequestId::ZERO, account.login(&binding)))?;
+            let login = account.login(raw.binding());
+            answer = self.ask_raw(&mut raw, (RequestId::ZERO, &login))?;
         }
-        ensure!(matches!(answer, Frame::Reply(_)), "registration failed: {answer:?}");
+        if let Err(body) = answer {
+            bail!("registration failed: {body:?}");
+        }
         account.registered(&mut store)?;
         let core = Core::open(store, POOL)?;
         self.clients.push(SimClient::over((name.to_owned(), path), core));
         Ok(())
-    }
-
-    /// What the server answers to somebody who has not logged in.
-    fn ask_unbound(
-        &mut self,
-        binding: &ChannelBinding,
-        (id, request): (RequestId, Request),
-    ) -> Result<Frame> {
-        let peer = Peer { binding: *binding, device: None, address: None };
-        let call = Call { frame: frame((id, &request), &Token::NONE), peer, now_ms: self.now_ms };
-        let outputs = self.server.apply(vec![call], &mut self.rng)?;
-        outputs.into_iter().next().map(|output| output.frame).context("no answer")
     }
 }

@@ -345,7 +345,7 @@ impl World {
     }
 }
 
-pub(crate) fn is(code: u16, wanted: ErrorCode) -> bool {
+fn is(code: u16, wanted: ErrorCode) -> bool {
     ErrorCode::from_u16(code) == Some(wanted)
 }
 

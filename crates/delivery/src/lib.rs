@@ -19,8 +19,8 @@ pub use store::RecentIds;
 pub fn schema() -> qpc_storage::Schema {
     qpc_storage::Schema {
         name: "delivery",
-        // Older ones would look for message ids in the log's index.
-        oldest_reader: 6,
+        // Older ones would take payloads that share a row for one.
+        oldest_reader: 8,
         migrations: &[
             qpc_storage::Migration {
                 name: "delivery",
@@ -46,6 +46,10 @@ pub fn schema() -> qpc_storage::Schema {
             qpc_storage::Migration {
                 name: "since",
                 sql: include_str!("../migrations/0007_since.sql"),
+            },
+            qpc_storage::Migration {
+                name: "runs",
+                sql: include_str!("../migrations/0008_runs.sql"),
             },
         ],
     }

@@ -9,6 +9,7 @@ pub(crate) mod expiry;
 pub(crate) mod key_packages;
 pub(crate) mod life;
 pub(crate) mod members;
+mod payloads;
 mod recent;
 pub(crate) mod revoked;
 pub(crate) mod standing;

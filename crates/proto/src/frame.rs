@@ -59,16 +59,37 @@ impl Frame {
 
     /// The bytes on the wire.
     pub fn encode(&self) -> Bytes {
-        let (kind, code, prefix, body) = match self {
-            Self::Request(request) => (REQUEST, request.method, Some(request), &request.body),
-            Self::Reply(body) => (REPLY, 0, None, body),
-            Self::Error(code, body) => (ERROR, *code, None, body),
-            Self::Item(body) => (ITEM, 0, None, body),
-            Self::End => (END, 0, None, &Bytes::new()),
-        };
+        let mut out = BytesMut::with_capacity(self.encoded_len());
+        self.put(&mut out);
+        out.freeze()
+    }
+
+    /// Length of the bytes on the wire.
+    pub fn encoded_len(&self) -> usize {
+        let (_, _, prefix, body) = self.parts();
         let prefix_len = prefix.map_or(0, |_| REQUEST_PREFIX_BYTES);
-        let len = body.len().saturating_add(prefix_len);
-        let mut out = BytesMut::with_capacity(len.saturating_add(HEADER_BYTES));
+        body.map_or(0, Bytes::len).saturating_add(prefix_len).saturating_add(HEADER_BYTES)
+    }
+
+    /// Appends the bytes on the wire.
+    pub fn put(&self, out: &mut BytesMut) {
+        self.put_head(out);
+        if let (_, _, _, Some(body)) = self.parts() {
+            out.put_slice(body);
+        }
+    }
+
+    /// The bytes on the wire in two pieces, of which the second is the body as it is.
+    pub fn split(&self) -> (Bytes, Bytes) {
+        let mut head = BytesMut::with_capacity(HEADER_BYTES.saturating_add(REQUEST_PREFIX_BYTES));
+        self.put_head(&mut head);
+        let (_, _, _, body) = self.parts();
+        (head.freeze(), body.cloned().unwrap_or_default())
+    }
+
+    fn put_head(&self, out: &mut BytesMut) {
+        let (kind, code, prefix, _) = self.parts();
+        let len = self.encoded_len().saturating_sub(HEADER_BYTES);
         out.put_u8(limits::VERSION);
         out.put_u8(kind);
         out.put_u16(code);
@@ -77,8 +98,16 @@ impl Frame {
             out.put_slice(request.token.as_bytes());
             out.put_slice(request.request_id.as_bytes());
         }
-        out.put_slice(body);
-        out.freeze()
+    }
+
+    fn parts(&self) -> (u8, u16, Option<&RequestFrame>, Option<&Bytes>) {
+        match self {
+            Self::Request(request) => (REQUEST, request.method, Some(request), Some(&request.body)),
+            Self::Reply(body) => (REPLY, 0, None, Some(body)),
+            Self::Error(code, body) => (ERROR, *code, None, Some(body)),
+            Self::Item(body) => (ITEM, 0, None, Some(body)),
+            Self::End => (END, 0, None, None),
+        }
     }
 }
 
@@ -252,6 +281,9 @@ mod tests {
             decoder.push(&frame.encode());
             let back = decoder.next_frame().unwrap().unwrap();
             assert_eq!(back.encode(), frame.encode());
+            assert_eq!(frame.encoded_len(), frame.encode().len());
+            let (head, body) = frame.split();
+            assert_eq!([head, body].concat(), frame.encode());
         }
     }
 }

@@ -191,7 +191,7 @@ fn create_channel() -> Request {
         retention_ms: 0,
         reset: None,
         bundle: CommitBundle {
-            message_id: MessageId([u8::MAX; 16]),
+            message_id: MessageId([0; 16]),
             after_commit: 0,
             payload: private_message(COMMIT, &aad, &[0; 64]),
             roster_change: change.encode().into(),

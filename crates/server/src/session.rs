@@ -7,6 +7,7 @@ mod note;
 mod peer;
 mod stream;
 mod subscription;
+mod taking;
 mod wait;
 
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use qpc_proto::ChannelId;
 use qpc_proto::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
-use qpc_proto::message::{Entry, Page, Response};
+use qpc_proto::message::{Entry, Page};
 
-/// Bytes of payloads in all tails.
+/// Bytes of entries in all tails.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The shortest retention that a channel may have.
 const AGE_MAX_MS: u64 = 60_000;
@@ -31,15 +31,26 @@ pub(crate) struct Tails {
 #[derive(Debug, Default)]
 struct Tail {
     /// Without a gap.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<Kept>,
     /// What was asked for last: many readers ask for the same.
     last: Option<Arc<Stretch>>,
 }
 
-/// Entries of one log in a row, encoded once for all who read just these.
+/// An entry, encoded once for all pages.
+#[derive(Debug)]
+struct Kept {
+    seq: u64,
+    accepted_at_ms: u64,
+    payload_bytes: usize,
+    piece: Bytes,
+}
+
+/// Entries of one log in a row, made a page once for all who read just these.
 #[derive(Debug)]
 pub(crate) struct Stretch {
-    page: Page,
+    channel: ChannelId,
+    pieces: Vec<Bytes>,
+    head_seq: u64,
     first: u64,
     last: u64,
     body: OnceLock<Bytes>,
@@ -53,7 +64,8 @@ impl Stretch {
 
     /// The body of a `Page`.
     pub(crate) fn body(&self) -> Bytes {
-        self.body.get_or_init(|| Response::Page(self.page.clone()).encode()).clone()
+        let body = || Page::joined(&self.channel, self.head_seq, &self.pieces);
+        self.body.get_or_init(body).clone()
     }
 }
 
@@ -78,12 +90,13 @@ impl Tails {
             self.clear(&channel);
         }
         let tail = self.logs.entry(channel).or_default();
-        for mut entry in posted {
-            // A copy: the payload is a part of some larger buffer, which nobody is to hold.
-            entry.payload = Bytes::copy_from_slice(&entry.payload);
-            self.bytes = self.bytes.saturating_add(entry.payload.len());
-            self.order.push_back((channel, entry.seq));
-            tail.entries.push_back(entry);
+        for entry in posted {
+            let Entry { seq, accepted_at_ms, .. } = entry;
+            // The payload is a part of some larger buffer, which nobody is to hold: this copies it.
+            let (piece, payload_bytes) = (Page::piece(&entry), entry.payload.len());
+            self.bytes = self.bytes.saturating_add(piece.len());
+            self.order.push_back((channel, seq));
+            tail.entries.push_back(Kept { seq, accepted_at_ms, payload_bytes, piece });
         }
         while self.bytes > BYTES_MAX || self.order.len() > ENTRIES_MAX {
             self.forget_oldest();
@@ -93,7 +106,7 @@ impl Tails {
     /// Forgets a log.
     pub(crate) fn clear(&mut self, channel: &ChannelId) {
         let tail = self.logs.remove(channel).unwrap_or_default();
-        let bytes: usize = tail.entries.iter().map(|entry| entry.payload.len()).sum();
+        let bytes: usize = tail.entries.iter().map(|entry| entry.piece.len()).sum();
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
@@ -124,19 +137,20 @@ impl Tails {
             return Behind::Entries(Arc::clone(same));
         }
         let mut left = PAGE_BYTES_MAX;
-        let mut entries: Vec<Entry> = Vec::new();
+        let (mut pieces, mut last) = (Vec::new(), after_seq);
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         for entry in tail.entries.iter().skip(skipped).take(PAGE_ENTRIES_MAX) {
-            match left.checked_sub(entry.payload.len()) {
+            match left.checked_sub(entry.payload_bytes) {
                 Some(rest) => left = rest,
-                None if entries.is_empty() => left = 0,
+                None if pieces.is_empty() => left = 0,
                 None => break,
             }
-            entries.push(entry.clone());
+            pieces.push(entry.piece.clone());
+            last = entry.seq;
         }
-        let last = entries.last().map_or(after_seq, |entry| entry.seq);
-        let page = Page { channel: *channel, entries, head_seq: head, published: Vec::new() };
-        let stretch = Arc::new(Stretch { page, first, last, body: OnceLock::new() });
+        let body = OnceLock::new();
+        let stretch = Stretch { channel: *channel, pieces, head_seq: head, first, last, body };
+        let stretch = Arc::new(stretch);
         tail.last = Some(Arc::clone(&stretch));
         Behind::Entries(stretch)
     }
@@ -147,7 +161,7 @@ impl Tails {
         if tail.entries.front().is_some_and(|front| front.seq == seq)
             && let Some(gone) = tail.entries.pop_front()
         {
-            self.bytes = self.bytes.saturating_sub(gone.payload.len());
+            self.bytes = self.bytes.saturating_sub(gone.piece.len());
             // It would hold what is forgotten here.
             tail.last.take_if(|last| last.first <= gone.seq);
         }
@@ -160,7 +174,7 @@ impl Tails {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qpc_proto::message::{EntryKind, Method};
+    use qpc_proto::message::{EntryKind, Method, Response};
     use qpc_proto::{Digest, MessageId};
 
     const A: ChannelId = ChannelId([1; 16]);
@@ -266,7 +280,7 @@ mod tests {
         }
         assert_eq!(tails.logs.len(), 20, "each has its last entries");
         let last = tails.logs.values().filter_map(|tail| tail.last.as_ref());
-        let held = last.flat_map(|last| &last.page.entries).map(|entry| entry.payload.len());
+        let held = last.flat_map(|last| &last.pieces).map(Bytes::len);
         assert!(held.sum::<usize>() <= BYTES_MAX);
     }
 
@@ -287,7 +301,7 @@ mod tests {
         }
         assert!(tails.order.len() <= ENTRIES_MAX);
         let bytes: usize =
-            tails.logs.values().flat_map(|t| &t.entries).map(|e| e.payload.len()).sum();
+            tails.logs.values().flat_map(|t| &t.entries).map(|e| e.piece.len()).sum();
         assert_eq!(tails.bytes, bytes);
     }
 }

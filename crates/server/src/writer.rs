@@ -20,9 +20,9 @@ use crate::node::{Node, Outputs, Work};
 use crate::notify::Notifier;
 use crate::refusal::Refusal;
 
-/// Requests that may wait for the writer.
+/// Groups of requests that may wait for the writer.
 const QUEUE_MAX: usize = 1_024;
-/// Requests in one group commit.
+/// Requests in one group commit, and those of the group that reaches it.
 const BATCH_MAX: usize = 512;
 /// A batch of so many requests waits for more.
 const LINGER_FROM: usize = 32;
@@ -37,11 +37,11 @@ const RELEASES_MAX: u32 = 64;
 /// KiB of request bodies that may wait for the writer, all connections together.
 const QUEUE_KIB_MAX: u32 = 64 * 1_024;
 
-/// Work with the way back for its answer.
+/// Work that came together, with the way back for its answers.
 struct Item {
-    work: Work,
-    answer: oneshot::Sender<Outputs>,
-    /// Room in the queue, held until the answer is there.
+    work: Vec<Work>,
+    answers: oneshot::Sender<Vec<Outputs>>,
+    /// Room in the queue, held until the answers are there.
     room: OwnedSemaphorePermit,
 }
 
@@ -95,11 +95,15 @@ impl Writer {
         Ok((Self { queue, room }, Thread { health, handle }))
     }
 
-    /// Queues work, waiting for room. The answer comes once its effect is on disk.
-    pub(crate) async fn submit(&self, work: Work) -> Result<oneshot::Receiver<Outputs>, Refusal> {
+    /// Queues work that goes into one commit, in its order, waiting for room. The answers come once
+    /// its effect is on disk: as many, in the same order.
+    pub(crate) async fn submit(
+        &self,
+        work: Vec<Work>,
+    ) -> Result<oneshot::Receiver<Vec<Outputs>>, Refusal> {
         let room = Arc::clone(&self.room).acquire_many_owned(kib(&work)).await;
-        let (answer, receiver) = oneshot::channel();
-        let item = Box::new(Item { work, answer, room: room.map_err(|_| stopping())? });
+        let (answers, receiver) = oneshot::channel();
+        let item = Box::new(Item { work, answers, room: room.map_err(|_| stopping())? });
         let sent = self.queue.send(Order::Do(item)).await;
         sent.map(|()| receiver).map_err(|_| stopping())
     }
@@ -107,9 +111,10 @@ impl Writer {
     /// Queues work whose answer nobody waits for, if there is room for it now. A full queue has
     /// more urgent work; the next offer comes.
     pub(crate) fn offer(&self, work: Work) {
-        let (answer, _) = oneshot::channel();
+        let (answers, _) = oneshot::channel();
+        let work = vec![work];
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib(&work)) {
-            drop(self.queue.try_send(Order::Do(Box::new(Item { work, answer, room }))));
+            drop(self.queue.try_send(Order::Do(Box::new(Item { work, answers, room }))));
         }
     }
 
@@ -126,8 +131,9 @@ impl Writer {
 
     /// Queues work and waits for its answer.
     pub(crate) async fn run(&self, work: Work) -> Result<Outputs, Refusal> {
-        let answer = self.submit(work).await?;
-        answer.await.map_err(|_| stopping())
+        let answers = self.submit(vec![work]).await?;
+        let answers = answers.await.map_err(|_| stopping())?;
+        answers.into_iter().next().ok_or_else(stopping)
     }
 }
 
@@ -147,13 +153,14 @@ pub(crate) fn stopping() -> Refusal {
     ErrorBody::new(ErrorCode::ShuttingDown, "the server is stopping; reconnect later").into()
 }
 
-/// A request's share of the queue's room.
-fn kib(work: &Work) -> u32 {
-    let bytes = match work {
-        Work::Call(call) => call.frame.body.len(),
+/// The share of the queue's room that work takes.
+fn kib(work: &[Work]) -> u32 {
+    let of = |work: &Work| match work {
+        Work::Call(call) => call.frame.body.len() / 1_024,
         Work::Task(_) => 0,
     };
-    u32::try_from(bytes / 1_024).unwrap_or(QUEUE_KIB_MAX).saturating_add(1).min(QUEUE_KIB_MAX)
+    let kib = work.iter().map(|work| of(work).saturating_add(1)).fold(0, usize::saturating_add);
+    u32::try_from(kib).unwrap_or(QUEUE_KIB_MAX).min(QUEUE_KIB_MAX)
 }
 
 /// Who hears of what was committed, before its answer leaves.
@@ -190,19 +197,21 @@ impl Disk {
 /// nothing.
 struct Gathered {
     batch: Vec<Item>,
+    /// In all of the batch.
+    requests: usize,
     release: bool,
 }
 
 impl Gathered {
     fn new(first: Order, orders: &mut mpsc::Receiver<Order>) -> Self {
-        let mut gathered = Self { batch: Vec::new(), release: false };
+        let mut gathered = Self { batch: Vec::new(), requests: 0, release: false };
         gathered.add(first, orders);
         let mut lingers = 0;
         loop {
-            let before = gathered.batch.len();
+            let before = gathered.requests;
             gathered.drain(orders);
-            let grown = gathered.batch.len() > before;
-            if lingers == LINGERS_MAX || gathered.batch.len() < LINGER_FROM || !grown {
+            let grown = gathered.requests > before;
+            if lingers == LINGERS_MAX || gathered.requests < LINGER_FROM || !grown {
                 return gathered;
             }
             lingers += 1;
@@ -213,7 +222,7 @@ impl Gathered {
     /// Takes what waits. Before it says that nothing does, it lets threads run that are ready to:
     /// on a busy machine these bring more work for the same commit, on an idle one there are none.
     fn drain(&mut self, orders: &mut mpsc::Receiver<Order>) {
-        while self.batch.len() < BATCH_MAX {
+        while self.requests < BATCH_MAX {
             let next = orders.try_recv().ok().or_else(|| {
                 std::thread::yield_now();
                 orders.try_recv().ok()
@@ -227,7 +236,10 @@ impl Gathered {
 
     fn add(&mut self, order: Order, orders: &mut mpsc::Receiver<Order>) {
         match order {
-            Order::Do(item) => self.batch.push(*item),
+            Order::Do(item) => {
+                self.requests = self.requests.saturating_add(item.work.len());
+                self.batch.push(*item);
+            }
             Order::Release => self.release = true,
             // Nothing new comes in, and what waits is still done.
             Order::Stop => orders.close(),
@@ -244,8 +256,8 @@ struct Shop {
 impl Shop {
     fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), StorageError> {
         while let Some(first) = orders.blocking_recv() {
-            let Gathered { batch, release } = Gathered::new(first, &mut orders);
-            self.commit(batch)?;
+            let Gathered { batch, requests, release } = Gathered::new(first, &mut orders);
+            self.commit(batch, requests)?;
             if release {
                 self.release(&orders)?;
             }
@@ -274,20 +286,20 @@ impl Shop {
     }
 
     /// Commits a batch and answers it; fails only when storage has failed for good.
-    fn commit(&mut self, batch: Vec<Item>) -> Result<(), StorageError> {
-        let mut work = Vec::with_capacity(batch.len());
-        let mut answers = Vec::with_capacity(batch.len());
+    fn commit(&mut self, batch: Vec<Item>, requests: usize) -> Result<(), StorageError> {
+        let mut work = Vec::with_capacity(requests);
+        let mut waiting = Vec::with_capacity(batch.len());
         for item in batch {
-            work.push(item.work);
-            answers.push((item.answer, item.room));
+            waiting.push((item.answers, item.work.len(), item.room));
+            work.extend(item.work);
         }
         let mut outputs = match self.node.commit(&mut self.store, work, &mut OsRng) {
             Ok(outputs) => outputs,
             Err(error) => {
-                for (answer, _room) in answers {
-                    let refusal = Refusal::storage(&error);
+                for (answers, count, _room) in waiting {
+                    let refusal = |_| Outputs::refusal(Refusal::storage(&error), &mut OsRng);
                     // A stream that has gone needs no answer.
-                    drop(answer.send(Outputs::refusal(refusal, &mut OsRng)));
+                    drop(answers.send((0..count).map(refusal).collect()));
                 }
                 return if error.is_fatal() { Err(error) } else { Ok(()) };
             }
@@ -304,9 +316,10 @@ impl Shop {
             (outputs.wakes.as_slice(), posted)
         });
         self.told.notifier.grown(grown);
-        // The last first: a stream waits for its first answer, and then finds all of them.
-        for ((answer, _room), outputs) in answers.into_iter().zip(outputs).rev() {
-            drop(answer.send(outputs));
+        // The last first: a stream waits for its first answers, and then finds all of them.
+        for (answers, count, _room) in waiting.into_iter().rev() {
+            let own = outputs.split_off(outputs.len().saturating_sub(count));
+            drop(answers.send(own));
         }
         // The answers come first: one may be to one of those that are cut off.
         self.told.bound.cut_off(&ended);
@@ -341,15 +354,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (writer, thread) = started(&dir);
         let bad: Task = Box::new(|_, _| panic!("on purpose"));
-        let before = writer.submit(good()).await.unwrap();
-        let panicked = writer.submit(Work::Task(bad)).await.unwrap();
-        let after = writer.submit(good()).await.unwrap();
-        for answer in [before, after] {
-            assert!(matches!(answer.await.unwrap().frame, Frame::Reply(_)));
-        }
-        let Frame::Error(code, body) = panicked.await.unwrap().frame else {
-            panic!("an error frame")
+        let together = writer.submit(vec![good(), Work::Task(bad), good()]).await.unwrap();
+        let after = writer.run(good()).await.unwrap();
+        let Ok([before, panicked, beside]) = <[_; 3]>::try_from(together.await.unwrap()) else {
+            panic!("three answers")
         };
+        for answer in [before, beside, after] {
+            assert!(matches!(answer.frame, Frame::Reply(_)));
+        }
+        let Frame::Error(code, body) = panicked.frame else { panic!("an error frame") };
         let body = ErrorBody::decode(code, &body).unwrap();
         assert_eq!(body.code, ErrorCode::Internal);
         assert_ne!(body.correlation_id, [0; 16]);
@@ -401,12 +414,12 @@ mod tests {
         let (writer, thread) = started(&dir);
         let mut answers = Vec::new();
         for _ in 0..QUEUE_MAX / 2 {
-            answers.push(writer.submit(good()).await.unwrap());
+            answers.push(writer.submit(vec![good()]).await.unwrap());
         }
         thread.stop(&writer).await.unwrap();
         for answer in answers {
-            assert!(matches!(answer.await.unwrap().frame, Frame::Reply(_)));
+            assert!(matches!(answer.await.unwrap()[0].frame, Frame::Reply(_)));
         }
-        assert!(writer.submit(good()).await.is_err());
+        assert!(writer.submit(vec![good()]).await.is_err());
     }
 }

@@ -2,6 +2,7 @@
 //! Knows where frames begin and end, nothing of what they say.
 
 use std::collections::VecDeque;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use qpc_proto::frame::{Decoder, Frame, FrameError, HEADER_BYTES};
@@ -16,6 +17,8 @@ use crate::memory::{MemoryReceiver, MemorySender};
 pub const READ_BYTES_MAX: usize = 16 * 1024;
 /// Frames up to this size are copied together, so that many small ones make few chunks.
 const COALESCE_BYTES_MAX: usize = 16 * 1024;
+/// A frame alone up to this size is one chunk.
+const COPIED_BYTES_MAX: usize = 512;
 
 /// The sending half of a stream. Dropping it ends the stream in order; after a cancelled send that
 /// may cut a frame, which the peer sees as [`FrameError::Truncated`].
@@ -51,7 +54,7 @@ impl FrameSender {
     /// # Errors
     /// [`TransportError::Reset`] when the peer stopped the stream, [`TransportError::Closed`].
     pub async fn send(&mut self, frame: &Frame) -> Result<(), TransportError> {
-        self.pending.push_back(frame.encode());
+        self.queue(frame);
         self.flush().await
     }
 
@@ -61,20 +64,30 @@ impl FrameSender {
     /// # Errors
     /// As [`FrameSender::send`].
     pub async fn send_all(&mut self, frames: &[Frame]) -> Result<(), TransportError> {
-        let mut together = BytesMut::new();
+        let all = frames.iter().map(Frame::encoded_len).fold(0, usize::saturating_add);
+        let mut together = BytesMut::with_capacity(all.min(COALESCE_BYTES_MAX));
         for frame in frames {
-            let bytes = frame.encode();
-            if together.len().saturating_add(bytes.len()) > COALESCE_BYTES_MAX {
+            let len = frame.encoded_len();
+            if together.len().saturating_add(len) > COALESCE_BYTES_MAX {
                 self.pending.push_back(together.split().freeze());
             }
-            if bytes.len() > COALESCE_BYTES_MAX {
-                self.pending.push_back(bytes);
+            if len > COALESCE_BYTES_MAX {
+                self.queue(frame);
             } else {
-                together.extend_from_slice(&bytes);
+                frame.put(&mut together);
             }
         }
         self.pending.push_back(together.freeze());
         self.flush().await
+    }
+
+    /// A small body is copied, so that it shares a chunk with its header.
+    fn queue(&mut self, frame: &Frame) {
+        if frame.encoded_len() <= COPIED_BYTES_MAX {
+            self.pending.push_back(frame.encode());
+        } else {
+            self.pending.extend(<[Bytes; 2]>::from(frame.split()));
+        }
     }
 
     async fn flush(&mut self) -> Result<(), TransportError> {
@@ -92,16 +105,20 @@ impl FrameSender {
             // Both write nothing if they are cancelled, and remove exactly what they wrote.
             match &mut self.half {
                 SendHalf::Quic(stream) => {
-                    let stopped = stream.stopped();
                     let chunks = self.pending.make_contiguous();
-                    // While a connection's window is full, quinn does not tell a writer of a stop;
-                    // and a stopped stream may never be given a window again.
-                    tokio::select! {
-                        biased;
-                        written = stream.write_chunks(chunks) => {
-                            written.map_err(write_error)?;
+                    if let Some(written) = at_once(stream.write_chunks(chunks)).await {
+                        written.map_err(write_error)?;
+                    } else {
+                        let stopped = stream.stopped();
+                        // While a connection's window is full, quinn does not tell a writer of a
+                        // stop; and a stopped stream may never be given a window again.
+                        tokio::select! {
+                            biased;
+                            written = stream.write_chunks(chunks) => {
+                                written.map_err(write_error)?;
+                            }
+                            stopped = stopped => return acknowledged(stopped).and(Err(over())),
                         }
-                        stopped = stopped => return acknowledged(stopped).and(Err(over())),
                     }
                 }
                 SendHalf::Memory(sender) => {
@@ -205,8 +222,7 @@ impl FrameReceiver {
     /// use), [`TransportError::Reset`], [`TransportError::Closed`].
     pub async fn next(&mut self) -> Result<Option<Frame>, TransportError> {
         loop {
-            if let Some(frame) = self.decoder.next_frame()? {
-                self.held = 0;
+            if let Some(frame) = self.ready()? {
                 return Ok(Some(frame));
             }
             let most = self.frame_max.saturating_add(HEADER_BYTES);
@@ -220,6 +236,19 @@ impl FrameReceiver {
             self.held = self.held.saturating_add(chunk.len());
             self.decoder.push(&chunk);
         }
+    }
+
+    /// The next frame, if it has arrived as a whole with those before it; reads nothing. `None`
+    /// also at the end of the stream.
+    ///
+    /// # Errors
+    /// [`TransportError::Frame`] when the bytes are no frame.
+    pub fn ready(&mut self) -> Result<Option<Frame>, TransportError> {
+        let frame = self.decoder.next_frame()?;
+        if frame.is_some() {
+            self.held = 0;
+        }
+        Ok(frame)
     }
 
     /// Whether a frame has begun to arrive and is not whole yet: what a deadline for slow senders
@@ -252,6 +281,16 @@ impl FrameReceiver {
             ReceiveHalf::Memory(receiver) => receiver.stop(code),
         }
     }
+}
+
+/// What a future gives without waiting. It is dropped otherwise, so it must be cancel-safe.
+async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Using a half that was finished, reset or stopped here.

@@ -63,8 +63,10 @@ impl Posts<'_> {
     ) -> Result<Written<EnqueueAnswer>, DeliveryError> {
         let call = Call { tx: self.tx, ..*call };
         let mut writing = self.open(&call, &enqueue.channel)?;
-        let ready =
-            self.inserts.take().map_or_else(|| Inserts::new(self.tx, &self.delivery.recent), Ok)?;
+        let ready = self
+            .inserts
+            .take()
+            .map_or_else(|| Inserts::of_messages(self.tx, &self.delivery.recent), Ok)?;
         let inserts = self.inserts.insert(ready);
         let (answer, mut posted) = writing.post(inserts, &enqueue.entries)?;
         if posted.is_empty() {
@@ -87,6 +89,9 @@ impl Posts<'_> {
     /// # Errors
     /// [`DeliveryError::Store`]: roll back to before the run.
     pub fn finish(mut self) -> Result<(), DeliveryError> {
+        if let Some(inserts) = &mut self.inserts {
+            inserts.finish()?;
+        }
         self.save()
     }
 

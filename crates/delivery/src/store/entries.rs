@@ -10,6 +10,7 @@ use sql::OptionalExtension as _;
 
 use super::column::decoded;
 use super::commits;
+use super::payloads::{Puts, Takes};
 use super::recent::RecentIds;
 
 /// The last sequence number that [`entry_id`] has room for.
@@ -39,7 +40,7 @@ pub(crate) struct Inserts<'a> {
     tx: &'a Tx<'a>,
     recent: &'a RecentIds,
     row: sql::CachedStatement<'a>,
-    payload: sql::CachedStatement<'a>,
+    payloads: Puts<'a>,
 }
 
 impl fmt::Debug for Inserts<'_> {
@@ -49,16 +50,33 @@ impl fmt::Debug for Inserts<'_> {
 }
 
 impl<'a> Inserts<'a> {
+    /// For entries one by one.
     pub(crate) fn new(tx: &'a Tx<'a>, recent: &'a RecentIds) -> sql::Result<Self> {
+        Self::sharing((tx, recent), false)
+    }
+
+    /// For messages, nothing else, until [`Inserts::finish`]: those of a channel that come one
+    /// behind the other share a row.
+    pub(crate) fn of_messages(tx: &'a Tx<'a>, recent: &'a RecentIds) -> sql::Result<Self> {
+        Self::sharing((tx, recent), true)
+    }
+
+    fn sharing((tx, recent): (&'a Tx<'a>, &'a RecentIds), shared: bool) -> sql::Result<Self> {
         Ok(Self {
             tx,
             recent,
             row: tx.prepare_cached(
                 "INSERT INTO log (no, seq, kind, after_commit, accepted_at_ms, message_id, head,
-                     sender, digest, welcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                     sender, digest, welcome, place, bytes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?,
-            payload: tx.prepare_cached("INSERT INTO payloads (id, payload) VALUES (?1, ?2)")?,
+            payloads: Puts::new(tx, shared)?,
         })
+    }
+
+    /// Writes what messages have left to write.
+    pub(crate) fn finish(&mut self) -> sql::Result<()> {
+        self.payloads.finish()
     }
 
     /// Puts an entry in; false, and nothing is written, if its sender has one of that message id.
@@ -69,6 +87,7 @@ impl<'a> Inserts<'a> {
         {
             return Ok(false);
         }
+        let place = self.payloads.place(no)?;
         let id = self.row.insert((
             no,
             Number(new.accepted.seq),
@@ -80,11 +99,13 @@ impl<'a> Inserts<'a> {
             new.sender.as_ref().map(|(sender, _)| sender.as_bytes()),
             new.sender.map(|(_, digest)| digest),
             new.welcome,
+            place,
+            place.map(|_| Number(u64::try_from(new.payload.len()).unwrap_or(u64::MAX))),
         ))?;
         if let Some(scope) = scope {
             self.recent.note((scope, new.message_id), id);
         }
-        self.payload.execute((id, new.payload)).map(|_| true)
+        self.payloads.put((no, id), place, new.payload).map(|()| true)
     }
 }
 
@@ -130,18 +151,20 @@ pub(crate) struct Range {
 /// Entries in order from the range's start, cut on an entry's border.
 pub(crate) fn read(tx: &Tx<'_>, range: &Range) -> sql::Result<Vec<Entry>> {
     let mut statement = tx.prepare_cached(
-        "SELECT l.seq, l.kind, l.after_commit, l.accepted_at_ms, l.message_id, l.head, p.payload,
-                w.welcome
-         FROM log l JOIN payloads p ON p.id = l.id LEFT JOIN welcomes w ON w.id = l.welcome
+        "SELECT l.seq, l.kind, l.after_commit, l.accepted_at_ms, l.message_id, l.head, w.welcome,
+                l.id, l.place
+         FROM log l LEFT JOIN welcomes w ON w.id = l.welcome
          WHERE l.no = ?1 AND l.seq BETWEEN ?2 AND ?3 ORDER BY l.seq LIMIT ?4",
     )?;
     let (first, last) = range.seqs;
     let limit = u32::try_from(range.entries_max).unwrap_or(u32::MAX);
     let mut rows = statement.query((range.no, Number(first), Number(last.min(SEQ_MAX)), limit))?;
+    let mut payloads = Takes::new(tx)?;
     let mut entries = Vec::new();
     let mut left = range.bytes_max;
     while let Some(row) = rows.next()? {
-        let entry = entry(tx, (range.no, row))?;
+        let Some(payload) = payloads.take(row.get(7)?, row.get(8)?)? else { continue };
+        let entry = entry(tx, (range.no, row), payload)?;
         match left.checked_sub(size(&entry)) {
             Some(rest) => left = rest,
             None if entries.is_empty() => left = 0,
@@ -152,7 +175,7 @@ pub(crate) fn read(tx: &Tx<'_>, range: &Range) -> sql::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn entry(tx: &Tx<'_>, (no, row): (i64, &sql::Row<'_>)) -> sql::Result<Entry> {
+fn entry(tx: &Tx<'_>, (no, row): (i64, &sql::Row<'_>), payload: Bytes) -> sql::Result<Entry> {
     let kind = EntryKind::from_code(row.get(1)?).ok_or(Malformed("kind of an entry"));
     let mut entry = Entry {
         seq: row.get::<_, Number>(0)?.0,
@@ -160,12 +183,12 @@ fn entry(tx: &Tx<'_>, (no, row): (i64, &sql::Row<'_>)) -> sql::Result<Entry> {
         after_commit: row.get::<_, Number>(2)?.0,
         accepted_at_ms: row.get::<_, Number>(3)?.0,
         message_id: MessageId(row.get(4)?),
-        payload: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+        payload,
         roster_change: Bytes::new(),
         statements: Vec::new(),
         welcome_hash: Digest::ZERO,
         head: Digest(row.get(5)?),
-        welcome: row.get::<_, Option<Vec<u8>>>(7)?.map(Bytes::from),
+        welcome: row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
     };
     if entry.kind == EntryKind::Commit {
         let bundle = commits::bundle(tx, entry_id(no, entry.seq))?;

@@ -69,7 +69,8 @@ pub(crate) fn inbox_acked(tx: &Tx<'_>, no: i64) -> sql::Result<u64> {
         .query_row([no], |row| Ok(number(row, 0)?.unwrap_or_default()))
 }
 
-/// Deletes the payloads before `end`, with what only their readers need. What was posted by a
+/// Deletes the payloads before `end`, with what only their readers need; where some share a row
+/// with later ones, the row goes with the last of them. What was posted by a
 /// device keeps its row, which answers a retry.
 pub(crate) fn trim(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> {
     let range = (channel.no, Number(channel.first_seq), Number(end));
@@ -82,8 +83,9 @@ pub(crate) fn trim(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> 
     .execute(range)?;
     free(tx, channel, end)?;
     tx.prepare_cached(
-        "DELETE FROM payloads WHERE id IN
-             (SELECT id FROM log WHERE no = ?1 AND seq >= ?2 AND seq < ?3)",
+        "DELETE FROM payloads WHERE id IN (SELECT id - coalesce(place, 0) FROM log
+             WHERE no = ?1 AND seq >= ?2 AND seq < ?3)
+         AND id IS NOT (SELECT id - place FROM log WHERE no = ?1 AND seq = ?3 AND place > 0)",
     )?
     .execute(range)?;
     let ids = (entry_id(channel.no, channel.first_seq), entry_id(channel.no, end));
@@ -108,9 +110,9 @@ pub(crate) fn trim(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> 
 /// Gives back the room of the entries before `end`, to the channel and to those who posted them.
 fn free(tx: &Tx<'_>, channel: &Channel, end: u64) -> sql::Result<()> {
     let mut sizes = tx.prepare_cached(
-        "SELECT l.sender, l.kind, sum(length(p.payload)
+        "SELECT l.sender, l.kind, sum(coalesce(l.bytes, length(p.payload))
              + coalesce(length(c.roster_change) + length(c.statements), 0))
-         FROM log l JOIN payloads p ON p.id = l.id
+         FROM log l JOIN payloads p ON p.id = l.id - coalesce(l.place, 0)
              LEFT JOIN commits c ON l.kind = 2 AND c.id = (l.no << 32 | l.seq)
          WHERE l.no = ?1 AND l.seq >= ?2 AND l.seq < ?3 GROUP BY l.sender, l.kind",
     )?;

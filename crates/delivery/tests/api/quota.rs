@@ -43,10 +43,10 @@ fn counted(world: &mut World) -> Vec<[u64; 4]> {
 fn summed(world: &mut World) -> Vec<[u64; 4]> {
     world.serve(|_, (tx, _)| {
         let size = "WITH size AS (SELECT l.no AS no, l.sender AS sender, l.kind AS kind,
-                length(p.payload) + coalesce(length(c.roster_change), 0)
+                coalesce(l.bytes, length(p.payload)) + coalesce(length(c.roster_change), 0)
                     + coalesce(length(c.statements), 0) AS bytes
             FROM channels ch JOIN log l ON l.no = ch.no AND l.seq >= ch.first_seq
-            JOIN payloads p ON p.id = l.id
+            JOIN payloads p ON p.id = l.id - coalesce(l.place, 0)
             LEFT JOIN commits c ON l.kind = 2 AND c.id = l.no * 4294967296 + l.seq)";
         let sum = |owner: &str| {
             ["kind = 1", "kind = 2", "kind > 2"].map(|kind| {
@@ -69,9 +69,10 @@ fn summed(world: &mut World) -> Vec<[u64; 4]> {
 /// Kind and bytes of every entry of the channel.
 fn held(world: &mut World) -> Vec<(u8, u64)> {
     world.serve(|_, (tx, _)| {
-        let all = "SELECT l.kind, length(p.payload) + coalesce(length(c.roster_change), 0)
-                       + coalesce(length(c.statements), 0)
-                   FROM channels ch JOIN log l USING (no) JOIN payloads p ON p.id = l.id
+        let all = "SELECT l.kind, coalesce(l.bytes, length(p.payload))
+                       + coalesce(length(c.roster_change), 0) + coalesce(length(c.statements), 0)
+                   FROM channels ch JOIN log l USING (no)
+                   JOIN payloads p ON p.id = l.id - coalesce(l.place, 0)
                    LEFT JOIN commits c ON l.kind = 2 AND c.id = l.no * 4294967296 + l.seq
                    WHERE ch.channel_id = ?1 AND ch.inbox = 0 ORDER BY l.seq";
         let mut statement = tx.prepare(all).unwrap();

@@ -8,7 +8,7 @@ use qpc_proto::message::{DeviceRef, Enqueue, EnqueueAnswer, NewEntry};
 use qpc_storage::{Tx, sql, sql::types::Value};
 
 use crate::mls::Device;
-use crate::support::{CHANNEL, Plan, World, message_on};
+use crate::support::{CHANNEL, NOW, Plan, World, message, message_on, sized};
 
 /// Draws the same numbers in each run of the test.
 struct Draw(u64);
@@ -74,15 +74,16 @@ fn in_a_run(delivery: &Delivery, tx: &Tx<'_>, postings: &[Posting]) -> Vec<Answe
     answers
 }
 
+/// What requests leave behind, but for the rows that payloads lie in.
 fn rows(world: &mut World) -> Vec<Vec<Value>> {
     let tables = [
-        "channels ORDER BY no",
-        "members ORDER BY no, device_id",
-        "log ORDER BY id",
-        "payloads ORDER BY id",
+        "* FROM channels ORDER BY no",
+        "* FROM members ORDER BY no, device_id",
+        "id, no, seq, kind, after_commit, accepted_at_ms, message_id, head, sender, digest, welcome,
+             bytes FROM log ORDER BY id",
     ];
     let read = |tx: &Tx<'_>, table: &str| -> sql::Result<Vec<Vec<Value>>> {
-        let mut statement = tx.prepare(&format!("SELECT * FROM {table}"))?;
+        let mut statement = tx.prepare(&format!("SELECT {table}"))?;
         let columns = statement.column_count();
         let rows = statement.query_map([], |row| (0..columns).map(|at| row.get(at)).collect())?;
         rows.collect()
@@ -116,6 +117,9 @@ fn requests_in_a_run_are_answered_as_if_each_had_come_alone() {
                 }
             }
             assert_eq!(rows(&mut together), rows(&mut alone), "seed {seed}");
+            let reader = Device::new(1, 1);
+            let read = |world: &mut World| world.fetch(&reader, CHANNEL, 0).unwrap().entries;
+            assert_eq!(read(&mut together), read(&mut alone), "seed {seed}");
             together.now_ms += 100;
         }
     }
@@ -124,4 +128,61 @@ fn requests_in_a_run_are_answered_as_if_each_had_come_alone() {
     let met = ["AAD_MISMATCH", "MESSAGE_ID_CONFLICT", "NOT_MEMBER", "QUOTA", "STALE_COMMIT"];
     assert!(met.iter().all(|code| refused.contains_key(code)), "{refused:?}");
     assert_eq!(silent, 12);
+}
+
+fn count(world: &mut World, what: &str) -> u64 {
+    let all = format!("SELECT count(*) FROM {what}");
+    world.serve(|_, (tx, _)| tx.query_row(&all, [], |row| row.get::<_, u32>(0)).unwrap().into())
+}
+
+#[test]
+fn messages_that_come_together_share_rows_and_are_read_from_any_place() {
+    let (alice, bob) = (Device::new(1, 1), Device::new(2, 2));
+    for (messages, bytes, rows) in [(130_u8, 300, 3), (5, 30 * 1_024, 2), (1, 70 * 1_024, 1)] {
+        let mut world = World::new();
+        world.group(&[&alice, &bob]);
+        let before = count(&mut world, "payloads");
+        let sizes = (1..).zip(bytes..bytes + usize::from(messages));
+        let entries: Vec<_> = sizes.map(|(id, bytes)| sized(id, bytes)).collect();
+        assert_eq!(world.enqueue(&alice, &entries).unwrap().accepted.len(), entries.len());
+        assert_eq!(count(&mut world, "payloads") - before, rows, "{messages} of {bytes}");
+        for (after, behind) in (1..).zip((0..entries.len()).map(|at| &entries[at..])) {
+            let page = world.fetch(&bob, CHANNEL, after).unwrap();
+            let read: Vec<_> = page.entries.iter().map(|entry| &entry.payload).collect();
+            let sent: Vec<_> = behind.iter().map(|entry| &entry.payload).collect();
+            assert_eq!(read, sent, "from {after}");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_entries_share_goes_with_the_last_of_them() {
+    const RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
+    let (alice, bob) = (Device::new(1, 1), Device::new(2, 2));
+    let mut world = World::new();
+    world.group(&[&alice, &bob]);
+    let posting = |id, now_ms| {
+        (alice.id(), now_ms, Enqueue { channel: CHANNEL, entries: vec![message(id, 1)] })
+    };
+    let postings = [posting(1, NOW), posting(2, NOW + 10), posting(3, NOW + 10)];
+    let answers = world.serve(|d, (tx, _)| in_a_run(d, tx, &postings));
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let shared = "payloads WHERE id IN (SELECT id - place FROM log WHERE place > 0)";
+    let held = |world: &mut World| {
+        let all = "SELECT sum(app_bytes) FROM channels";
+        world.serve(|_, (tx, _)| tx.query_row(all, [], |row| row.get::<_, u32>(0)).unwrap())
+    };
+    let each = held(&mut world) / 3;
+    for (now_ms, rows, left) in [(NOW, 1, 2), (NOW + 10, 0, 0)] {
+        world.now_ms = now_ms + RETENTION_MS;
+        let now_ms = world.now_ms;
+        let swept = world.call(&alice, |d, call| d.sweep_expired(call.tx, now_ms, 100));
+        assert!(swept.unwrap() > 0);
+        assert_eq!(count(&mut world, shared), rows);
+        assert_eq!(held(&mut world), left * each);
+        let page = world.fetch(&bob, CHANNEL, 4 - u64::from(left)).unwrap();
+        let read: Vec<_> = page.entries.into_iter().map(|entry| entry.payload).collect();
+        let sent = [2, 3].map(|id| message(id, 1).payload);
+        assert_eq!(read, if left == 0 { &[] } else { sent.as_slice() });
+    }
 }

@@ -99,7 +99,8 @@ fn upgraded(world: &mut World, entries: &BTreeMap<ChannelId, Vec<Entry>>) -> Wor
         on(&mut old, |tx| insert(tx, table, held));
     }
     let log = "SELECT (l.no << 32) | l.seq, l.kind, l.after_commit, l.accepted_at_ms, l.message_id,
-                   l.head, l.welcome, p.payload FROM log l JOIN payloads p USING (id)";
+                   l.head, l.welcome, iif(l.place IS NULL, p.payload, substr(p.payload, 5))
+               FROM log l JOIN payloads p USING (id)";
     let log = world.serve(|_, (tx, _)| rows(tx, log).unwrap());
     on(&mut old, |tx| insert(tx, "entries", log));
     let known = "SELECT l.no, l.sender, l.message_id, l.seq, c.channel_id

@@ -1,7 +1,8 @@
 //! Conversions between validated types and generated ones. Checks lengths and required choices, no
 //! policy.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
 
 use super::{
     Accepted, ChannelKind, ChannelState, CommitBundle, Cursor, Entry, EntryKind, Identity,
@@ -244,6 +245,23 @@ impl Entry {
 }
 
 impl Page {
+    /// The body of a page that has one entry and says nothing else: for [`Page::joined`].
+    pub fn piece(entry: &Entry) -> Bytes {
+        let page = wire::Page { entries: vec![entry.to_wire()], ..wire::Page::default() };
+        page.encode_to_vec().into()
+    }
+
+    /// The body of a page of these entries, in their order. Of a message that is encoded in pieces
+    /// protobuf makes the whole of them: what is repeated follows on, and fields come in any order.
+    pub fn joined(channel: &ChannelId, head_seq: u64, pieces: &[Bytes]) -> Bytes {
+        let rest = wire::Page { channel_id: raw(*channel), head_seq, ..wire::Page::default() };
+        let all = pieces.iter().map(Bytes::len).fold(rest.encoded_len(), usize::saturating_add);
+        let mut body = BytesMut::with_capacity(all);
+        pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+        body.extend_from_slice(&rest.encode_to_vec());
+        body.freeze()
+    }
+
     pub(crate) fn to_wire(&self) -> wire::Page {
         wire::Page {
             channel_id: raw(self.channel),

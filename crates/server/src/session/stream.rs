@@ -6,33 +6,27 @@
 
 use std::sync::Arc;
 
-use qpc_proto::frame::{Frame, FrameError, RequestFrame};
-use qpc_proto::limits::FRAME_BYTES_MAX;
+use qpc_proto::ErrorCode;
+use qpc_proto::frame::Frame;
 use qpc_proto::message::{Method, Request, Response};
-use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_transport::{FrameReceiver, FrameSender, TransportError};
 use rand_core::OsRng;
 use tokio::sync::{SemaphorePermit, mpsc, oneshot, watch};
 
-use super::{Session, note, subscription, wait};
-use crate::access::{Lane, body_bytes_max, lane};
-use crate::limits::Asking;
-use crate::node::{Call, Outputs, Work};
+use super::{Session, note, subscription, taking, wait};
+use crate::node::{Call, Outputs};
 use crate::refusal::Refusal;
 use crate::writer;
 
-/// Requests of one stream that are taken but not answered.
+/// Turns of one stream that are taken but not answered.
 const IN_FLIGHT_MAX: usize = 64;
-/// Bytes of a frame that any stream may hold: room for the identity objects of `Register`. Before
-/// `Login` there are no larger ones, afterwards few at a time.
-const SMALL_FRAME_BYTES_MAX: usize = 64 * 1_024;
 /// Answers that leave in one write.
 const COALESCED_MAX: usize = 64;
 
 /// A request whose turn to be answered comes.
-enum Turn<'a> {
-    /// With the writer.
-    Written(Method, oneshot::Receiver<Outputs>),
+pub(super) enum Turn<'a> {
+    /// With the writer: changes that arrived together.
+    Written(Vec<Method>, oneshot::Receiver<Vec<Outputs>>),
     /// Not begun.
     Read(Method, Box<Call>),
     /// Not begun; those behind it wait with it.
@@ -54,153 +48,16 @@ enum Turn<'a> {
 /// Serves a stream until the client ends it, breaks the rules or the server stops.
 pub(super) async fn run(session: Arc<Session>, sender: FrameSender, receiver: FrameReceiver) {
     let (turns, queue) = mpsc::channel(IN_FLIGHT_MAX);
-    let (taking, left) = watch::channel(());
+    let (open, left) = watch::channel(());
     let answers = Answers { session: &session, sender, batch: Vec::new(), page: None, left };
     let taken = async {
-        take(&session, receiver, turns).await;
-        drop(taking);
+        taking::run(&session, receiver, turns).await;
+        drop(open);
     };
     let ((), written) = tokio::join!(taken, answers.write(queue));
     if let Err(error) = written {
         tracing::debug!(%error, "a stream ended early");
     }
-}
-
-/// Reads requests until the stream ends, and queues them to be answered.
-async fn take<'a>(
-    session: &'a Session,
-    mut receiver: FrameReceiver,
-    turns: mpsc::Sender<Turn<'a>>,
-) {
-    let stopping = session.shared.stopping();
-    tokio::pin!(stopping);
-    let mut following = false;
-    loop {
-        let frame = tokio::select! {
-            frame = next(session, &mut receiver, following) => frame,
-            () = turns.closed() => return,
-            () = &mut stopping, if !following => return,
-        };
-        let (frame, room) = match frame {
-            Ok((frame, room)) => (Ok(frame), room),
-            Err(error) => (Err(error), None),
-        };
-        let turn = match frame {
-            Ok(Some(_)) if following => Turn::Reset(ErrorCode::InvalidArgument),
-            Ok(Some(Frame::Request(frame))) => begin(session, frame).await,
-            Ok(Some(Frame::Reply(_) | Frame::Error(..) | Frame::Item(_) | Frame::End)) => {
-                Turn::Last(None, invalid("only requests go to a server"))
-            }
-            // A subscriber may end its side at once; the answers go on.
-            Ok(None) if following => return turns.closed().await,
-            Ok(None) => return,
-            Err(TransportError::Frame(error)) => Turn::Last(None, ErrorBody::from(error).into()),
-            Err(TransportError::Timeout) => Turn::Reset(ErrorCode::Deadline),
-            // Reset or closed: nobody waits for an answer.
-            Err(_) => return,
-        };
-        // From here on a large request is counted where it is queued.
-        drop(room);
-        let end = match &turn {
-            Turn::Last(..) => Some(ErrorCode::InvalidArgument),
-            Turn::Reset(code) => Some(*code),
-            Turn::Written(..)
-            | Turn::Read(..)
-            | Turn::Wait(_)
-            | Turn::Publish(..)
-            | Turn::Note(..)
-            | Turn::Limited(..) => None,
-            Turn::Follow(_) => {
-                following = true;
-                None
-            }
-        };
-        let sent = turns.send(turn).await;
-        if let Some(code) = end {
-            receiver.stop(u32::from(code.as_u16()));
-            return;
-        }
-        if sent.is_err() {
-            return;
-        }
-    }
-}
-
-/// The next frame, with the room that a large one takes.
-async fn next<'a>(
-    session: &'a Session,
-    receiver: &mut FrameReceiver,
-    following: bool,
-) -> Result<(Option<Frame>, Option<SemaphorePermit<'a>>), TransportError> {
-    if following {
-        // Nothing may come, so nothing needs room or time.
-        receiver.limit_frames(0);
-        return Ok((receiver.next().await?, None));
-    }
-    receiver.limit_frames(SMALL_FRAME_BYTES_MAX);
-    match in_time(session, receiver).await {
-        Err(TransportError::Frame(FrameError::TooLarge)) if session.peer.device().is_some() => {}
-        small => return Ok((small?, None)),
-    }
-    // The bytes so far are kept; whether the header asks for too much is seen again.
-    let room = session.large_frames.acquire().await.ok();
-    receiver.limit_frames(FRAME_BYTES_MAX);
-    Ok((in_time(session, receiver).await?, room))
-}
-
-/// The next frame, if it is whole in time from its first byte on (with a quarter of tolerance).
-async fn in_time(
-    session: &Session,
-    receiver: &mut FrameReceiver,
-) -> Result<Option<Frame>, TransportError> {
-    let quarter = session.shared.limits.frame_timeout / 4;
-    let mut quarters = 0;
-    while quarters <= 4 {
-        match tokio::time::timeout(quarter, receiver.next()).await {
-            Ok(frame) => return frame,
-            Err(_) if receiver.is_inside_frame() => quarters += 1,
-            Err(_) => {}
-        }
-    }
-    Err(TransportError::Timeout)
-}
-
-/// Hands a request to where it is answered.
-async fn begin(session: &Session, frame: RequestFrame) -> Turn<'_> {
-    let Some(method) = Method::from_u16(frame.method) else {
-        let text = "this server has no such method";
-        return Turn::Last(None, ErrorBody::new(ErrorCode::UnknownMethod, text).into());
-    };
-    let device = session.peer.device();
-    let asking = Asking { method, address: session.peer.address(), device, body: &frame.body };
-    if let Err(refusal) = session.shared.count(&asking) {
-        return Turn::Limited(method, refusal);
-    }
-    let lane = lane(method);
-    if frame.body.len() > body_bytes_max(lane) {
-        let text = "no such request has that many bytes";
-        return Turn::Last(Some(method), ErrorBody::new(ErrorCode::FrameTooLarge, text).into());
-    }
-    let call = Call { frame, peer: session.peer.peer(), now_ms: session.shared.now_ms() };
-    match lane {
-        Lane::Write => match session.shared.writer.submit(Work::Call(call)).await {
-            Ok(answer) => Turn::Written(method, answer),
-            Err(refusal) => Turn::Last(Some(method), refusal),
-        },
-        Lane::Read => Turn::Read(method, Box::new(call)),
-        Lane::Wait => Turn::Wait(Box::new(call)),
-        Lane::Publish => Turn::Publish(Box::new(call), session.publishes.acquire().await.ok()),
-        Lane::Note => {
-            let room = session.notes.acquire_many(kib(call.frame.body.len())).await.ok();
-            Turn::Note(Box::new(call), room)
-        }
-        Lane::Follow => Turn::Follow(Box::new(call)),
-    }
-}
-
-/// Room that a body of so many bytes takes, in KiB.
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes / 1_024).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// The side of a stream that answers.
@@ -218,7 +75,7 @@ impl Answers<'_> {
     async fn write(mut self, mut queue: mpsc::Receiver<Turn<'_>>) -> Result<(), TransportError> {
         while let Some(turn) = queue.recv().await {
             match turn {
-                Turn::Written(method, answer) => self.written(method, answer).await?,
+                Turn::Written(methods, answers) => self.written(methods, answers).await?,
                 Turn::Read(method, call) => self.read(method, *call).await?,
                 Turn::Wait(call) => self.wait(*call).await?,
                 Turn::Publish(call, _place) => self.publish(*call).await?,
@@ -251,18 +108,22 @@ impl Answers<'_> {
 
     async fn written(
         &mut self,
-        method: Method,
-        mut answer: oneshot::Receiver<Outputs>,
+        methods: Vec<Method>,
+        mut answers: oneshot::Receiver<Vec<Outputs>>,
     ) -> Result<(), TransportError> {
-        let outputs = match answer.try_recv() {
-            Ok(outputs) => Ok(outputs),
+        let outputs = match answers.try_recv() {
+            Ok(outputs) => outputs,
             Err(_) => {
                 self.flush().await?;
-                answer.await
+                answers.await.unwrap_or_default()
             }
         };
-        let stopped = |_| Outputs::refusal(writer::stopping(), &mut OsRng);
-        self.put(method, outputs.unwrap_or_else(stopped));
+        let mut outputs = outputs.into_iter();
+        for method in methods {
+            // None is missing but for a writer that has ended.
+            let stopped = || Outputs::refusal(writer::stopping(), &mut OsRng);
+            self.put(method, outputs.next().unwrap_or_else(stopped));
+        }
         Ok(())
     }
 
@@ -376,8 +237,4 @@ impl Answers<'_> {
         }
         Ok(())
     }
-}
-
-fn invalid(text: &str) -> Refusal {
-    ErrorBody::new(ErrorCode::InvalidArgument, text).into()
 }

@@ -79,8 +79,13 @@ async fn measure(arguments: &Arguments) -> Result<Vec<(Round, Round)>> {
         None => tempfile::tempdir()?,
     };
     let pairs = arguments.channels;
-    let load =
-        Load { messages: arguments.messages.div_ceil(pairs), window: WINDOW, rate: None, pairs };
+    let load = Load {
+        messages: arguments.messages.div_ceil(pairs),
+        window: WINDOW,
+        batch: WINDOW,
+        rate: None,
+        pairs,
+    };
     let floor = Child::start(What::Floor, &dir.path().join("floor"), 0)?;
     let full = Child::start(What::Full, &dir.path().join("full"), pairs)?;
     ensure!(full.invites.len() == usize::try_from(pairs)?, "an invite is missing");
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
     use crate::serve::tests::with;
 
-    const LOAD: Load = Load { messages: 600, window: 16, rate: None, pairs: 2 };
+    const LOAD: Load = Load { messages: 600, window: 16, batch: 16, rate: None, pairs: 2 };
 
     /// More than a page waits for each receiver, twice.
     async fn two_rounds(url: &ServerUrl, parties: Vec<Party>) {

@@ -24,6 +24,9 @@ use crate::stopwatch::Stopwatch;
 use group::Group;
 use report::{Limits, Report, Round, Rounds};
 
+/// Messages that the sender may have unaccepted, in one request.
+const WINDOW: u32 = 64;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Rounds with one subscriber, and as many with all at each server.
@@ -38,9 +41,9 @@ pub(crate) struct Arguments {
     /// Messages in a round.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     messages: u32,
-    /// Messages a second.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
+    /// Send so many messages a second [without: as fast as they are accepted].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// Fail when a delivery costs the server more µs of CPU time than this.
     #[arg(long, default_value_t = 5.0)]
     cpu_at_most: f64,
@@ -82,7 +85,7 @@ async fn measure(arguments: &Arguments) -> Result<Rounds> {
     let group = Group::found(&full.url, &full.invites, sessions).await?;
     let mut full = Course::begin(full, &group).await?;
     let mut floor = Course::begin(floor, &Group::Floor).await?;
-    let load = Load { messages, window: 1, rate: Some(rate), pairs: 1 };
+    let load = Load { messages, window: WINDOW, batch: WINDOW, rate, pairs: 1 };
     // Files grow, clients' windows open.
     full.round(&load).await?;
     floor.round(&load).await?;
@@ -188,7 +191,7 @@ mod tests {
     const SUBSCRIBERS: u32 = 20;
 
     async fn all_get_all((group, url): (&Group, &ServerUrl)) {
-        let load = Load { messages: 30, window: 1, rate: Some(500), pairs: 1 };
+        let load = Load { messages: 30, window: 1, batch: 1, rate: Some(500), pairs: 1 };
         let mut poster = group.poster(url).await.unwrap();
         let mut subscribers = group.subscribe(url, (0..1, 0)).await.unwrap();
         let alone = exchange(&mut poster, &mut subscribers, &load).await.unwrap();

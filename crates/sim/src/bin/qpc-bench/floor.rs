@@ -10,8 +10,8 @@ pub(crate) mod store;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow};
-use bytes::{Buf as _, Bytes};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use qpc_proto::frame::{Frame, RequestFrame};
 use qpc_transport::{Connection, FrameReceiver, FrameSender, Listener, TransportError};
 use tokio::sync::{Mutex, mpsc};
@@ -23,8 +23,13 @@ use store::{PostReader, Posts};
 /// Number of the request that follows a channel: four bytes that name it, then eight bytes with the
 /// number of the first message wanted.
 pub(crate) const FOLLOW: u16 = 1;
-/// Number of the request that posts: four bytes of the channel, then the payload.
+/// Number of the request that posts: four bytes of the channel, then payloads, each behind four
+/// bytes with its length. The answer has eight bytes with the number of each.
 pub(crate) const POST: u16 = 2;
+
+/// Number of the request that acknowledges: four bytes of the channel, then eight bytes with the
+/// number of the first message not read. It is noted in memory and answered.
+pub(crate) const ACK: u16 = 3;
 
 /// Messages that may wait for the writer, and in one commit: as in the server that ships.
 const QUEUE_MAX: usize = 1_024;
@@ -44,10 +49,10 @@ struct Floor {
     readers: [Arc<Mutex<PostReader>>; 2],
 }
 
-/// A message, and where its answer goes.
+/// Messages of one request, and where their answer goes.
 struct Post {
     channel: u32,
-    payload: Bytes,
+    payloads: Vec<Bytes>,
     outbox: Outbox,
 }
 
@@ -96,22 +101,31 @@ pub(crate) async fn serve(
 /// The writer's thread: gathers as the server that ships does, and answers after the commit.
 fn write(mut posts: Posts, mut waiting: mpsc::Receiver<Post>, logs: &Logs) -> Result<()> {
     while let Some(first) = waiting.blocking_recv() {
+        let mut messages = first.payloads.len();
         let mut batch = vec![first];
-        while batch.len() < BATCH_MAX {
+        while messages < BATCH_MAX {
             match gathered(&mut waiting) {
-                Some(post) => batch.push(post),
+                Some(post) => {
+                    messages = messages.saturating_add(post.payloads.len());
+                    batch.push(post);
+                }
                 None => break,
             }
         }
-        let rows = batch.iter().map(|post| (post.channel, post.payload.as_ref()));
-        let numbers = posts.insert(rows)?;
-        for (post, number) in batch.into_iter().zip(numbers) {
-            // Who has hung up gets nothing.
-            for follower in logs.append(post.channel, number) {
-                drop(follower.blocking_send(Frame::Item(post.payload.clone())));
+        let rows = batch
+            .iter()
+            .flat_map(|post| post.payloads.iter().map(|payload| (post.channel, payload.as_ref())));
+        let mut numbers = posts.insert(rows)?.into_iter();
+        for Post { channel, payloads, outbox } in batch {
+            let mut answer = BytesMut::with_capacity(payloads.len().saturating_mul(8));
+            for (payload, number) in payloads.into_iter().zip(&mut numbers) {
+                // Who has hung up gets nothing.
+                for follower in logs.append(channel, number) {
+                    drop(follower.blocking_send(Frame::Item(payload.clone())));
+                }
+                answer.put_i64(number);
             }
-            let number = Bytes::copy_from_slice(&number.to_be_bytes());
-            drop(post.outbox.blocking_send(Frame::Reply(number)));
+            drop(outbox.blocking_send(Frame::Reply(answer.freeze())));
         }
     }
     Ok(())
@@ -148,8 +162,18 @@ async fn take(mut receiver: FrameReceiver, floor: &Floor, outbox: Outbox) -> Res
                 follow(floor, (channel, from), &outbox).await?;
             }
             POST => {
-                let post = Post { channel, payload: body, outbox: outbox.clone() };
+                let mut payloads = Vec::new();
+                while let Ok(len) = body.try_get_u32() {
+                    let len = usize::try_from(len)?;
+                    ensure!(len <= body.len(), "a cut message");
+                    payloads.push(body.split_to(len));
+                }
+                let post = Post { channel, payloads, outbox: outbox.clone() };
                 floor.queue.send(post).await?;
+            }
+            ACK => {
+                floor.logs.ack(channel, body.try_get_u64()?);
+                outbox.send(Frame::Reply(Bytes::new())).await?;
             }
             _ => return Ok(()),
         }

@@ -40,6 +40,10 @@ pub(crate) struct Arguments {
     /// Messages of a sender that may be on their way to being accepted, in a closed loop.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=64))]
     window: u32,
+    /// Messages that a sender puts into one request, of those that are due when it sends [all that
+    /// the window has room for].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    batch: Option<u32>,
     /// Send so many messages a second, all pairs together, whether they are accepted or not.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -66,11 +70,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     fn load(&self) -> Load {
         let Self { pairs, window, rate, .. } = *self;
+        let batch = self.batch.unwrap_or(window);
         let usual = || match rate {
             Some(rate) => rate.saturating_mul(ROUND_SECONDS).div_ceil(pairs),
             None => ROUND_MESSAGES,
         };
-        Load { messages: self.messages.unwrap_or_else(usual), window, rate, pairs }
+        Load { messages: self.messages.unwrap_or_else(usual), window, batch, rate, pairs }
     }
 
     /// What was asked for; else what a closed loop shows (cost) or a rate does (waiting).

@@ -27,7 +27,8 @@ pub(crate) fn create_channel(channel: ChannelId) -> Request {
         reset: None,
         kind: ChannelKind::Group,
         bundle: CommitBundle {
-            message_id: MessageId([u8::MAX; 16]),
+            // At no cursor yet.
+            message_id: MessageId([0; 16]),
             after_commit: 0,
             payload: private_message(COMMIT, &aad, &[0; 64]),
             roster_change: change.encode().into(),
@@ -37,18 +38,22 @@ pub(crate) fn create_channel(channel: ChannelId) -> Request {
     })
 }
 
-/// One application entry, after the Commit that created the channel.
-pub(crate) fn enqueue(channel: ChannelId, number: u64, content: &[u8]) -> Request {
+/// Application entries after the Commit that created the channel, of which `number` is the first.
+pub(crate) fn enqueue(channel: ChannelId, number: u64, contents: &[Bytes]) -> Request {
+    let entry = |(content, number): (&Bytes, u64)| NewEntry {
+        message_id: message_id(number),
+        after_commit: FIRST_COMMIT,
+        payload: message(channel, content),
+    };
+    let entries = contents.iter().zip(number..).map(entry).collect();
+    Request::Enqueue(Enqueue { channel, entries })
+}
+
+/// An application message as it travels and is stored.
+pub(crate) fn message(channel: ChannelId, content: &[u8]) -> Bytes {
     let base_commit = FIRST_COMMIT;
     let aad = Aad { channel, base_commit, head_seq: base_commit, head: [0; 16], commit: None };
-    Request::Enqueue(Enqueue {
-        channel,
-        entries: vec![NewEntry {
-            message_id: message_id(number),
-            after_commit: FIRST_COMMIT,
-            payload: private_message(APPLICATION, &aad, content),
-        }],
-    })
+    private_message(APPLICATION, &aad, content)
 }
 
 /// As clients make them, for where an id lands in an index has a cost: the cursor that the batch

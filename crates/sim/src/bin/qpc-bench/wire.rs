@@ -9,7 +9,7 @@ use qpc_proto::{ChannelId, RequestId, Token};
 
 use crate::account;
 use crate::content::CONTENT_BYTES;
-use crate::floor::{FOLLOW, POST};
+use crate::floor::{ACK, FOLLOW, POST};
 use crate::mls::{self, FIRST_COMMIT};
 
 /// One channel at one of the servers.
@@ -26,22 +26,35 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    /// Posts message `number`.
-    pub(crate) fn post(&self, number: u64, content: &Bytes) -> Frame {
+    /// Posts messages, of which `number` is the first.
+    pub(crate) fn post(&self, number: u64, contents: &[Bytes]) -> Result<Frame> {
         match self {
-            Self::Floor { channel } => floor_frame(POST, *channel, content),
+            Self::Floor { channel } => {
+                let mut body = BytesMut::new();
+                for content in contents {
+                    // The same bytes as in a channel.
+                    let message = mls::message(ChannelId([0; 16]), content);
+                    body.put_u32(u32::try_from(message.len())?);
+                    body.put_slice(&message);
+                }
+                Ok(floor_frame(POST, *channel, &body))
+            }
             Self::Full { channel, token } => {
-                account::frame(token, &mls::enqueue(*channel, number, content))
+                Ok(account::frame(token, &mls::enqueue(*channel, number, contents)))
             }
         }
     }
 
-    /// Checks that a frame accepts message `number` as the next of its channel.
-    pub(crate) fn accepted(&self, number: u64, frame: Frame) -> Result<()> {
+    /// Checks that a frame accepts `count` messages as the next of their channel, of which `number`
+    /// is the first.
+    pub(crate) fn accepted(&self, (number, count): (u64, usize), frame: Frame) -> Result<()> {
         match self {
             Self::Floor { .. } => {
                 let Frame::Reply(body) = frame else { bail!("the floor refuses a message") };
-                ensure!(body.len() == size_of::<i64>(), "an odd answer of the floor");
+                ensure!(
+                    body.len() == count.saturating_mul(size_of::<i64>()),
+                    "an odd answer of the floor"
+                );
                 Ok(())
             }
             Self::Full { .. } => {
@@ -51,9 +64,12 @@ impl Wire {
                 if let Some(refusal) = answer.refusal {
                     bail!("message {number} was refused with {:?}", refusal.code);
                 }
-                let [accepted] = answer.accepted.as_slice() else { bail!("an answer too many") };
-                ensure!(accepted.seq == seq(number), "message {number} got seq {}", accepted.seq);
-                ensure!(!accepted.duplicate, "message {number} is taken for a duplicate");
+                ensure!(answer.accepted.len() == count, "an answer too many, or none");
+                for (accepted, number) in answer.accepted.iter().zip(number..) {
+                    let at = accepted.seq;
+                    ensure!(at == seq(number), "message {number} got seq {at}");
+                    ensure!(!accepted.duplicate, "message {number} is taken for a duplicate");
+                }
                 Ok(())
             }
         }
@@ -74,7 +90,7 @@ impl Wire {
     pub(crate) fn delivered(&self, next: u64, frame: Frame) -> Result<Vec<Bytes>> {
         match self {
             Self::Floor { .. } => match frame {
-                Frame::Item(content) => Ok(vec![content]),
+                Frame::Item(message) => Ok(vec![content_of(&message)?]),
                 // The answer to following.
                 Frame::Reply(_) => Ok(Vec::new()),
                 Frame::Request(_) | Frame::Error(..) | Frame::End => bail!("the floor has ended"),
@@ -88,31 +104,39 @@ impl Wire {
                 for (entry, number) in page.entries.iter().zip(next..) {
                     ensure!(entry.seq == seq(number), "seq {} is out of order", entry.seq);
                     ensure!(entry.kind == EntryKind::Application, "an entry that nobody posted");
-                    let framing = entry.payload.len().checked_sub(CONTENT_BYTES);
-                    contents.push(entry.payload.slice(framing.context("a cut message")?..));
+                    contents.push(content_of(&entry.payload)?);
                 }
                 Ok(contents)
             }
         }
     }
 
-    /// Acknowledges all messages before `next`; the floor knows nothing of the kind.
-    pub(crate) fn ack(&self, next: u64) -> Option<Frame> {
+    /// Acknowledges all messages before `next`.
+    pub(crate) fn ack(&self, next: u64) -> Frame {
         match self {
-            Self::Floor { .. } => None,
+            Self::Floor { channel } => floor_frame(ACK, *channel, &next.to_be_bytes()),
             Self::Full { channel, token } => {
                 let cursor = Cursor { channel: *channel, seq: seq(next).saturating_sub(1) };
-                Some(account::frame(token, &Request::Ack(vec![cursor])))
+                account::frame(token, &Request::Ack(vec![cursor]))
             }
         }
     }
 
     /// Checks that a frame takes an acknowledgement.
-    pub(crate) fn acked(frame: Frame) -> Result<()> {
-        let taken = matches!(account::read(Method::Ack, frame)?, Response::Done);
+    pub(crate) fn acked(&self, frame: Frame) -> Result<()> {
+        let taken = match self {
+            Self::Floor { .. } => matches!(frame, Frame::Reply(body) if body.is_empty()),
+            Self::Full { .. } => matches!(account::read(Method::Ack, frame)?, Response::Done),
+        };
         ensure!(taken, "an odd answer to an acknowledgement");
         Ok(())
     }
+}
+
+/// What a message holds behind its framing.
+fn content_of(message: &Bytes) -> Result<Bytes> {
+    let framing = message.len().checked_sub(CONTENT_BYTES).context("a cut message")?;
+    Ok(message.slice(framing..))
 }
 
 /// The sequence number of a message: the first comes right behind the Commit.

@@ -18,6 +18,8 @@ struct Log {
     /// Numbers of its rows, in order.
     rows: Vec<i64>,
     followers: Vec<Outbox>,
+    /// Messages that its reader has.
+    acked: u64,
 }
 
 impl Logs {
@@ -41,6 +43,13 @@ impl Logs {
             log.followers.push(outbox.clone());
         }
         rows
+    }
+
+    /// Notes that a channel's reader has all messages before `next`.
+    pub(super) fn ack(&self, channel: u32, next: u64) {
+        let mut all = self.all();
+        let log = all.entry(channel).or_default();
+        log.acked = log.acked.max(next);
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<u32, Log>> {

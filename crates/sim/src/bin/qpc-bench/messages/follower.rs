@@ -89,12 +89,10 @@ async fn acknowledge(
     let mut acked = *read.borrow_and_update();
     while acked < end {
         let next = *read.wait_for(|next| *next > acked).await.context("the reader has ended")?;
-        if let Some(frame) = wire.ack(next) {
-            sender.send(&frame).await?;
-            let answer = tokio::time::timeout(STALL, receiver.next()).await;
-            let answer = answer.context("an acknowledgement was not answered")?;
-            Wire::acked(answer?.context("the stream of acknowledgements ended")?)?;
-        }
+        sender.send(&wire.ack(next)).await?;
+        let answer = tokio::time::timeout(STALL, receiver.next()).await;
+        let answer = answer.context("an acknowledgement was not answered")?;
+        wire.acked(answer?.context("the stream of acknowledgements ended")?)?;
         acked = next;
     }
     Ok(())

@@ -33,7 +33,7 @@ impl Poster {
     /// When one is refused, or its answer does not come.
     pub(crate) async fn post(&mut self, load: &Load, clock: &Stopwatch) -> Result<Tally> {
         let places = if load.rate.is_some() { OPEN_WINDOW } else { load.window };
-        let places = usize::try_from(places)?;
+        let places = usize::try_from(places.div_ceil(load.batch))?;
         let window = Semaphore::new(places);
         let (posted, waiting) = mpsc::channel(places);
         let Self { pair, wire, sender, receiver, maker, .. } = self;
@@ -41,14 +41,19 @@ impl Poster {
         let posting = async {
             // Moved in, so that the answers end with the messages.
             let posted = posted;
-            let mut sum = Sum::default();
-            for message in 0..load.messages {
+            let (mut sum, mut message) = (Sum::default(), 0);
+            while message < load.messages {
                 window.acquire().await?.forget();
-                let due = pace.wait(message, clock).await;
-                let (number, content) = maker.make(due);
-                sum.add(&content);
-                let frame = wire.post(number, &content);
-                posted.send((number, due)).await.context("nobody takes the answers")?;
+                let mut due = vec![pace.wait(message, clock).await];
+                let end = load.messages.min(message.saturating_add(load.batch));
+                due.extend((message.saturating_add(1)..end).map_while(|next| pace.at(next, clock)));
+                let (numbers, contents): (Vec<_>, Vec<_>) =
+                    due.iter().map(|due| maker.make(*due)).unzip();
+                contents.iter().for_each(|content| sum.add(content));
+                message = message.saturating_add(u32::try_from(due.len())?);
+                let first = *numbers.first().context("an empty batch")?;
+                let frame = wire.post(first, &contents)?;
+                posted.send((first, due)).await.context("nobody takes the answers")?;
                 sender.send(&frame).await?;
             }
             anyhow::Ok(sum.finish())
@@ -61,15 +66,17 @@ impl Poster {
 
 async fn take(
     (wire, receiver): (&Wire, &mut FrameReceiver),
-    mut waiting: mpsc::Receiver<(u64, Duration)>,
+    mut waiting: mpsc::Receiver<(u64, Vec<Duration>)>,
     (window, clock): (&Semaphore, &Stopwatch),
 ) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     while let Some((number, due)) = waiting.recv().await {
         let answer = tokio::time::timeout(STALL, receiver.next()).await;
         let answer = answer.with_context(|| format!("message {number} was not accepted"))?;
-        wire.accepted(number, answer?.context("the stream ended before its answers")?)?;
-        times.push(clock.elapsed().saturating_sub(due));
+        let answer = answer?.context("the stream ended before its answers")?;
+        wire.accepted((number, due.len()), answer)?;
+        let now = clock.elapsed();
+        times.extend(due.into_iter().map(|due| now.saturating_sub(due)));
         window.add_permits(1);
     }
     Ok(times)
@@ -89,6 +96,14 @@ impl Pace {
         let offset = gap.map_or(Duration::ZERO, |gap| gap.saturating_mul(pair));
         let every = gap.map(|gap| gap.saturating_mul(load.pairs));
         Self { start: start.saturating_add(offset), every }
+    }
+
+    /// A message's time, if that has come.
+    fn at(&self, message: u32, clock: &Stopwatch) -> Option<Duration> {
+        let now = clock.elapsed();
+        let Some(every) = self.every else { return Some(now) };
+        let due = self.start.saturating_add(every.saturating_mul(message));
+        (due <= now).then_some(due)
     }
 
     /// Waits for a message's time and returns it. Who is late by waiting for the server has been
@@ -111,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn senders_share_a_rate_in_turns() {
-        let load = Load { messages: 2, window: 1, rate: Some(100), pairs: 4 };
+        let load = Load { messages: 2, window: 1, batch: 1, rate: Some(100), pairs: 4 };
         let pace = Pace::new(&load, 3, Duration::ZERO);
         assert_eq!(pace.start, Duration::from_millis(30));
         assert_eq!(pace.every, Some(Duration::from_millis(40)));

@@ -24,6 +24,8 @@ pub(crate) struct Load {
     pub(crate) messages: u32,
     /// Messages of a sender that may be unaccepted, without a rate.
     pub(crate) window: u32,
+    /// Messages in one request at most.
+    pub(crate) batch: u32,
     /// Messages a second of all pairs together.
     pub(crate) rate: Option<u32>,
     pub(crate) pairs: u32,
@@ -171,7 +173,7 @@ mod tests {
     use crate::serve::What;
     use crate::serve::tests::with;
 
-    const LOAD: Load = Load { messages: 100, window: 16, rate: None, pairs: 2 };
+    const LOAD: Load = Load { messages: 100, window: 16, batch: 4, rate: None, pairs: 2 };
 
     fn tally(sum: u8) -> Tally {
         let times = vec![Duration::ZERO; 100];

@@ -1,8 +1,8 @@
 //! One stream: requests are taken as they come and answered in the order they came.
 //!
-//! Changes go to the writer as soon as they are read. A read starts when everything before it on
-//! the stream is answered, so it sees those changes, and only as fast as the client takes the
-//! answers.
+//! Changes go to the writer as soon as they are read, those that arrived together as one. A read
+//! starts when everything before it on the stream is answered, so it sees those changes, and only
+//! as fast as the client takes the answers.
 
 use std::sync::Arc;
 

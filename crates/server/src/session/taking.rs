@@ -141,6 +141,7 @@ impl<'a> Taking<'a> {
             None => sent.map_err(|_| Over(None)),
         }
     }
+
     /// A request's turn; none for a change, which waits for those behind it.
     async fn begin(&mut self, frame: RequestFrame) -> Result<Option<Turn<'a>>, Over> {
         let session = self.session;
@@ -149,21 +150,23 @@ impl<'a> Taking<'a> {
             Err(turn) => return Ok(Some(turn)),
         };
         let call = Call { frame, peer: session.peer.peer(), now_ms: session.shared.now_ms() };
-        if lane == Lane::Write {
-            self.changes.push((method, call));
-            return Ok(None);
+        if lane != Lane::Write {
+            // The others may have to wait for their turn.
+            self.hand_over().await?;
         }
-        self.hand_over().await?;
-        let call = Box::new(call);
         Ok(Some(match lane {
-            Lane::Write | Lane::Read => Turn::Read(method, call),
-            Lane::Wait => Turn::Wait(call),
-            Lane::Publish => Turn::Publish(call, session.publishes.acquire().await.ok()),
+            Lane::Write => {
+                self.changes.push((method, call));
+                return Ok(None);
+            }
+            Lane::Read => Turn::Read(method, Box::new(call)),
+            Lane::Wait => Turn::Wait(Box::new(call)),
+            Lane::Publish => Turn::Publish(Box::new(call), session.publishes.acquire().await.ok()),
             Lane::Note => {
                 let room = session.notes.acquire_many(kib(call.frame.body.len())).await.ok();
-                Turn::Note(call, room)
+                Turn::Note(Box::new(call), room)
             }
-            Lane::Follow => Turn::Follow(call),
+            Lane::Follow => Turn::Follow(Box::new(call)),
         }))
     }
 }

@@ -20,9 +20,9 @@ use crate::node::{Node, Outputs, Work};
 use crate::notify::Notifier;
 use crate::refusal::Refusal;
 
-/// Groups of requests that may wait for the writer.
+/// Groups of requests that came together that may wait for the writer.
 const QUEUE_MAX: usize = 1_024;
-/// Requests in one group commit, and those of the group that reaches it.
+/// A group commit takes groups until it has so many requests.
 const BATCH_MAX: usize = 512;
 /// A batch of so many requests waits for more.
 const LINGER_FROM: usize = 32;
@@ -96,16 +96,15 @@ impl Writer {
     }
 
     /// Queues work that goes into one commit, in its order, waiting for room. The answers come once
-    /// its effect is on disk: as many, in the same order.
-    pub(crate) async fn submit(
-        &self,
-        work: Vec<Work>,
-    ) -> Result<oneshot::Receiver<Vec<Outputs>>, Refusal> {
-        let room = Arc::clone(&self.room).acquire_many_owned(kib(&work)).await;
+    /// its effect is on disk: as many, in the same order. None come if the writer has ended.
+    pub(crate) async fn submit(&self, work: Vec<Work>) -> oneshot::Receiver<Vec<Outputs>> {
         let (answers, receiver) = oneshot::channel();
-        let item = Box::new(Item { work, answers, room: room.map_err(|_| stopping())? });
-        let sent = self.queue.send(Order::Do(item)).await;
-        sent.map(|()| receiver).map_err(|_| stopping())
+        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(kib(&work)).await {
+            let item = Box::new(Item { work, answers, room });
+            // With what can't be queued goes the way back.
+            drop(self.queue.send(Order::Do(item)).await);
+        }
+        receiver
     }
 
     /// Queues work whose answer nobody waits for, if there is room for it now. A full queue has
@@ -131,8 +130,7 @@ impl Writer {
 
     /// Queues work and waits for its answer.
     pub(crate) async fn run(&self, work: Work) -> Result<Outputs, Refusal> {
-        let answers = self.submit(vec![work]).await?;
-        let answers = answers.await.map_err(|_| stopping())?;
+        let answers = self.submit(vec![work]).await.await.map_err(|_| stopping())?;
         answers.into_iter().next().ok_or_else(stopping)
     }
 }
@@ -354,7 +352,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (writer, thread) = started(&dir);
         let bad: Task = Box::new(|_, _| panic!("on purpose"));
-        let together = writer.submit(vec![good(), Work::Task(bad), good()]).await.unwrap();
+        let together = writer.submit(vec![good(), Work::Task(bad), good()]).await;
         let after = writer.run(good()).await.unwrap();
         let Ok([before, panicked, beside]) = <[_; 3]>::try_from(together.await.unwrap()) else {
             panic!("three answers")
@@ -414,12 +412,12 @@ mod tests {
         let (writer, thread) = started(&dir);
         let mut answers = Vec::new();
         for _ in 0..QUEUE_MAX / 2 {
-            answers.push(writer.submit(vec![good()]).await.unwrap());
+            answers.push(writer.submit(vec![good()]).await);
         }
         thread.stop(&writer).await.unwrap();
         for answer in answers {
             assert!(matches!(answer.await.unwrap()[0].frame, Frame::Reply(_)));
         }
-        assert!(writer.submit(vec![good()]).await.is_err());
+        assert!(writer.submit(vec![good()]).await.await.is_err());
     }
 }

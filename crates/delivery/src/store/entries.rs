@@ -87,7 +87,7 @@ impl<'a> Inserts<'a> {
         {
             return Ok(false);
         }
-        let place = self.payloads.place(no)?;
+        let place = self.payloads.place(no, new.payload.len())?;
         let id = self.row.insert((
             no,
             Number(new.accepted.seq),

@@ -10,10 +10,12 @@ use sql::OptionalExtension as _;
 
 use super::column::decoded;
 
-/// Payloads in one row, and their bytes with their lengths from which on there is no room for more:
-/// whoever reads one reads the row, and a row goes with its last entry.
+/// Payloads in one row of several, and their bytes with their lengths: whoever reads one reads the
+/// row, and a row goes with its last entry. A larger payload is the only one in its row.
 const PLACES_MAX: u32 = 64;
 const RUN_BYTES: usize = 64 * 1_024;
+/// What stands before a payload in a row of several.
+const LENGTH_BYTES: usize = 4;
 
 /// A row that is being filled.
 struct Run {
@@ -45,13 +47,16 @@ impl<'a> Puts<'a> {
         Ok(Self { insert, run: None, shared })
     }
 
-    /// The place that the payload of a channel's next entry gets; none: a row of its own.
-    pub(super) fn place(&mut self, no: i64) -> sql::Result<Option<u32>> {
+    /// The place that a payload of `len` bytes gets, of a channel's next entry; none: a row of its
+    /// own.
+    pub(super) fn place(&mut self, no: i64, len: usize) -> sql::Result<Option<u32>> {
         if !self.shared {
             return Ok(None);
         }
-        let fits =
-            |run: &Run| run.no == no && run.places < PLACES_MAX && run.bytes.len() < RUN_BYTES;
+        let fits = |run: &Run| {
+            let bytes = run.bytes.len().saturating_add(LENGTH_BYTES).saturating_add(len);
+            run.no == no && run.places < PLACES_MAX && bytes <= RUN_BYTES
+        };
         match &self.run {
             Some(run) if fits(run) => Ok(Some(run.places)),
             Some(_) | None => self.finish().map(|()| Some(0)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qpc_delivery::{Call, Delivery, Written};
 use qpc_proto::MessageId;
-use qpc_proto::message::{DeviceRef, Enqueue, EnqueueAnswer, NewEntry};
+use qpc_proto::message::{Cursor, DeviceRef, Enqueue, EnqueueAnswer, NewEntry};
 use qpc_storage::{Tx, sql, sql::types::Value};
 
 use crate::mls::Device;
@@ -138,7 +138,7 @@ fn count(world: &mut World, what: &str) -> u64 {
 #[test]
 fn messages_that_come_together_share_rows_and_are_read_from_any_place() {
     let (alice, bob) = (Device::new(1, 1), Device::new(2, 2));
-    for (messages, bytes, rows) in [(130_u8, 300, 3), (5, 30 * 1_024, 2), (1, 70 * 1_024, 1)] {
+    for (messages, bytes, rows) in [(130_u8, 300, 3), (5, 30 * 1_024, 3), (1, 70 * 1_024, 1)] {
         let mut world = World::new();
         world.group(&[&alice, &bob]);
         let before = count(&mut world, "payloads");
@@ -152,6 +152,57 @@ fn messages_that_come_together_share_rows_and_are_read_from_any_place() {
             let sent: Vec<_> = behind.iter().map(|entry| &entry.payload).collect();
             assert_eq!(read, sent, "from {after}");
         }
+    }
+}
+
+#[test]
+fn a_large_message_lies_alone_and_small_ones_before_it_in_a_small_row() {
+    let (alice, bob) = (Device::new(1, 1), Device::new(2, 2));
+    let mut world = World::new();
+    world.group(&[&alice, &bob]);
+    let sizes = (1..).zip([300, 300, 5_000_000, 65_000, 1_000, 300]);
+    let entries: Vec<_> = sizes.map(|(id, bytes)| sized(id, bytes)).collect();
+    assert_eq!(world.enqueue(&alice, &entries).unwrap().accepted.len(), entries.len());
+    let rows = world.serve(|_, (tx, _)| {
+        let sizes = "SELECT length(payload) / 1000 FROM payloads p JOIN log l USING (id)
+             WHERE l.kind = 1 ORDER BY id";
+        let mut sizes = tx.prepare(sizes).unwrap();
+        let sizes = sizes.query_map([], |row| row.get::<_, u32>(0)).unwrap();
+        sizes.collect::<sql::Result<Vec<_>>>().unwrap()
+    });
+    assert_eq!(rows, [0, 5_000, 65, 1]);
+    let page = |world: &mut World, after| world.fetch(&bob, CHANNEL, after).unwrap().entries;
+    let mut read = Vec::new();
+    while read.len() < entries.len() {
+        let after = u64::try_from(read.len()).unwrap() + 1;
+        read.extend(page(&mut world, after).into_iter().map(|entry| entry.payload));
+    }
+    assert!(read.iter().eq(entries.iter().map(|entry| &entry.payload)));
+}
+
+#[test]
+fn what_all_have_read_of_a_shared_row_waits_for_the_rest_and_takes_no_room() {
+    let (alice, bob) = (Device::new(1, 1), Device::new(2, 2));
+    let mut world = World::new();
+    world.group(&[&alice, &bob]);
+    world.enqueue(&alice, &[1, 2, 3].map(|id| message(id, 1))).unwrap();
+    let shared = "payloads WHERE id IN (SELECT id - place FROM log WHERE place > 0)";
+    let held = |world: &mut World| {
+        let all = "SELECT sum(app_bytes) FROM channels";
+        world.serve(|_, (tx, _)| tx.query_row(all, [], |row| row.get::<_, u32>(0)).unwrap())
+    };
+    let each = held(&mut world) / 3;
+    for (seq, rows, left) in [(3, 1, 1), (4, 0, 0)] {
+        for device in [&alice, &bob] {
+            let cursor = Cursor { channel: CHANNEL, seq };
+            world.call(device, |d, call| d.ack(call, &[cursor])).unwrap();
+        }
+        assert!(world.serve(|d, at| d.trim_acked(at, &[CHANNEL], 100).unwrap()) > 0);
+        assert_eq!((count(&mut world, shared), held(&mut world)), (rows, left * each));
+        let read = world.fetch(&bob, CHANNEL, seq).unwrap().entries;
+        let sent = [message(3, 1).payload];
+        let sent = if left == 0 { &[] } else { sent.as_slice() };
+        assert!(read.iter().map(|entry| &entry.payload).eq(sent));
     }
 }
 

@@ -11,14 +11,15 @@ use qpc_proto::frame::Frame;
 use qpc_proto::message::{Method, Request, Response};
 use qpc_transport::{FrameReceiver, FrameSender, TransportError};
 use rand_core::OsRng;
-use tokio::sync::{SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use super::{Session, note, subscription, taking, wait};
 use crate::node::{Call, Outputs};
 use crate::refusal::Refusal;
 use crate::writer;
 
-/// Turns of one stream that are taken but not answered.
+/// Requests of one stream that are taken but not answered.
 const IN_FLIGHT_MAX: usize = 64;
 /// Answers that leave in one write.
 const COALESCED_MAX: usize = 64;
@@ -45,13 +46,38 @@ pub(super) enum Turn<'a> {
     Reset(ErrorCode),
 }
 
+impl Turn<'_> {
+    /// How many requests it is.
+    pub(super) fn requests(&self) -> usize {
+        match self {
+            Turn::Written(methods, _) => methods.len(),
+            Turn::Read(..)
+            | Turn::Wait(_)
+            | Turn::Publish(..)
+            | Turn::Note(..)
+            | Turn::Follow(_)
+            | Turn::Limited(..)
+            | Turn::Last(..)
+            | Turn::Reset(_) => 1,
+        }
+    }
+}
+
 /// Serves a stream until the client ends it, breaks the rules or the server stops.
 pub(super) async fn run(session: Arc<Session>, sender: FrameSender, receiver: FrameReceiver) {
     let (turns, queue) = mpsc::channel(IN_FLIGHT_MAX);
+    let in_flight = Semaphore::new(IN_FLIGHT_MAX);
     let (open, left) = watch::channel(());
-    let answers = Answers { session: &session, sender, batch: Vec::new(), page: None, left };
+    let answers = Answers {
+        session: &session,
+        sender,
+        batch: Vec::new(),
+        page: None,
+        in_flight: &in_flight,
+        left,
+    };
     let taken = async {
-        taking::run(&session, receiver, turns).await;
+        taking::run(&session, receiver, (turns, &in_flight)).await;
         drop(open);
     };
     let ((), written) = tokio::join!(taken, answers.write(queue));
@@ -67,6 +93,8 @@ struct Answers<'a> {
     batch: Vec<Frame>,
     /// Held while the batch has the answer to a read.
     page: Option<SemaphorePermit<'a>>,
+    /// Room for requests that are taken; what is answered gives its own back.
+    in_flight: &'a Semaphore,
     /// Closed when no more requests come: by the client's doing or the server's.
     left: watch::Receiver<()>,
 }
@@ -74,6 +102,7 @@ struct Answers<'a> {
 impl Answers<'_> {
     async fn write(mut self, mut queue: mpsc::Receiver<Turn<'_>>) -> Result<(), TransportError> {
         while let Some(turn) = queue.recv().await {
+            let requests = turn.requests();
             match turn {
                 Turn::Written(methods, answers) => self.written(methods, answers).await?,
                 Turn::Read(method, call) => self.read(method, *call).await?,
@@ -92,6 +121,7 @@ impl Answers<'_> {
                     return Ok(());
                 }
             }
+            self.in_flight.add_permits(requests);
             if queue.is_empty() || self.batch.len() >= COALESCED_MAX {
                 self.flush().await?;
             }
@@ -111,9 +141,9 @@ impl Answers<'_> {
         methods: Vec<Method>,
         mut answers: oneshot::Receiver<Vec<Outputs>>,
     ) -> Result<(), TransportError> {
-        let outputs = match answers.try_recv() {
-            Ok(outputs) => outputs,
-            Err(_) => {
+        let outputs = match arrived(&mut answers) {
+            Some(outputs) => outputs,
+            None => {
                 self.flush().await?;
                 answers.await.unwrap_or_default()
             }
@@ -236,5 +266,31 @@ impl Answers<'_> {
             self.page = None;
         }
         Ok(())
+    }
+}
+
+/// The writer's answers, none of them if it has ended without; `None`: they are still to come.
+fn arrived(answers: &mut oneshot::Receiver<Vec<Outputs>>) -> Option<Vec<Outputs>> {
+    match answers.try_recv() {
+        Ok(outputs) => Some(outputs),
+        // A second look at a way that is closed would panic.
+        Err(TryRecvError::Closed) => Some(Vec::new()),
+        Err(TryRecvError::Empty) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_ended_is_found_out_before_and_while_one_waits() {
+        let (writer, mut early) = oneshot::channel();
+        assert!(arrived(&mut early).is_none());
+        drop(writer);
+        assert!(arrived(&mut early).is_some_and(|outputs| outputs.is_empty()));
+        let (writer, late) = oneshot::channel::<Vec<Outputs>>();
+        drop(writer);
+        assert!(late.await.unwrap_or_default().is_empty());
     }
 }

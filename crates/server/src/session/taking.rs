@@ -7,7 +7,7 @@ use qpc_proto::limits::FRAME_BYTES_MAX;
 use qpc_proto::message::Method;
 use qpc_proto::{ErrorBody, ErrorCode};
 use qpc_transport::{FrameReceiver, TransportError};
-use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::Session;
 use super::stream::Turn;
@@ -26,9 +26,9 @@ const SMALL_FRAME_BYTES_MAX: usize = 64 * 1_024;
 pub(super) async fn run<'a>(
     session: &'a Session,
     mut receiver: FrameReceiver,
-    turns: mpsc::Sender<Turn<'a>>,
+    (turns, in_flight): (mpsc::Sender<Turn<'a>>, &Semaphore),
 ) {
-    let mut taking = Taking { session, turns, changes: Vec::new(), following: false };
+    let mut taking = Taking { session, turns, in_flight, changes: Vec::new(), following: false };
     let Over(code) = taking.all(&mut receiver).await;
     if let Some(code) = code {
         receiver.stop(u32::from(code.as_u16()));
@@ -36,9 +36,11 @@ pub(super) async fn run<'a>(
 }
 
 /// The side of a stream that takes requests.
-struct Taking<'a> {
+struct Taking<'a, 's> {
     session: &'a Session,
     turns: mpsc::Sender<Turn<'a>>,
+    /// Room for requests that are taken and not answered; who answers gives it back.
+    in_flight: &'s Semaphore,
     /// Read, and not with the writer yet: nothing is waited for meanwhile.
     changes: Vec<(Method, Call)>,
     /// The client has asked for all it may.
@@ -51,7 +53,7 @@ struct Over(Option<ErrorCode>);
 /// What arrived: a frame, or the end, with the room that a large one takes.
 type Arrived<'a> = Result<(Option<Frame>, Option<SemaphorePermit<'a>>), TransportError>;
 
-impl<'a> Taking<'a> {
+impl<'a> Taking<'a, '_> {
     async fn all(&mut self, receiver: &mut FrameReceiver) -> Over {
         let session = self.session;
         let stopping = session.shared.stopping();
@@ -115,14 +117,28 @@ impl<'a> Taking<'a> {
         }
         let (methods, work): (Vec<_>, Vec<_>) =
             self.changes.drain(..).map(|(method, call)| (method, Work::Call(call))).unzip();
-        let turn = match self.session.shared.writer.submit(work).await {
-            Ok(answers) => Turn::Written(methods, answers),
-            Err(refusal) => Turn::Last(methods.first().copied(), refusal),
-        };
-        self.pass(turn).await
+        self.take_room(methods.len()).await?;
+        let answers = self.session.shared.writer.submit(work).await;
+        self.queue(Turn::Written(methods, answers)).await
+    }
+
+    /// Waits until so few requests are unanswered that there is room for more.
+    async fn take_room(&self, requests: usize) -> Result<(), Over> {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        tokio::select! {
+            room = self.in_flight.acquire_many(requests) => room.map_err(|_| Over(None))?.forget(),
+            // Nobody answers any more.
+            () = self.turns.closed() => return Err(Over(None)),
+        }
+        Ok(())
     }
 
     async fn pass(&mut self, turn: Turn<'a>) -> Result<(), Over> {
+        self.take_room(turn.requests()).await?;
+        self.queue(turn).await
+    }
+
+    async fn queue(&mut self, turn: Turn<'a>) -> Result<(), Over> {
         self.following |= matches!(turn, Turn::Follow(_));
         let end = match &turn {
             Turn::Last(..) => Some(ErrorCode::InvalidArgument),

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qpc_proto::frame::{Frame, RequestFrame};
-use qpc_proto::message::{Cursor, Fetch, Method, Request};
+use qpc_proto::message::{Cursor, Fetch, Method, Request, Response};
 use qpc_proto::{ChannelId, ErrorCode, RequestId, Token};
 use qpc_server::Limits;
 use qpc_transport::CloseReason;
 
-use crate::support::{Device, Rig, Stream, enqueue_of, frame, read};
+use crate::support::{Device, Rig, Stream, enqueue, enqueue_of, frame, read};
 
 const CHANNEL: ChannelId = ChannelId([5; 16]);
 /// More than the way to a client holds.
@@ -85,6 +85,39 @@ async fn only_four_begin(request: &Request) {
     // Those that wait come when the others have been taken.
     for stream in begun.iter_mut().chain(&mut waiting) {
         assert!(matches!(stream.next().await, Some(Frame::Reply(_) | Frame::Item(_))));
+    }
+}
+
+#[tokio::test]
+async fn changes_whose_answers_a_client_does_not_take_are_few() {
+    let mut rig = Rig::start(Limits::default());
+    let device = Device::new(1);
+    let one = rig.join(&device).await;
+    let other = rig.connect().log_in(&device).await;
+    one.create_channel(CHANNEL).await;
+    one.call(&enqueue_of(CHANNEL, 1, LARGE)).await.unwrap();
+    let mut stream = one.client.stream().await;
+    // The page fills the way back, so that no answer behind it leaves.
+    let page = Request::Fetch(Fetch { channel: CHANNEL, after_seq: 1, bytes_max: 0 });
+    let changes = (2..=200).map(|number| enqueue(CHANNEL, number));
+    let frames: Vec<_> = [page].into_iter().chain(changes).map(|asked| one.frame(&asked)).collect();
+    stream.sender.send_all(&frames).await.unwrap();
+    // What is taken is accepted before what comes behind it.
+    let (mut accepted, mut same) = (0, 0);
+    while accepted < 32 || same < 20 {
+        other.call(&enqueue(ChannelId([6; 16]), 1)).await.unwrap_err();
+        let head = match other.call(&Request::ListChannels).await.unwrap() {
+            Response::Channels(states) => states.iter().map(|state| state.head_seq).max().unwrap(),
+            other => panic!("{other:?}"),
+        };
+        same = if head == accepted { same + 1 } else { 0 };
+        accepted = head;
+    }
+    assert!(accepted <= 2 + 64, "{accepted}");
+    // The others are taken with the answers.
+    for answer in 0..200 {
+        let answered = stream.next().await;
+        assert!(matches!(answered, Some(Frame::Reply(_))), "{answer}: {answered:?}");
     }
 }
 

@@ -165,13 +165,19 @@ impl<'a> Subscription<'a> {
         self.watch.behind((channel, *seq), now_ms)
     }
 
+    /// Whether the log's tail has what comes behind a sequence number, for a device that had all
+    /// rights. The database is asked for its rights then, and for one entry.
+    fn is_kept_behind(&self, (channel, seq): (&ChannelId, u64)) -> bool {
+        let had_all_rights = self.cursors.get(channel).is_some_and(|at| at.live.is_some());
+        let behind = || self.watch.behind((channel, seq), self.session.shared.now_ms());
+        had_all_rights && matches!(behind(), Behind::Entries(_))
+    }
+
     /// A page from the database, if there is anything to say.
     async fn stored(&mut self, channel: ChannelId) -> Result<Option<Bytes>, Refusal> {
-        let fetch = Fetch {
-            channel,
-            after_seq: self.cursors.get(&channel).map_or(0, |at| at.seq),
-            bytes_max: 0,
-        };
+        let after_seq = self.cursors.get(&channel).map_or(0, |at| at.seq);
+        let bytes_max = u64::from(self.is_kept_behind((&channel, after_seq.saturating_add(1))));
+        let fetch = Fetch { channel, after_seq, bytes_max };
         let (checked, device) = (Instant::now(), self.session.peer.device());
         let (page, until_ms) =
             self.read(move |node, tx, call| node.followed(tx, call, &fetch)).await?;

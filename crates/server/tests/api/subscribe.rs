@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use qpc_proto::frame::Frame;
 use qpc_proto::message::{Cursor, Request, Response, inbox_channel};
 use qpc_proto::{ChannelId, DeviceId, ErrorCode};
 use qpc_server::Limits;
@@ -13,7 +14,17 @@ const CHANNEL: ChannelId = ChannelId([5; 16]);
 
 #[tokio::test]
 async fn case_145_entries_come_once_and_in_order_whenever_they_are_accepted() {
-    let mut rig = Rig::start(Limits::default());
+    come_once_and_in_order(Limits::default()).await;
+}
+
+#[tokio::test]
+async fn whose_rights_are_looked_up_again_gets_entries_once_and_in_order() {
+    come_once_and_in_order(Limits { recheck: Duration::from_millis(1), ..Limits::default() }).await;
+}
+
+/// Entries before, while and after somebody begins to follow, one by one and many together.
+async fn come_once_and_in_order(limits: Limits) {
+    let mut rig = Rig::start(limits);
     let device = Device::new(1);
     let one = rig.join(&device).await;
     let writer = rig.connect().log_in(&device).await;
@@ -21,10 +32,18 @@ async fn case_145_entries_come_once_and_in_order_whenever_they_are_accepted() {
     for n in 0..20 {
         writer.enqueue(CHANNEL, n).await;
     }
-    let total = 121;
+    let total = 201;
     let writing = async {
         for n in 20..120 {
             writer.enqueue(CHANNEL, n).await;
+        }
+        let mut stream = writer.client.stream().await;
+        for first in [120, 140, 160, 180] {
+            let together = (first..first + 20).map(|n| writer.frame(&enqueue(CHANNEL, n)));
+            stream.sender.send_all(&together.collect::<Vec<_>>()).await.unwrap();
+            for _ in 0..20 {
+                assert!(matches!(stream.next().await, Some(Frame::Reply(_))));
+            }
         }
     };
     let reading = async {
@@ -36,7 +55,7 @@ async fn case_145_entries_come_once_and_in_order_whenever_they_are_accepted() {
         seen
     };
     let ((), seen) = tokio::join!(writing, reading);
-    assert_eq!(seen, (1..=121).collect::<Vec<u64>>());
+    assert_eq!(seen, (1..=201).collect::<Vec<u64>>());
 }
 
 #[tokio::test]

@@ -23,18 +23,23 @@ use round::{Course, Load, Round};
 /// Messages of a pair in a round without a rate: enough that the CPU time, which the kernel tells
 /// in hundredths of a second, is known to a hundredth or two.
 const ROUND_MESSAGES: u32 = 2_000;
-/// How long a round with a rate lasts.
-const ROUND_SECONDS: u32 = 10;
+/// How long a round with a rate lasts, and how many there are: many short ones, because a disk is
+/// slow for seconds at a time, and such times should meet both servers.
+const ROUND_SECONDS: u32 = 2;
+const ROUNDS_AT_RATE: u32 = 25;
+/// Rounds without a rate.
+const ROUNDS: u32 = 5;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Rounds; each measures the floor and the full server, in alternating order.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
+    /// Rounds; each measures the floor and the full server, in alternating order [without a rate:
+    /// 5, with one: 25].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: Option<u32>,
     /// Pairs of a sender and a receiver, each with a channel of its own.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pairs: u32,
-    /// Messages of each pair in a round [without a rate: 2000, with one: those of 10 seconds].
+    /// Messages of each pair in a round [without a rate: 2000, with one: those of 2 seconds].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     messages: Option<u32>,
     /// Messages of a sender that may be on their way to being accepted, in a closed loop.
@@ -119,5 +124,7 @@ async fn measure(arguments: &Arguments) -> Result<Vec<(Round, Round)>> {
     let at_full = setup::pairs(&full.url, &parties).await?;
     let (mut floor, mut full) = (Course::new(floor, at_floor), Course::new(full, at_full));
     let at_floor = async || floor.round(&load).await;
-    sides::in_turns(arguments.rounds, at_floor, async || full.round(&load).await).await
+    let usual = if load.rate.is_some() { ROUNDS_AT_RATE } else { ROUNDS };
+    let rounds = arguments.rounds.unwrap_or(usual);
+    sides::in_turns(rounds, at_floor, async || full.round(&load).await).await
 }

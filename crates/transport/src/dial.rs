@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use quinn::{EndpointConfig, TokioRuntime};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tracing::debug;
@@ -14,7 +15,7 @@ use crate::connection::{self, CloseReason, Connection};
 use crate::error::TransportError;
 use crate::limits::ClientLimits;
 use crate::pin::PinnedKey;
-use crate::tls;
+use crate::{socket, tls};
 
 /// Connects to a server, from any free UDP port. Its addresses are tried in turn, while the failure
 /// is one of the network; an answer with a wrong key, certificate or protocol ends it at once.
@@ -39,7 +40,7 @@ impl Dialer {
     /// # Errors
     /// [`TransportError::Socket`].
     pub fn bind(local: SocketAddr) -> Result<Self, TransportError> {
-        quinn::Endpoint::client(local).map(Self).map_err(TransportError::Socket)
+        endpoint(local).map(Self)
     }
 
     /// As [`connect`], from this socket.
@@ -53,6 +54,13 @@ impl Dialer {
     ) -> Result<Connection, TransportError> {
         dial(url, limits, Some(&self.0)).await
     }
+}
+
+fn endpoint(local: SocketAddr) -> Result<quinn::Endpoint, TransportError> {
+    let bound = socket::bind(local).and_then(|socket| {
+        quinn::Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
+    });
+    bound.map_err(TransportError::Socket)
 }
 
 async fn dial(
@@ -102,7 +110,7 @@ async fn attempt(
     let (endpoint, own) = match shared {
         Some(endpoint) => (endpoint.clone(), None),
         None => {
-            let own = quinn::Endpoint::client(any).map_err(TransportError::Socket)?;
+            let own = endpoint(any)?;
             (own.clone(), Some(own))
         }
     };

@@ -16,6 +16,7 @@ mod listener;
 pub mod memory;
 mod pin;
 mod reset;
+mod socket;
 mod stream;
 mod tls;
 

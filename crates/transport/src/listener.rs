@@ -1,7 +1,7 @@
 //! The server's end: a UDP socket that takes QUIC connections under one identity.
 //! Handshakes run in the caller's tasks; it never spawns and never limits who may connect.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::connection::{self, Connection};
 use crate::error::TransportError;
 use crate::identity::ServerIdentity;
 use crate::limits::Limits;
-use crate::{reset, tls};
+use crate::{reset, socket, tls};
 
 /// What new connections are taken with.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Listener {
         limits: Limits,
     ) -> Result<Self, TransportError> {
         let config = tls::server(identity, &limits)?;
-        let endpoint = UdpSocket::bind(addr)
+        let endpoint = socket::bind(addr)
             .and_then(|socket| {
                 let (ours, runtime) = (reset::endpoint(identity), Arc::new(TokioRuntime));
                 quinn::Endpoint::new(ours, Some(config.clone()), socket, runtime)

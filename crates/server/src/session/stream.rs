@@ -74,6 +74,7 @@ pub(super) async fn run(session: Arc<Session>, sender: FrameSender, receiver: Fr
         batch: Vec::new(),
         page: None,
         in_flight: &in_flight,
+        answered: 0,
         left,
     };
     let taken = async {
@@ -93,8 +94,10 @@ struct Answers<'a> {
     batch: Vec<Frame>,
     /// Held while the batch has the answer to a read.
     page: Option<SemaphorePermit<'a>>,
-    /// Room for requests that are taken; what is answered gives its own back.
+    /// Room for requests that are taken; answers that have left give it back.
     in_flight: &'a Semaphore,
+    /// Requests whose answers are in the batch.
+    answered: usize,
     /// Closed when no more requests come: by the client's doing or the server's.
     left: watch::Receiver<()>,
 }
@@ -121,7 +124,7 @@ impl Answers<'_> {
                     return Ok(());
                 }
             }
-            self.in_flight.add_permits(requests);
+            self.answered = self.answered.saturating_add(requests);
             if queue.is_empty() || self.batch.len() >= COALESCED_MAX {
                 self.flush().await?;
             }
@@ -265,6 +268,7 @@ impl Answers<'_> {
             self.batch.clear();
             self.page = None;
         }
+        self.in_flight.add_permits(std::mem::take(&mut self.answered));
         Ok(())
     }
 }

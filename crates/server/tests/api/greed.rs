@@ -95,9 +95,9 @@ async fn changes_whose_answers_a_client_does_not_take_are_few() {
     let one = rig.join(&device).await;
     let other = rig.connect().log_in(&device).await;
     one.create_channel(CHANNEL).await;
-    one.call(&enqueue_of(CHANNEL, 1, LARGE)).await.unwrap();
+    // More than both ends hold of a stream, so that no answer behind it leaves.
+    one.call(&enqueue_of(CHANNEL, 1, 4 * LARGE)).await.unwrap();
     let mut stream = one.client.stream().await;
-    // The page fills the way back, so that no answer behind it leaves.
     let page = Request::Fetch(Fetch { channel: CHANNEL, after_seq: 1, bytes_max: 0 });
     let changes = (2..=200).map(|number| enqueue(CHANNEL, number));
     let frames: Vec<_> = [page].into_iter().chain(changes).map(|asked| one.frame(&asked)).collect();

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use quinn::{EndpointConfig, TokioRuntime};
+use quinn::{EndpointConfig, default_runtime};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tracing::debug;
@@ -57,8 +57,9 @@ impl Dialer {
 }
 
 fn endpoint(local: SocketAddr) -> Result<quinn::Endpoint, TransportError> {
-    let bound = socket::bind(local).and_then(|socket| {
-        quinn::Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
+    let runtime = default_runtime().ok_or_else(|| io::Error::other("no Tokio runtime here"));
+    let bound = runtime.and_then(|runtime| {
+        quinn::Endpoint::new(EndpointConfig::default(), None, socket::bind(local)?, runtime)
     });
     bound.map_err(TransportError::Socket)
 }

@@ -162,7 +162,8 @@ pub(crate) fn read(tx: &Tx<'_>, range: &Range) -> sql::Result<Vec<Entry>> {
     let mut payloads = Takes::new(tx)?;
     let mut entries = Vec::new();
     let mut left = range.bytes_max;
-    while let Some(row) = rows.next()? {
+    while left > 0 || entries.is_empty() {
+        let Some(row) = rows.next()? else { break };
         let Some(payload) = payloads.take(row.get(7)?, row.get(8)?)? else { continue };
         let entry = entry(tx, (range.no, row), payload)?;
         match left.checked_sub(size(&entry)) {

@@ -110,16 +110,18 @@ impl<'a> Taking<'a, '_> {
         self.pass(turn).await
     }
 
-    /// Gives the writer the changes that have arrived.
+    /// Gives the writer the changes that have arrived: at once as many as there is room for.
     async fn hand_over(&mut self) -> Result<(), Over> {
-        if self.changes.is_empty() {
-            return Ok(());
+        while !self.changes.is_empty() {
+            let together = self.in_flight.available_permits().clamp(1, self.changes.len());
+            self.take_room(together).await?;
+            let changes = self.changes.drain(..together);
+            let (methods, work): (Vec<_>, Vec<_>) =
+                changes.map(|(method, call)| (method, Work::Call(call))).unzip();
+            let answers = self.session.shared.writer.submit(work).await;
+            self.queue(Turn::Written(methods, answers)).await?;
         }
-        let (methods, work): (Vec<_>, Vec<_>) =
-            self.changes.drain(..).map(|(method, call)| (method, Work::Call(call))).unzip();
-        self.take_room(methods.len()).await?;
-        let answers = self.session.shared.writer.submit(work).await;
-        self.queue(Turn::Written(methods, answers)).await
+        Ok(())
     }
 
     /// Waits until so few requests are unanswered that there is room for more.

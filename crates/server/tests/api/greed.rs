@@ -103,8 +103,10 @@ async fn changes_whose_answers_a_client_does_not_take_are_few() {
     let frames: Vec<_> = [page].into_iter().chain(changes).map(|asked| one.frame(&asked)).collect();
     stream.sender.send_all(&frames).await.unwrap();
     // What is taken is accepted before what comes behind it.
-    let (mut accepted, mut same) = (0, 0);
+    let (mut accepted, mut same, mut looks) = (0, 0, 0);
     while accepted < 32 || same < 20 {
+        looks += 1;
+        assert!(looks < 10_000, "{accepted}");
         other.call(&enqueue(ChannelId([6; 16]), 1)).await.unwrap_err();
         let head = match other.call(&Request::ListChannels).await.unwrap() {
             Response::Channels(states) => states.iter().map(|state| state.head_seq).max().unwrap(),

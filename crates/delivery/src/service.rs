@@ -21,7 +21,7 @@ mod standing;
 mod write;
 mod writing;
 
-use qpc_proto::message::{DeviceRef, Entry};
+use qpc_proto::message::{DeviceRef, Entry, inbox_channel};
 use qpc_proto::{ChannelId, Incarnation};
 use qpc_storage::Tx;
 
@@ -56,6 +56,11 @@ impl<'a> Call<'a> {
     /// Where and when it writes.
     fn at(&self) -> (&'a Tx<'a>, u64) {
         (self.tx, self.now_ms)
+    }
+
+    /// Whether a channel id is that of the caller's inbox, whatever else is named like it.
+    fn means_its_inbox(&self, channel: &ChannelId) -> bool {
+        *channel == inbox_channel(&self.caller.device)
     }
 }
 

@@ -146,7 +146,11 @@ impl From<FrameError> for ErrorBody {
     }
 }
 
-/// Takes frames out of a byte stream. Buffers at most one frame.
+/// A buffer that held a larger frame goes with it, so that a stream at rest holds little.
+const KEPT_BYTES_MAX: usize = 64 * 1_024;
+
+/// Takes frames out of a byte stream. Buffers at most one frame, and between frames twice 64 KiB
+/// and what came behind the last one.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -179,6 +183,10 @@ impl Decoder {
         }
         self.buffer.advance(HEADER_BYTES);
         let body = self.buffer.split_to(len).freeze();
+        if len > KEPT_BYTES_MAX {
+            // Else what is left would hold the whole, and use it again.
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+        }
         frame(kind, code, body).map(Some)
     }
 
@@ -256,6 +264,27 @@ mod tests {
         decoder.push(&len.to_be_bytes());
         assert_eq!(decoder.next_frame().unwrap_err(), FrameError::TooLarge);
         assert!(decoder.buffer.capacity() < 4096, "nothing was allocated for it");
+    }
+
+    #[test]
+    fn a_large_frame_leaves_no_large_buffer() {
+        let large = Frame::Reply(vec![7; limits::FRAME_BYTES_MAX].into()).encode();
+        let mut decoder = Decoder::default();
+        for _ in 0..3 {
+            for chunk in large.chunks(16 * 1_024) {
+                decoder.push(chunk);
+            }
+            // What comes behind it stays.
+            decoder.push(&Frame::End.encode()[..3]);
+            assert!(matches!(decoder.next_frame(), Ok(Some(Frame::Reply(_)))));
+            assert!(decoder.buffer.capacity() < 4_096);
+            decoder.push(&Frame::End.encode()[3..]);
+            assert!(matches!(decoder.next_frame(), Ok(Some(Frame::End))));
+            // It would be taken into use again here.
+            decoder.push(&[]);
+            decoder.buffer.reserve(1);
+            assert!(decoder.buffer.capacity() < 4_096);
+        }
     }
 
     #[test]

@@ -233,7 +233,8 @@ impl Limiter {
             Self::Claim | Self::Commit => Rate::new(300, Minute, 300),
             Self::Publish => Rate::new(10, Second, 20),
             Self::Upload => Rate::new(20, Minute, 20),
-            Self::ClaimTarget => Rate::new(6, Minute, 10),
+            // One account alone holds up nobody for long: half of what comes back stays to others.
+            Self::ClaimTarget => Rate::new(1, Minute, 10),
             // Half a pool at once.
             Self::ClaimAny => Rate::new(2, Minute, 50),
             Self::AccountChange => Rate::new(20, Minute, 20),

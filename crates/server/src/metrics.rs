@@ -14,6 +14,7 @@ use qpc_proto::message::Method;
 use qpc_transport::TransportError;
 
 use crate::limits::{Limiter, RefusedFor};
+use crate::writer::Pages;
 
 const METADATA: Metadata<'static> =
     Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
@@ -28,6 +29,7 @@ const LOG_LINES: &str = "qpc_log_lines_left_out_total";
 const AUDIT_LINES: &str = "qpc_audit_lines_lost_total";
 const LOG_PAGES: &str = "qpc_wal_pages";
 const LOG_BLOCKED: &str = "qpc_wal_blocked";
+const FREE_PAGES: &str = "qpc_free_pages";
 const CLOCK_JUMPS: &str = "qpc_clock_jumps_total";
 const PUBLISHED: &str = "qpc_published_left_out_total";
 const REDELIVERED: &str = "qpc_redelivery_alarms_total";
@@ -48,6 +50,7 @@ pub(crate) struct Metrics {
     open: Gauge,
     wal_pages: Gauge,
     wal_blocked: Gauge,
+    free_pages: Gauge,
     clock_jumps: Counter,
     log_lines: Counter,
     audit_lines: Counter,
@@ -95,8 +98,8 @@ pub(crate) struct Readings<'a> {
     pub(crate) open: usize,
     /// Keys that each limiter remembers.
     pub(crate) keys: &'a [(Limiter, usize)],
-    /// Pages in the write-ahead log, and whether a reader keeps it from being cut.
-    pub(crate) wal: (u64, bool),
+    /// How the database's files stand.
+    pub(crate) pages: Pages,
     /// Steps of the system's clock since the start.
     pub(crate) clock_jumps: u64,
     /// Log lines left out since the start.
@@ -125,6 +128,7 @@ impl Metrics {
             open: gauge(OPEN, &[]),
             wal_pages: gauge(LOG_PAGES, &[]),
             wal_blocked: gauge(LOG_BLOCKED, &[]),
+            free_pages: gauge(FREE_PAGES, &[]),
             clock_jumps: plain(CLOCK_JUMPS),
             log_lines: plain(LOG_LINES),
             audit_lines: plain(AUDIT_LINES),
@@ -190,9 +194,10 @@ impl Metrics {
                 gauge.set(float(*keys));
             }
         }
-        let (pages, blocked) = readings.wal;
-        self.wal_pages.set(float(usize::try_from(pages).unwrap_or(usize::MAX)));
-        self.wal_blocked.set(if blocked { 1.0 } else { 0.0 });
+        let Pages { log, log_blocked, free } = readings.pages;
+        self.wal_pages.set(float(usize::try_from(log).unwrap_or(usize::MAX)));
+        self.wal_blocked.set(if log_blocked { 1.0 } else { 0.0 });
+        self.free_pages.set(f64::from(free));
         self.clock_jumps.absolute(readings.clock_jumps);
         self.log_lines.absolute(readings.log_lines);
         self.audit_lines.absolute(readings.audit_lines);
@@ -251,6 +256,7 @@ fn describe(recorder: &PrometheusRecorder) {
         (OPEN, "Connections that are open, handshakes included"),
         (LOG_PAGES, "Pages of 4 KiB in the database's write-ahead log"),
         (LOG_BLOCKED, "1 while a reader keeps the write-ahead log from being cut"),
+        (FREE_PAGES, "Pages of 4 KiB in the database that were left to be given back"),
         (KEYS, "Addresses, accounts or devices that a limiter remembers"),
     ] {
         recorder.describe_gauge(KeyName::from_const_str(name), None, text.into());

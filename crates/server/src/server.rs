@@ -285,7 +285,7 @@ impl Server {
         shared.metrics.render(&Readings {
             open: shared.connections.open(),
             keys: &keys,
-            wal: shared.disk.log(),
+            pages: shared.disk.pages(),
             clock_jumps: (shared.clock_jumps)(),
             log_lines: shared.sampler.left_out(),
             audit_lines: shared.audit.lost(),

@@ -60,9 +60,11 @@ impl Node {
         ];
         let full = usize::try_from(SWEEP_ROWS_MAX).unwrap_or(usize::MAX);
         let (effects, more) = account::sweep_deletions(self, (tx, now_ms, SWEEP_ROWS_MAX))?;
+        let more = more || swept.iter().any(|rows| *rows >= full);
+        let more = more || self.delivery.has_due(tx, now_ms)?;
         let Effects { wakes, ended, audit } = effects;
         let outputs = Outputs { wakes, ended, audit, ..Outputs::reply(Bytes::new()) };
-        Ok((outputs, more || swept.iter().any(|rows| *rows >= full)))
+        Ok((outputs, more))
     }
 }
 

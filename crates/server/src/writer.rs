@@ -4,7 +4,7 @@
 //! nothing is retried on a file that may have lost a write.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -22,8 +22,10 @@ use crate::refusal::Refusal;
 
 /// Groups of requests that came together that may wait for the writer.
 const QUEUE_MAX: usize = 1_024;
-/// A group commit takes groups until it has so many requests.
+/// A group commit takes groups until it has so many requests, or so many KiB of their bodies: these
+/// bound how many entries it has, and how long those wait that come behind it.
 const BATCH_MAX: usize = 512;
+const BATCH_KIB_MAX: u32 = 1_024;
 /// A batch of so many requests waits for more.
 const LINGER_FROM: usize = 32;
 /// One such wait, as long as each brings more, and how many there are at most: a commit is delayed
@@ -175,6 +177,18 @@ pub(crate) struct Told {
 pub(crate) struct Disk {
     log_pages: AtomicU64,
     blocked: AtomicBool,
+    free_pages: AtomicU32,
+}
+
+/// How the database's files stand; pages have 4 KiB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pages {
+    /// In the write-ahead log.
+    pub(crate) log: u64,
+    /// Whether a reader keeps that from being cut.
+    pub(crate) log_blocked: bool,
+    /// Left to be given back when some were last.
+    pub(crate) free: u32,
 }
 
 impl Disk {
@@ -184,9 +198,12 @@ impl Disk {
         self.blocked.store(log.blocked, Ordering::Relaxed);
     }
 
-    /// Pages of 4 KiB in the write-ahead log, and whether a reader keeps it from being cut.
-    pub(crate) fn log(&self) -> (u64, bool) {
-        (self.log_pages.load(Ordering::Relaxed), self.blocked.load(Ordering::Relaxed))
+    pub(crate) fn pages(&self) -> Pages {
+        Pages {
+            log: self.log_pages.load(Ordering::Relaxed),
+            log_blocked: self.blocked.load(Ordering::Relaxed),
+            free: self.free_pages.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -197,19 +214,21 @@ struct Gathered {
     batch: Vec<Item>,
     /// In all of the batch.
     requests: usize,
+    kib: u32,
     release: bool,
 }
 
 impl Gathered {
     fn new(first: Order, orders: &mut mpsc::Receiver<Order>) -> Self {
-        let mut gathered = Self { batch: Vec::new(), requests: 0, release: false };
+        let mut gathered = Self { batch: Vec::new(), requests: 0, kib: 0, release: false };
         gathered.add(first, orders);
         let mut lingers = 0;
         loop {
             let before = gathered.requests;
             gathered.drain(orders);
             let grown = gathered.requests > before;
-            if lingers == LINGERS_MAX || gathered.requests < LINGER_FROM || !grown {
+            let alone = gathered.requests < LINGER_FROM;
+            if lingers == LINGERS_MAX || alone || !grown || gathered.is_full() {
                 return gathered;
             }
             lingers += 1;
@@ -220,7 +239,7 @@ impl Gathered {
     /// Takes what waits. Before it says that nothing does, it lets threads run that are ready to:
     /// on a busy machine these bring more work for the same commit, on an idle one there are none.
     fn drain(&mut self, orders: &mut mpsc::Receiver<Order>) {
-        while self.requests < BATCH_MAX {
+        while !self.is_full() {
             let next = orders.try_recv().ok().or_else(|| {
                 std::thread::yield_now();
                 orders.try_recv().ok()
@@ -232,10 +251,15 @@ impl Gathered {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.requests >= BATCH_MAX || self.kib >= BATCH_KIB_MAX
+    }
+
     fn add(&mut self, order: Order, orders: &mut mpsc::Receiver<Order>) {
         match order {
             Order::Do(item) => {
                 self.requests = self.requests.saturating_add(item.work.len());
+                self.kib = self.kib.saturating_add(kib(&item.work));
                 self.batch.push(*item);
             }
             Order::Release => self.release = true,
@@ -254,7 +278,7 @@ struct Shop {
 impl Shop {
     fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), StorageError> {
         while let Some(first) = orders.blocking_recv() {
-            let Gathered { batch, requests, release } = Gathered::new(first, &mut orders);
+            let Gathered { batch, requests, release, .. } = Gathered::new(first, &mut orders);
             self.commit(batch, requests)?;
             if release {
                 self.release(&orders)?;
@@ -268,8 +292,12 @@ impl Shop {
     fn release(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), StorageError> {
         for _ in 0..RELEASES_MAX {
             match self.store.release_pages(RELEASED_AT_ONCE) {
-                Ok(0) => break,
-                Ok(_) => {}
+                Ok(left) => {
+                    self.told.disk.free_pages.store(left, Ordering::Relaxed);
+                    if left == 0 {
+                        break;
+                    }
+                }
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "free pages were not given back");
@@ -329,10 +357,12 @@ impl Shop {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use qpc_proto::frame::Frame;
+    use qpc_proto::binding::ChannelBinding;
+    use qpc_proto::frame::{Frame, RequestFrame};
+    use qpc_proto::{RequestId, Token};
     use qpc_storage::{Durability, Key, Options, sql};
 
-    use crate::node::{Policy, Refused, Task, schemas};
+    use crate::node::{Call, Peer, Policy, Refused, Task, schemas};
 
     fn started(dir: &tempfile::TempDir) -> (Writer, Thread) {
         let options = Options::new(Key::from_bytes([1; 32]), schemas());
@@ -366,6 +396,49 @@ mod tests {
         assert_ne!(body.correlation_id, [0; 16]);
         assert!(!body.message.contains("purpose"));
         thread.stop(&writer).await.unwrap();
+    }
+
+    fn order(work: Vec<Work>) -> Order {
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Order::Do(Box::new(Item { work, answers: oneshot::channel().0, room }))
+    }
+
+    fn call(body_bytes: usize) -> Work {
+        let binding = ChannelBinding { exporter: [1; 32], fingerprint: [2; 32] };
+        let body = Bytes::from(vec![0; body_bytes]);
+        let (token, request_id) = (Token::NONE, RequestId::ZERO);
+        Work::Call(Call {
+            frame: RequestFrame { method: 1, token, request_id, body },
+            peer: Peer { binding, device: None, address: None },
+            now_ms: 1,
+        })
+    }
+
+    /// How many requests each commit takes of what waits.
+    fn commits(orders: Vec<Order>) -> Vec<usize> {
+        let (queue, mut waiting) = mpsc::channel(QUEUE_MAX);
+        for order in orders {
+            assert!(queue.try_send(order).is_ok());
+        }
+        let mut commits = Vec::new();
+        while let Ok(first) = waiting.try_recv() {
+            commits.push(Gathered::new(first, &mut waiting).requests);
+        }
+        commits
+    }
+
+    #[test]
+    fn case_158_a_commit_takes_what_waits_up_to_its_bounds() {
+        let lone = |work: fn() -> Work, count| (0..count).map(|_| order(vec![work()])).collect();
+        assert_eq!(commits(lone(good, 3)), [3]);
+        assert_eq!(commits(lone(good, 700)), [512, 188]);
+        // What came together stays together.
+        let together = (0..40).map(|_| order((0..16).map(|_| good()).collect())).collect();
+        assert_eq!(commits(together), [512, 128]);
+        // Bodies of messages of one KiB are no bound, large ones are.
+        assert_eq!(commits(lone(|| call(1_280), 700)), [512, 188]);
+        assert_eq!(commits(lone(|| call(40 * 1_024), 60)), [25, 25, 10]);
+        assert_eq!(commits(lone(|| call(5 * 1_024 * 1_024), 2)), [1, 1]);
     }
 
     fn failing(code: i32) -> Work {

@@ -66,6 +66,9 @@ impl Delivery {
         if create.kind == ChannelKind::Inbox {
             return Err(Malformed("inboxes are made by the server").into());
         }
+        if call.means_its_inbox(&create.channel) {
+            return Err(Malformed("the channel id is that of an inbox; choose another").into());
+        }
         let welcome_hash = welcome_hash(&create.bundle);
         let draft = Draft::commit(&create.bundle, &welcome_hash);
         if channels::find(call.tx, &create.channel, false)?.is_some() {

@@ -9,15 +9,17 @@ use qpc_proto::AccountId;
 use qpc_proto::message::ChannelKind;
 use qpc_storage::Tx;
 
+use super::expiry::Room;
 use super::{Delivery, revocation};
 use crate::DeliveryError;
 use crate::store::account::{self, Place};
-use crate::store::{commits, expiry, revoked};
+use crate::store::{commits, expiry, members, revoked};
 
 impl Delivery {
-    /// Deletes what belongs to an account whose devices are all revoked, about `limit` rows in one
-    /// call; whether there is more to do. A pair's direct channel stays with the other account, and
-    /// the pair is free; a channel that nobody else was in goes with all that is in it.
+    /// Deletes what belongs to an account whose devices are all revoked, about `limit` rows and a
+    /// MiB of entries in one call; whether there is more to do. A pair's direct channel stays with
+    /// the other account, and the pair is free; a channel that nobody else was in goes with all
+    /// that is in it.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -27,46 +29,45 @@ impl Delivery {
         account: &AccountId,
         limit: u32,
     ) -> Result<bool, DeliveryError> {
-        let mut left = limit;
-        let packages = account::delete_packages(tx, account, left)?;
-        take(&mut left, packages);
-        while left > 0 {
+        let mut room = Room::of(limit);
+        room.take(account::delete_packages(tx, account, limit)?);
+        while !room.is_taken() {
             let Some(place) = account::places(tx, account, 1)?.pop() else {
                 account::delete_pairs(tx, account)?;
                 revoked::forget_account(tx, account)?;
                 return Ok(false);
             };
-            erase_place(tx, &place, &mut left)?;
+            erase_place(tx, &place, &mut room)?;
         }
         Ok(true)
     }
 }
 
-/// Goes on with one place as far as `left` reaches.
-fn erase_place(tx: &Tx<'_>, place: &Place, left: &mut u32) -> Result<(), DeliveryError> {
+/// Goes on with one place as far as there is room.
+fn erase_place(tx: &Tx<'_>, place: &Place, room: &mut Room) -> Result<(), DeliveryError> {
     let channel = &place.channel;
+    let behind = channel.head_seq.saturating_add(1);
     if channel.kind == ChannelKind::Inbox {
-        expiry::drop_inbox(tx, channel)?;
-        take(left, 1);
+        if room.trim(tx, channel, behind)? == behind {
+            members::drop_all(tx, channel.no)?;
+            account::delete_channel(tx, channel.no)?;
+        }
+        room.take(1);
         return Ok(());
     }
-    let ids = account::delete_ids(tx, place, *left)?;
-    take(left, ids);
-    if *left == 0 {
+    let rows = u32::try_from(room.rows()).unwrap_or(u32::MAX);
+    room.take(account::delete_ids(tx, place, rows)?);
+    if room.is_taken() {
         return Ok(());
     }
     if account::is_last(tx, place)? {
-        let behind = channel.head_seq.saturating_add(1);
-        let end = channel.first_seq.saturating_add(u64::from(*left)).min(behind);
-        expiry::trim(tx, channel, end)?;
-        take(left, usize::try_from(end.saturating_sub(channel.first_seq)).unwrap_or(usize::MAX));
-        if end < behind {
+        if room.trim(tx, channel, behind)? < behind {
             return Ok(());
         }
         // What is left of the log are ids: nobody is there to retry.
-        let forgotten = expiry::forget(tx, (channel.no, behind), u64::MAX >> 1, (*left).into())?;
-        take(left, forgotten);
-        if *left == 0 {
+        let forgotten = expiry::forget(tx, (channel.no, behind), u64::MAX >> 1, room.rows())?;
+        room.take(forgotten);
+        if room.is_taken() {
             return Ok(());
         }
         account::delete_place(tx, place)?;
@@ -76,10 +77,6 @@ fn erase_place(tx: &Tx<'_>, place: &Place, left: &mut u32) -> Result<(), Deliver
         let roster = commits::roster(tx, channel.no, channel.last_commit)?;
         revocation::forget_unneeded(tx, channel, &roster)?;
     }
-    take(left, 1);
+    room.take(1);
     Ok(())
-}
-
-fn take(left: &mut u32, rows: usize) {
-    *left = left.saturating_sub(u32::try_from(rows).unwrap_or(u32::MAX));
 }

@@ -20,12 +20,69 @@ const TOMBSTONES_KEPT_MS: u64 = (lifetime::BACK + lifetime::AHEAD) * 1_000;
 const LOOK_AGAIN_MS: u64 = 3_600 * 1_000;
 /// The shortest retention of a channel.
 const RETENTION_MIN_MS: u64 = 60_000;
+/// Bytes of entries from which on one step deletes no more. They are overwritten, and so written
+/// once more. The last entry may be larger than what is left.
+const STEP_BYTES: u64 = 1_024 * 1_024;
+/// Commits of a channel that one step forgets, each perhaps with a roster of 1,000 devices.
+const PRUNED_AT_ONCE: u64 = 32;
+
+/// What one step may still delete.
+#[derive(Debug)]
+pub(super) struct Room {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Room {
+    /// About so many rows, and a MiB.
+    pub(super) fn of(rows: u32) -> Self {
+        Self { rows: rows.into(), bytes: STEP_BYTES }
+    }
+
+    /// Whether the step is over.
+    pub(super) fn is_taken(&self) -> bool {
+        self.rows == 0 || self.bytes == 0
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(super) fn take(&mut self, rows: usize) {
+        self.rows = self.rows.saturating_sub(u64::try_from(rows).unwrap_or(u64::MAX));
+    }
+
+    /// Deletes what fits of a log's entries before `end`; returns where it begins then.
+    pub(super) fn trim(
+        &mut self,
+        tx: &Tx<'_>,
+        channel: &Channel,
+        end: u64,
+    ) -> Result<u64, DeliveryError> {
+        let first = channel.first_seq;
+        let within = end.min(first.saturating_add(self.rows));
+        if self.is_taken() || within <= first {
+            return Ok(first);
+        }
+        let mut cut = first;
+        for bytes in expiry::sizes(tx, channel.no, (first, within))? {
+            if self.bytes == 0 {
+                break;
+            }
+            self.bytes = self.bytes.saturating_sub(bytes);
+            cut = cut.saturating_add(1);
+        }
+        expiry::trim(tx, channel, cut)?;
+        self.rows = self.rows.saturating_sub(cut.saturating_sub(first));
+        Ok(cut)
+    }
+}
 
 impl Delivery {
     /// Deletes what has expired: entries older than their channel's retention, later their message
     /// ids, read or outlived Welcomes, tombstones of KeyPackages; and what was left of a channel
-    /// that all have left. About `limit` rows of each kind
-    /// go at most; returns how many entries, ids and KeyPackages went.
+    /// that all have left, or of a revoked device's inbox. About `limit` rows of each kind
+    /// go at most, and a MiB of entries; returns how many entries, ids and KeyPackages went.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -37,26 +94,34 @@ impl Delivery {
     ) -> Result<usize, DeliveryError> {
         let dead_ms = now_ms.saturating_sub(TOMBSTONES_KEPT_MS);
         let swept = key_packages::sweep(tx, dead_ms, limit)?;
-        let mut sweep = Sweep { delivery: self, tx, now_ms, left: u64::from(limit), gone: 0 };
+        let mut sweep = Sweep { delivery: self, tx, now_ms, room: Room::of(limit), gone: 0 };
         for channel in expiry::due(tx, (now_ms, self.config.retention_ms), limit)? {
             let end = sweep.expired_end(&channel)?.max(sweep.acked_end(&channel)?);
             if end > channel.first_seq {
                 let roster = commits::roster(tx, channel.no, channel.last_commit)?;
                 revocation::forget_unneeded(tx, &channel, &roster)?;
             }
-            sweep.prune(&channel)?;
-            sweep.cut(channel, end)?;
-            if sweep.left == 0 {
+            let pruned = sweep.prune(&channel)?;
+            sweep.cut(channel, (end, pruned))?;
+            if sweep.room.is_taken() {
                 break;
             }
         }
         Ok(swept.saturating_add(sweep.gone))
     }
 
+    /// Whether [`Self::sweep_expired`] finds a channel to look at.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Store`].
+    pub fn has_due(&self, tx: &Tx<'_>, now_ms: u64) -> Result<bool, DeliveryError> {
+        Ok(!expiry::due(tx, (now_ms, self.config.retention_ms), 1)?.is_empty())
+    }
+
     /// Deletes the entries of some channels that every device has acknowledged which may read them
     /// (`now_ms` is Unix milliseconds), inboxes included, and never a standing statement. About
-    /// `limit` entries go at most, the rest by [`Self::sweep_expired`]; returns how many went. An
-    /// unknown channel has none.
+    /// `limit` entries go at most, and a MiB, the rest by [`Self::sweep_expired`]; returns how many
+    /// went. An unknown channel has none.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -66,12 +131,12 @@ impl Delivery {
         ids: &[ChannelId],
         limit: u32,
     ) -> Result<usize, DeliveryError> {
-        let mut sweep = Sweep { delivery: self, tx, now_ms, left: u64::from(limit), gone: 0 };
+        let mut sweep = Sweep { delivery: self, tx, now_ms, room: Room::of(limit), gone: 0 };
         for (id, inbox) in ids.iter().flat_map(|id| [(id, false), (id, true)]) {
             let Some(channel) = channels::find(tx, id, inbox)? else { continue };
             let end = sweep.acked_end(&channel)?;
             if end > channel.first_seq {
-                sweep.cut(channel, end)?;
+                sweep.cut(channel, (end, true))?;
             }
         }
         Ok(sweep.gone)
@@ -84,7 +149,7 @@ impl Delivery {
         (tx, now_ms): (&Tx<'_>, u64),
         channel: &Channel,
     ) -> Result<u64, DeliveryError> {
-        Sweep { delivery: self, tx, now_ms, left: 0, gone: 0 }.expired_end(channel)
+        Sweep { delivery: self, tx, now_ms, room: Room::of(0), gone: 0 }.expired_end(channel)
     }
 
     /// How long entries of a channel are kept, in milliseconds.
@@ -111,9 +176,8 @@ struct Sweep<'a> {
     delivery: &'a Delivery,
     tx: &'a Tx<'a>,
     now_ms: u64,
-    /// How many rows may still go.
-    left: u64,
-    /// How many went.
+    room: Room,
+    /// How many rows went.
     gone: usize,
 }
 
@@ -156,37 +220,40 @@ impl Sweep<'_> {
     }
 
     /// Takes the front off a log as far as `end`, forgets what was remembered long enough, and
-    /// notes when to come again.
-    fn cut(&mut self, mut channel: Channel, end: u64) -> Result<(), DeliveryError> {
+    /// notes when to come again: at once if there was no room for all, or Commits are not `pruned`.
+    fn cut(
+        &mut self,
+        mut channel: Channel,
+        (end, pruned): (u64, bool),
+    ) -> Result<(), DeliveryError> {
         let (tx, no, first) = (self.tx, channel.no, channel.first_seq);
-        let cut = end.min(first.saturating_add(self.left));
-        if cut > first {
-            expiry::trim(tx, &channel, cut)?;
-            channel.first_seq = cut;
-            self.count(cut.saturating_sub(first));
-        }
+        channel.first_seq = self.room.trim(tx, &channel, end)?;
+        let gone = channel.first_seq.saturating_sub(first);
+        self.gone = self.gone.saturating_add(usize::try_from(gone).unwrap_or(usize::MAX));
+        let all = pruned && channel.first_seq >= end;
         let place = (no, channel.first_seq);
         let kept_ms = self.remembered_ms();
         let until_ms = self.now_ms.saturating_sub(kept_ms);
-        let forgotten = expiry::forget(tx, place, until_ms, self.left)?;
-        self.count(u64::try_from(forgotten).unwrap_or(u64::MAX));
+        let forgotten = expiry::forget(tx, place, until_ms, self.room.rows())?;
+        self.count(forgotten);
         let remembered = expiry::oldest_remembered(tx, place)?;
         if remembered.is_none() && self.is_over(&channel)? {
             members::drop_all(tx, no)?;
             return Ok(account::delete_channel(tx, no)?);
         }
         let forget_at = remembered.map_or(NEVER, |at_ms| at_ms.saturating_add(kept_ms));
-        let next_cut = if cut < end { self.now_ms } else { self.next_cut(&channel)? };
+        let next_cut = if all { self.next_cut(&channel)? } else { self.now_ms };
         let due_at = next_cut.min(forget_at);
         Ok(expiry::note_due(tx, no, (due_at, self.delivery.config.retention_ms))?)
     }
 
-    /// Forgets Commits that only older entries than any to come can refer to.
-    fn prune(&mut self, channel: &Channel) -> Result<(), DeliveryError> {
+    /// Forgets Commits that only older entries than any to come can refer to; whether that is all.
+    fn prune(&mut self, channel: &Channel) -> Result<bool, DeliveryError> {
         let ended_ms = self.now_ms.saturating_sub(self.delivery.config.retention_ms);
-        let pruned = commits::prune(self.tx, channel, (ended_ms, self.left))?;
-        self.count(u64::try_from(pruned).unwrap_or(u64::MAX));
-        Ok(())
+        let limit = self.room.rows().min(PRUNED_AT_ONCE);
+        let pruned = commits::prune(self.tx, channel, (ended_ms, limit))?;
+        self.count(pruned);
+        Ok(u64::try_from(pruned).is_ok_and(|pruned| pruned < limit))
     }
 
     /// Where a log must stay, for a statement that stands.
@@ -196,8 +263,11 @@ impl Sweep<'_> {
 
     /// Whether a channel has lost its last entry and message id, and nobody who stays is in it.
     fn is_over(&self, channel: &Channel) -> Result<bool, DeliveryError> {
-        if channel.kind == ChannelKind::Inbox || channel.first_seq <= channel.head_seq {
+        if channel.first_seq <= channel.head_seq {
             return Ok(false);
+        }
+        if channel.kind == ChannelKind::Inbox {
+            return Ok(expiry::is_orphaned(self.tx, channel.no)?);
         }
         let roster = commits::roster(self.tx, channel.no, channel.last_commit)?;
         standing::is_abandoned(self.tx, &standing::leaves(self.tx, channel)?, &roster)
@@ -209,9 +279,9 @@ impl Sweep<'_> {
         config.retention_ms.saturating_add(config.outbox_age_ms)
     }
 
-    fn count(&mut self, rows: u64) {
-        self.left = self.left.saturating_sub(rows);
-        self.gone = self.gone.saturating_add(usize::try_from(rows).unwrap_or(usize::MAX));
+    fn count(&mut self, rows: usize) {
+        self.room.take(rows);
+        self.gone = self.gone.saturating_add(rows);
     }
 
     /// When the entry at a log's front can go, if not once all have read it. What expired and had

@@ -122,7 +122,11 @@ impl Posts<'_> {
     where
         Self: 'c,
     {
-        let Some(Open { channel, known_base }) = self.channels.remove(id) else {
+        let known = match call.means_its_inbox(id) {
+            true => None,
+            false => self.channels.remove(id),
+        };
+        let Some(Open { channel, known_base }) = known else {
             return Writing::open(self.delivery, call, id);
         };
         let member = match self.members.remove(&(channel.no, call.caller.device)) {

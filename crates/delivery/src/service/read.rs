@@ -28,7 +28,7 @@ impl Delivery {
             published: Vec::new(),
         };
         let Some((channel, member)) = find(call, &fetch.channel)? else {
-            return match fetch.channel == inbox_channel(&call.caller.device) {
+            return match call.means_its_inbox(&fetch.channel) {
                 true => Ok(page),
                 false => Err(DeliveryError::ChannelNotFound),
             };
@@ -132,7 +132,7 @@ impl Delivery {
                         channels::save_due(call.tx, (channel.no, call.now_ms))?;
                     }
                 }
-                None if cursor.channel == inbox_channel(&call.caller.device) => {}
+                None if call.means_its_inbox(&cursor.channel) => {}
                 None => return Err(DeliveryError::ChannelNotFound),
             }
         }
@@ -165,8 +165,7 @@ impl Delivery {
 
 /// A channel with the caller's place in it.
 fn find(call: &Call<'_>, id: &ChannelId) -> Result<Option<(Channel, Member)>, DeliveryError> {
-    let inbox = *id == inbox_channel(&call.caller.device);
-    let Some(channel) = channels::find(call.tx, id, inbox)? else {
+    let Some(channel) = channels::find(call.tx, id, call.means_its_inbox(id))? else {
         return Ok(None);
     };
     let member = members::find(call.tx, channel.no, &call.caller)?;

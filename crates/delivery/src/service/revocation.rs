@@ -9,21 +9,27 @@ use qpc_proto::message::{ChannelKind, DeviceRef, EntryKind};
 use qpc_proto::{AccountId, ChannelId, MessageId};
 use qpc_storage::Tx;
 
+use super::expiry::Room;
 use super::writing::{Draft, Place, append};
 use super::{Delivery, removal};
 use crate::DeliveryError;
 use crate::roster::Roster;
 use crate::store::channels::{self, Channel};
 use crate::store::entries::{Inserts, SEQ_MAX};
-use crate::store::{expiry, key_packages, members, revoked};
+use crate::store::members::{self, Member};
+use crate::store::{account, key_packages, revoked};
+
+/// Entries of a revoked device's inbox that go at once.
+const INBOX_ROWS: u32 = 512;
 
 impl Delivery {
     /// Takes everything from some devices of one account that was revoked: their KeyPackages can't
-    /// be claimed, their inboxes are gone, and `statement` (of the device list that doesn't hold
-    /// them) stands once in the log of every channel that a revoked device of the account is in,
-    /// now or since before: its members must learn whom the newest list holds instead. A direct
-    /// channel that only revoked devices are left in gives its pair free. `now_ms` is Unix
-    /// milliseconds. Returns the channels to wake; the same call again changes nothing.
+    /// be claimed, their inboxes are gone (what is large in them with the next sweeps), and
+    /// `statement` (of the device list that doesn't hold them) stands once in the log of every
+    /// channel that a revoked device of the account is in, now or since before: its members
+    /// must learn whom the newest list holds instead. A direct channel that only revoked devices
+    /// are left in gives its pair free. `now_ms` is Unix milliseconds. Returns the channels to
+    /// wake; the same call again changes nothing.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -43,7 +49,7 @@ impl Delivery {
             for device in revoked::of_account(tx, &account)? {
                 for (channel, member) in members::of_device(tx, &DeviceRef { account, device })? {
                     if channel.kind == ChannelKind::Inbox {
-                        expiry::drop_inbox(tx, &channel)?;
+                        empty_inbox((tx, now_ms), &channel, &member)?;
                     } else if removal::effective(self, now_ms, &member).is_none() {
                         shown.insert(channel.no, (channel, account));
                     }
@@ -100,6 +106,21 @@ pub(super) fn needed(
         }
     }
     Ok(needed)
+}
+
+/// Deletes a revoked device's inbox. What doesn't go at once counts as read, and goes with sweeps.
+fn empty_inbox(
+    (tx, now_ms): (&Tx<'_>, u64),
+    inbox: &Channel,
+    member: &Member,
+) -> Result<(), DeliveryError> {
+    let behind = inbox.head_seq.saturating_add(1);
+    if Room::of(INBOX_ROWS).trim(tx, inbox, behind)? == behind {
+        members::drop_all(tx, inbox.no)?;
+        return Ok(account::delete_channel(tx, inbox.no)?);
+    }
+    members::ack(tx, inbox.no, &member.device, inbox.head_seq)?;
+    Ok(channels::save_due(tx, (inbox.no, now_ms))?)
 }
 
 /// Forgets the lists of erased accounts in a log that nobody needs.

@@ -72,9 +72,11 @@ impl Delivery {
             return Ok(u64::MAX);
         }
         let leaves = leaves.iter().filter(|leave| roster.leaves(&leave.account, leave.seq));
-        let list = revocation::needed(tx, channel, &roster)?.into_iter().map(|(_, seq)| seq).min();
+        let list = revocation::needed(tx, channel, &roster)?.into_iter().map(|(_, seq)| seq);
         let rejoins = rejoins.iter().map(|rejoin| rejoin.seq);
-        Ok(leaves.map(|leave| leave.shown_seq).chain(rejoins).chain(list).min().unwrap_or(u64::MAX))
+        let standing = leaves.map(|leave| leave.shown_seq).chain(rejoins).chain(list);
+        // A Commit on an old base may let stand again what has gone meanwhile.
+        Ok(standing.filter(|seq| *seq >= channel.first_seq).min().unwrap_or(u64::MAX))
     }
 }
 

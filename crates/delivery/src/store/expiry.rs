@@ -69,6 +69,21 @@ pub(crate) fn inbox_acked(tx: &Tx<'_>, no: i64) -> sql::Result<u64> {
         .query_row([no], |row| Ok(number(row, 0)?.unwrap_or_default()))
 }
 
+/// Bytes that go with each entry from `first` to before `end`. A Welcome counts for each of its
+/// pointers, as any may be the last.
+pub(crate) fn sizes(tx: &Tx<'_>, no: i64, (first, end): (u64, u64)) -> sql::Result<Vec<u64>> {
+    tx.prepare_cached(
+        "SELECT coalesce(l.bytes, length(p.payload), 0) + coalesce(length(w.welcome), 0)
+             + coalesce(length(c.roster_change) + length(c.statements), 0)
+         FROM log l LEFT JOIN payloads p ON p.id = l.id - coalesce(l.place, 0)
+             LEFT JOIN welcomes w ON w.id = l.welcome
+             LEFT JOIN commits c ON l.kind = 2 AND c.id = (l.no << 32 | l.seq)
+         WHERE l.no = ?1 AND l.seq >= ?2 AND l.seq < ?3 ORDER BY l.seq",
+    )?
+    .query_map((no, Number(first), Number(end)), |row| Ok(row.get::<_, Number>(0)?.0))?
+    .collect()
+}
+
 /// Deletes the payloads before `end`, with what only their readers need; where some share a row
 /// with later ones, the row goes with the last of them. What was posted by a
 /// device keeps its row, which answers a retry.
@@ -169,11 +184,10 @@ pub(crate) fn oldest_remembered(
     .map(|at_ms| at_ms.map(|at_ms| at_ms.0))
 }
 
-/// Deletes an inbox with all that is in it.
-pub(crate) fn drop_inbox(tx: &Tx<'_>, inbox: &Channel) -> sql::Result<()> {
-    trim(tx, inbox, inbox.head_seq.saturating_add(1))?;
-    tx.prepare_cached("DELETE FROM members WHERE no = ?1")?.execute([inbox.no])?;
-    tx.prepare_cached("DELETE FROM channels WHERE no = ?1")?.execute([inbox.no]).map(drop)
+/// Whether the device was revoked that an inbox is of.
+pub(crate) fn is_orphaned(tx: &Tx<'_>, no: i64) -> sql::Result<bool> {
+    tx.prepare_cached("SELECT 1 FROM members m JOIN revoked r USING (device_id) WHERE m.no = ?1")?
+        .exists([no])
 }
 
 /// Notes when the next thing in a channel can go, while the server's retention is `retention_ms`.

@@ -5,8 +5,8 @@ use qpc_proto::message::{
 };
 use qpc_proto::{ChannelId, ErrorCode, ErrorDetail, ExpiredRange, MessageId};
 
-use crate::mls::Device;
-use crate::support::{CHANNEL, NOW, Plan, World, message, message_on};
+use crate::mls::{Device, welcome_of};
+use crate::support::{CHANNEL, NOW, Plan, World, message, message_on, sized};
 
 const DAY: u64 = 24 * 3_600 * 1_000;
 
@@ -530,4 +530,69 @@ fn a_tombstone_goes_when_its_package_can_t_come_back() {
         assert_eq!(sweep(&mut world, 10), gone);
         assert_eq!(put(&mut world), Err(ErrorCode::KeyPackageInvalid));
     }
+}
+
+#[test]
+fn a_step_of_a_sweep_ends_at_a_mib_and_the_next_goes_on() {
+    const LARGE: usize = 600 * 1_024;
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    world.group(&[&alice, &bob]);
+    for id in 1..=5 {
+        world.say(&alice, sized(id, LARGE)).unwrap();
+    }
+    let due = |world: &mut World| world.serve(|d, (tx, now)| d.has_due(tx, now).unwrap());
+    // What all have read: the first Commit and two messages in the first step.
+    for device in [&alice, &bob] {
+        ack(&mut world, device, 5);
+    }
+    assert!(!due(&mut world));
+    assert_eq!((trim_acked(&mut world, 100), due(&mut world)), (3, true));
+    assert_eq!(first_available(&mut world, &alice), 4);
+    assert_eq!((sweep(&mut world, 100), due(&mut world)), (2, false));
+    assert_eq!(first_available(&mut world, &alice), 6);
+    // What expires: one message more is larger than what is left of a step.
+    world.now_ms += 7 * DAY;
+    assert!(due(&mut world));
+    assert_eq!((sweep(&mut world, 100), due(&mut world)), (1, false));
+    // One larger than a step goes alone.
+    world.say(&alice, message(8, 1)).unwrap();
+    world.say(&alice, sized(9, 2 * LARGE)).unwrap();
+    world.say(&alice, message(10, 1)).unwrap();
+    world.now_ms += 6 * DAY;
+    assert_eq!(sweep(&mut world, 100), 0);
+    world.now_ms += DAY;
+    let mut steps = vec![];
+    while due(&mut world) {
+        steps.push(sweep(&mut world, 100));
+    }
+    // With the ids of the messages that went a week ago.
+    assert_eq!(steps, [7, 1]);
+}
+
+#[test]
+fn the_inbox_of_a_revoked_device_goes_in_steps() {
+    const LARGE: usize = 600 * 1_024;
+    let mut world = World::new();
+    let (alice, bob, _) = devices();
+    let old = Device::new(2, 22);
+    for n in 1..=5 {
+        let mut plan = Plan { channel: ChannelId([n; 16]), ..Plan::default() };
+        plan.change.adds = [bob.id()].into();
+        let key_package = world.packages(&[&bob]).remove(0);
+        let reference = qpc_credential::key_package_ref(&key_package).unwrap();
+        plan.welcome = Some(welcome_of(&[reference], LARGE));
+        world.create(&alice, ChannelKind::Group, &plan).unwrap();
+    }
+    let left = |world: &mut World| world.rows()["welcomes"];
+    assert_eq!(left(&mut world), 5);
+    world.revoke(&[&bob], &bob.list(2, &[&old]));
+    assert_eq!(left(&mut world), 3);
+    assert_eq!(sweep(&mut world, 100), 2);
+    assert_eq!(left(&mut world), 1);
+    assert_eq!(sweep(&mut world, 100), 1);
+    assert_eq!(left(&mut world), 0);
+    let inboxes = "SELECT count(*) FROM channels WHERE inbox = 1";
+    let inboxes = world.serve(|_, (tx, _)| tx.query_row(inboxes, [], |row| row.get::<_, u32>(0)));
+    assert_eq!(inboxes.unwrap(), 0);
 }

@@ -256,3 +256,24 @@ fn a_channel_may_follow_one_whose_welcome_is_still_unread() {
     assert_eq!(gone.code(), ErrorCode::ChannelNotFound);
     invites_bob(&mut world).unwrap();
 }
+
+#[test]
+fn what_has_gone_and_stands_again_by_a_commit_on_an_old_base_keeps_nothing() {
+    let mut world = World::new();
+    let (alice, bob, dave) = (Device::new(1, 1), Device::new(2, 2), Device::new(4, 4));
+    world.group(&[&alice, &bob, &dave]);
+    world.state_leave(&bob, 1).unwrap();
+    world.commit(&alice, &Plan::on(1).removing(&[&bob]).carrying(&[&bob])).unwrap();
+    let pass = |world: &mut World| {
+        world.now_ms += world.delivery.config.retention_ms;
+        world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000).unwrap())
+    };
+    pass(&mut world);
+    // Dave has named no later base. With Bob back his leave stands, and is nowhere.
+    assert_eq!(world.commit(&dave, &Plan::default().at(3, 1)).unwrap().answer.seq, 4);
+    pass(&mut world);
+    let gap = world.fetch(&alice, CHANNEL, 0).unwrap_err().to_body();
+    assert_eq!(gap.code, ErrorCode::GapExpired);
+    assert_eq!(world.fetch(&alice, CHANNEL, 4).unwrap().entries, []);
+    assert_eq!(world.fetch(&alice, CHANNEL, 3).unwrap_err().code(), ErrorCode::GapExpired);
+}

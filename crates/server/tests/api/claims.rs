@@ -55,7 +55,7 @@ async fn claim(n: u8, claimer: &LoggedIn, victim: &Device) -> Result<Claims, Err
 }
 
 #[tokio::test]
-async fn case_077_one_claimer_takes_ten_of_a_victim_then_six_a_minute() {
+async fn case_077_one_claimer_takes_ten_of_a_victim_then_one_a_minute() {
     let mut rig = Rig::start(with(shipped()));
     let (device, one) = victim(&mut rig, 1, 40).await;
     let (other, _) = victim(&mut rig, 2, 3).await;
@@ -69,14 +69,14 @@ async fn case_077_one_claimer_takes_ten_of_a_victim_then_six_a_minute() {
     for n in 10..15 {
         let refused = claim(n, &thief, &device).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::RateLimited);
-        assert!(refused.retry_after_ms.is_some_and(|ms| (1..=10_001).contains(&ms)));
+        assert!(refused.retry_after_ms.is_some_and(|ms| (1..=60_001).contains(&ms)));
     }
     assert_eq!(available(&one).await, 30, "a refused claim takes nothing");
     // Another login of the same account is no way around, another victim is another count.
     let again = rig.connect().log_in(&Device::new(3)).await;
     assert_eq!(claim(20, &again, &device).await.unwrap_err().code, ErrorCode::RateLimited);
     assert!(claim(21, &thief, &other).await.is_ok());
-    rig.pass(std::time::Duration::from_secs(10));
+    rig.pass(std::time::Duration::from_secs(60));
     assert!(claim(22, &thief, &device).await.is_ok());
     assert_eq!(claim(23, &thief, &device).await.unwrap_err().code, ErrorCode::RateLimited);
 }

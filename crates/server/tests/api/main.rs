@@ -33,5 +33,6 @@ mod restore;
 mod streams;
 mod subscribe;
 mod support;
+mod tend;
 mod turns;
 mod wait;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qpc_proto::frame::Frame;
-use qpc_proto::message::{Cursor, Request, Response, inbox_channel};
+use qpc_proto::message::{Cursor, EntryKind, Request, Response, inbox_channel};
 use qpc_proto::{ChannelId, DeviceId, ErrorCode};
 use qpc_server::Limits;
 
@@ -65,6 +65,27 @@ async fn the_inbox_of_a_new_device_can_be_followed_before_anything_is_in_it() {
     let inbox = inbox_channel(&DeviceId([1; 16]));
     let (_stream, first) = one.subscribe(inbox).await;
     assert_eq!((first.channel, first.entries.len()), (inbox, 0));
+}
+
+#[tokio::test]
+async fn a_group_named_like_an_inbox_is_not_heard_there() {
+    let mut rig = Rig::start(Limits::default());
+    let victim = Device::new(2);
+    let (eve, bob) = (rig.join(&Device::new(1)).await, rig.join(&victim).await);
+    let inbox = inbox_channel(&victim.id.device);
+    members::pair(inbox, &eve, (&victim, &bob)).await;
+    let (mut stream, first) = bob.subscribe(inbox).await;
+    assert_eq!(seqs(&first), [1]);
+    for number in 1..5 {
+        eve.enqueue(inbox, number).await;
+    }
+    let publish = qpc_proto::message::Publish { channel: inbox, payload: vec![1].into() };
+    eve.call(&Request::Publish(publish)).await.unwrap();
+    // The inbox goes on where it was: with the next Welcome.
+    members::pair(CHANNEL, &eve, (&victim, &bob)).await;
+    let page = stream.page().await.unwrap();
+    assert_eq!((seqs(&page), page.head_seq, page.published.len()), (vec![2], 2, 0));
+    assert_eq!(page.entries[0].kind, EntryKind::Welcome);
 }
 
 #[tokio::test]

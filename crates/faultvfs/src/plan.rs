@@ -5,6 +5,8 @@ use rusqlite::ffi;
 /// A kind of call that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// Bytes from a file.
+    Read,
     /// Bytes to a file.
     Write,
     /// A file to the disk.
@@ -103,6 +105,7 @@ impl Faults {
 pub(crate) fn code(op: Op, fault: Fault) -> i32 {
     fault.abort_if_ordered();
     match (op, fault) {
+        (Op::Read, _) => ffi::SQLITE_IOERR_READ,
         (Op::Write, Fault::NoSpace | Fault::ShortWrite) => ffi::SQLITE_FULL,
         (Op::Write, Fault::Io | Fault::Abort | Fault::AbortHalfway) => ffi::SQLITE_IOERR_WRITE,
         (Op::Sync, _) => ffi::SQLITE_IOERR_FSYNC,

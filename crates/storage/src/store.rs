@@ -130,13 +130,12 @@ impl Store {
     }
 
     /// A further connection that reads committed data beside this writer; may move to another
-    /// thread.
+    /// thread. A read that fails spoils none behind it.
     ///
     /// # Errors
     /// Those of opening a file.
     pub fn reader(&self) -> Result<Reader, StorageError> {
-        let conn = connect::reader(&self.path, &self.options)?;
-        Ok(Reader::new(conn, self.options.clone(), Arc::clone(&self.lock)))
+        Reader::new(&self.path, &self.options, &self.lock)
     }
 
     /// Where the database is, with symbolic links resolved.

@@ -148,6 +148,11 @@ unsafe extern "C" fn read(
     len: c_int,
     offset: sqlite3_int64,
 ) -> c_int {
+    // SAFETY: SQLite passes a file that `open` has filled.
+    let (shared, _) = unsafe { own(file) };
+    if let Some(fault) = shared.state().faults.next(Op::Read) {
+        return code(Op::Read, fault);
+    }
     pass_on!(file, xRead, data, len, offset)
 }
 

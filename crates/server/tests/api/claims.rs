@@ -1,6 +1,8 @@
 //! Who claims many KeyPackages of one victim: what the limits leave, and who hears of it.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use qpc_proto::message::{
@@ -10,6 +12,7 @@ use qpc_proto::{ErrorBody, ErrorCode, RequestId};
 use qpc_server::audit::{Audit, Keeping};
 use qpc_server::limits::{Limiter, Period, Rate, Rates};
 use qpc_server::{Limits, Settings};
+use tokio::task::JoinSet;
 
 use crate::members::key_package;
 use crate::support::{Device, LoggedIn, Rig, START_MS, frame_with, read};
@@ -52,6 +55,27 @@ async fn claim(n: u8, claimer: &LoggedIn, victim: &Device) -> Result<Claims, Err
         Response::Claims(claims) => Ok(claims),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn case_076_of_a_thousand_claims_at_once_for_the_last_package_one_gets_it() {
+    let mut rig = Rig::start(Limits::default());
+    let (device, one) = victim(&mut rig, 1, 1).await;
+    let mut claims = JoinSet::new();
+    for seed in 2..=21 {
+        let claimer = Arc::new(rig.join(&Device::new(seed)).await);
+        for n in 0..50 {
+            let (claimer, device) = (Arc::clone(&claimer), device.clone());
+            claims.spawn(async move { claim(n, &claimer, &device).await });
+        }
+    }
+    let answers = claims.join_all().await;
+    let served = answers.iter().filter_map(|answer| answer.as_ref().ok());
+    assert_eq!(served.map(|claims| claims.claimed.len()).sum::<usize>(), 1);
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+    let codes: BTreeSet<_> = refused.map(|refused| refused.code.as_str()).collect();
+    assert_eq!((answers.len(), codes), (1_000, ["NO_KEY_PACKAGE"].into()));
+    assert_eq!(available(&one).await, 0);
 }
 
 #[tokio::test]
@@ -132,7 +156,7 @@ async fn case_077_where_there_is_no_room_to_count_a_claimer_it_is_refused() {
 #[tokio::test]
 async fn case_077_the_operator_sees_it_in_the_metrics_and_the_audit_log() {
     let logs = tempfile::tempdir().unwrap();
-    let clock = std::sync::Arc::new(|| START_MS);
+    let clock = Arc::new(|| START_MS);
     let audit = Audit::start(logs.path(), Keeping::default(), None, clock).unwrap();
     let told = audit.clone();
     let mut rig =

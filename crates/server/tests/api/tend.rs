@@ -1,10 +1,12 @@
-//! What a server does while it serves: deletes what nobody needs, and gives the disk back.
+//! The disk of a server that serves: it deletes what nobody needs and gives the room back; a read
+//! that fails costs an answer.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use qpc_faultvfs::{Fault, FaultVfs, Op, Plan};
 use qpc_proto::message::{Cursor, Request, Response};
-use qpc_proto::{ChannelId, ErrorBody, ErrorDetail};
+use qpc_proto::{ChannelId, ErrorBody, ErrorCode, ErrorDetail};
 use qpc_server::Limits;
 use qpc_transport::{Listener, ServerIdentity};
 
@@ -66,4 +68,24 @@ async fn a_running_server_trims_what_all_have_read_and_gives_the_disk_back() {
     let rig = rig.restart().await;
     assert!(size() < 2 * MIB, "{} bytes of {MESSAGES} messages of {LARGE} were left", size());
     drop(rig);
+}
+
+#[tokio::test]
+async fn case_167_a_read_that_fails_costs_its_answer_and_nothing_else() {
+    let vfs = FaultVfs::register().unwrap();
+    let mut rig = Rig::start_on(&vfs);
+    let one = rig.join(&Device::new(1)).await;
+    one.create_channel(CHANNEL).await;
+    for number in 1..=3 {
+        one.enqueue(CHANNEL, number).await;
+        // What was just written is in no reader's cache.
+        vfs.set(Plan::from(Op::Read, 0, Fault::Io));
+        let before = vfs.hits();
+        let refused = one.call(&fetch(CHANNEL)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Internal);
+        assert_ne!(refused.correlation_id, [0; 16]);
+        assert!(vfs.hits() > before);
+        vfs.heal();
+        assert_eq!(one.seqs(CHANNEL).await, (1..=u64::from(number) + 1).collect::<Vec<_>>());
+    }
 }

@@ -1,25 +1,56 @@
-//! A connection that reads committed data beside the writer.
+//! A connection that reads committed data beside the writer, and is made anew once it has failed.
 //! Never writes to the store: not a row, and not the write-ahead log when it closes.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lock::Lock;
 use super::{Tx, connect, open};
+use crate::error::failure_in;
+use crate::sql::ffi;
 use crate::{Options, StorageError, sql};
 
 /// A read-only view of a store, for one thread at a time. Keeps the store's lock while it lives.
 #[derive(Debug)]
 pub struct Reader {
     conn: sql::Connection,
+    path: PathBuf,
     options: Options,
     _lock: Arc<Lock>,
 }
 
 impl Reader {
-    pub(super) fn new(conn: sql::Connection, options: Options, lock: Arc<Lock>) -> Reader {
-        Reader { conn, options, _lock: lock }
+    pub(super) fn new(
+        path: &Path,
+        options: &Options,
+        lock: &Arc<Lock>,
+    ) -> Result<Reader, StorageError> {
+        Ok(Reader {
+            conn: connect::reader(path, options)?,
+            path: path.to_owned(),
+            options: options.clone(),
+            _lock: Arc::clone(lock),
+        })
+    }
+
+    /// SQLCipher gives a connection up for good that could not read one page, though the disk may
+    /// be well again. Such a one is replaced.
+    ///
+    /// # Errors
+    /// Why it can't be opened anew.
+    fn heal(&mut self) -> Result<(), sql::Error> {
+        // Not a cached statement: it gives what held when it was prepared.
+        let status = self.conn.query_row("PRAGMA cipher_status", [], |row| row.get::<_, String>(0));
+        if status? == "1" {
+            return Ok(());
+        }
+        tracing::error!("a reader of the store failed and is opened anew");
+        self.conn = connect::reader(&self.path, &self.options).map_err(|error| {
+            let code = failure_in(&error).map_or(ffi::SQLITE_IOERR, |found| found.extended_code);
+            sql::Error::SqliteFailure(ffi::Error::new(code), Some(error.to_string()))
+        })?;
+        Ok(())
     }
 
     /// Runs `body` over one snapshot of what was committed before its first statement. Keep it
@@ -31,6 +62,7 @@ impl Reader {
         &mut self,
         body: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.heal()?;
         // Dropping the transaction ends it, also when `body` panics.
         let snapshot = self.conn.transaction()?;
         body(&Tx::new(&snapshot))
@@ -46,6 +78,7 @@ impl Reader {
             let exists = io::Error::new(io::ErrorKind::AlreadyExists, "the copy exists already");
             return Err(StorageError::from_io(exists));
         }
+        self.heal().map_err(StorageError::from_sql)?;
         let (conn, options) = (&self.conn, &self.options);
         open::create(path, options.durability, |draft| connect::copy(conn, draft, options))
     }

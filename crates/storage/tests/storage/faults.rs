@@ -301,3 +301,37 @@ fn case_143_a_batch_that_fails_at_any_job_leaves_no_trace() {
         assert_eq!(reopened(&place.path()), 1);
     }
 }
+
+#[test]
+fn case_167_a_reader_that_could_not_read_reads_on_once_the_disk_is_well() {
+    let place = Place::new();
+    let vfs = FaultVfs::register().unwrap();
+    let mut store = Store::open(&place.path(), &options_on(&vfs)).unwrap();
+    let mut reader = store.reader().unwrap();
+    let mut failed = 0;
+    for number in 0..40 {
+        // What was just written is in no reader's cache. After so many good reads one fails.
+        apply(&mut store, number).unwrap();
+        let plan = Plan::from(Op::Read, u64::try_from(number).unwrap(), Fault::Io);
+        vfs.set(Plan { lasting: false, ..plan });
+        let read = reader.read(rows);
+        vfs.heal();
+        let all = reader.read(rows).unwrap();
+        match read {
+            Ok(seen) => assert_eq!(seen, all),
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(failed > 20, "{failed}");
+    apply(&mut store, 255).unwrap();
+    vfs.set(Plan::from(Op::Read, 0, Fault::Io));
+    for _ in 0..2 {
+        reader.read(rows).unwrap_err();
+    }
+    vfs.heal();
+    assert!(reader.read(rows).unwrap() > 0);
+}
+
+fn rows(tx: &Tx<'_>) -> Result<u32, sql::Error> {
+    tx.query_row("SELECT count(*) FROM item WHERE body NOT NULL", [], |row| row.get(0))
+}

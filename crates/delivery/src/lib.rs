@@ -12,7 +12,7 @@ mod store;
 mod turns;
 
 pub use error::DeliveryError;
-pub use service::{Call, Config, Delivery, Pacing, Posts, Written};
+pub use service::{Call, Config, Delivery, Pacing, Posts, Room, Written};
 pub use store::RecentIds;
 
 /// The tables of this crate, for [`qpc_storage::Options`].

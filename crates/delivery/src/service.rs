@@ -28,6 +28,7 @@ use qpc_storage::Tx;
 use crate::store::RecentIds;
 
 pub use config::{Config, Pacing};
+pub use expiry::Room;
 pub use posts::Posts;
 
 /// The Delivery Service of one server database.
@@ -58,7 +59,7 @@ impl<'a> Call<'a> {
         (self.tx, self.now_ms)
     }
 
-    /// Whether a channel id is that of the caller's inbox, whatever else is named like it.
+    /// Whether a channel id is that of the caller's inbox.
     fn means_its_inbox(&self, channel: &ChannelId) -> bool {
         *channel == inbox_channel(&self.caller.device)
     }

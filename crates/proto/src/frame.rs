@@ -149,8 +149,8 @@ impl From<FrameError> for ErrorBody {
 /// A buffer that held a larger frame goes with it, so that a stream at rest holds little.
 const KEPT_BYTES_MAX: usize = 64 * 1_024;
 
-/// Takes frames out of a byte stream. Buffers at most one frame, and between frames twice 64 KiB
-/// and what came behind the last one.
+/// Takes frames out of a byte stream. Buffers at most one frame; between frames it holds a few
+/// times 64 KiB at most, whatever came before.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: BytesMut,

@@ -90,9 +90,15 @@ impl Acks {
         waiting.acked.extend(acked.into_iter().take(room));
     }
 
-    /// Takes the channels in which something was acknowledged since the last call.
-    pub(crate) fn channels(&self) -> Vec<ChannelId> {
-        std::mem::take(&mut self.locked().acked).into_iter().collect()
+    /// Takes channels in which something was acknowledged since they were taken last, at most
+    /// `limit`; whether there are more.
+    pub(crate) fn channels(&self, limit: usize) -> (Vec<ChannelId>, bool) {
+        let mut waiting = self.locked();
+        let taken: Vec<_> = waiting.acked.iter().copied().take(limit).collect();
+        for channel in &taken {
+            waiting.acked.remove(channel);
+        }
+        (taken, !waiting.acked.is_empty())
     }
 
     #[cfg(test)]
@@ -201,8 +207,9 @@ mod tests {
         assert_eq!(acks.behind(None), [at(1, 0xff, 7)]);
         acks.written(&[at(1, 0xff, 7)], channels(&[1, 2]));
         assert!(acks.behind(None).is_empty() && acks.of(device(1), None).is_empty());
-        assert_eq!(acks.channels(), [ChannelId([1; 16]), ChannelId([2; 16])]);
-        assert!(acks.channels().is_empty());
+        assert_eq!(acks.channels(1), (vec![ChannelId([1; 16])], true));
+        assert_eq!(acks.channels(1), (vec![ChannelId([2; 16])], false));
+        assert_eq!(acks.channels(1), (vec![], false));
     }
 
     #[test]
@@ -236,6 +243,6 @@ mod tests {
             id[..2].copy_from_slice(&n.to_be_bytes());
             acks.written(&[], [ChannelId(id)].into());
         }
-        assert_eq!(acks.channels().len(), ACKED_MAX);
+        assert_eq!(acks.channels(usize::MAX).0.len(), ACKED_MAX);
     }
 }

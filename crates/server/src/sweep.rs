@@ -3,6 +3,7 @@
 //! Small steps, each whole in itself. Decides nothing about when; the server's timer does.
 
 use bytes::Bytes;
+use qpc_delivery::Room;
 use qpc_proto::ChannelId;
 use qpc_storage::{Outcome, StorageError, Store, Tx};
 use rand_core::{CryptoRng, RngCore};
@@ -52,14 +53,15 @@ impl Node {
         acked: &[ChannelId],
     ) -> Result<(Outputs, bool), Refusal> {
         let answers_until_ms = now_ms.saturating_sub(ANSWERS_KEPT_MS);
+        let mut room = Room::of(SWEEP_ROWS_MAX);
+        self.delivery.trim_acked((tx, now_ms), acked, &mut room)?;
         let swept = [
             store::sweep_answers(tx, answers_until_ms, SWEEP_ROWS_MAX)?,
             self.auth.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?,
-            self.delivery.trim_acked((tx, now_ms), acked, SWEEP_ROWS_MAX)?,
-            self.delivery.sweep_expired(tx, now_ms, SWEEP_ROWS_MAX)?,
+            self.delivery.sweep_expired(tx, now_ms, &mut room)?,
         ];
         let full = usize::try_from(SWEEP_ROWS_MAX).unwrap_or(usize::MAX);
-        let (effects, more) = account::sweep_deletions(self, (tx, now_ms, SWEEP_ROWS_MAX))?;
+        let (effects, more) = account::sweep_deletions(self, (tx, now_ms), &mut room)?;
         let more = more || swept.iter().any(|rows| *rows >= full);
         let more = more || self.delivery.has_due(tx, now_ms)?;
         let Effects { wakes, ended, audit } = effects;

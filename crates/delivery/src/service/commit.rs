@@ -12,7 +12,7 @@ use qpc_credential::{
 use qpc_proto::chain::{sha256, statements_digest};
 use qpc_proto::limits::{PAYLOAD_BYTES_MAX, STATEMENT_BYTES_MAX};
 use qpc_proto::message::{
-    Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel, DeviceRef,
+    Accepted, ChannelKind, CommitBundle, CommitRequest, CreateChannel, DeviceRef, inbox_channel,
 };
 use qpc_proto::roster::RosterChange;
 use qpc_proto::{AccountId, ChannelId, DeviceId, Digest, Malformed};
@@ -66,11 +66,11 @@ impl Delivery {
         if create.kind == ChannelKind::Inbox {
             return Err(Malformed("inboxes are made by the server").into());
         }
-        if call.means_its_inbox(&create.channel) {
-            return Err(Malformed("the channel id is that of an inbox; choose another").into());
-        }
         let welcome_hash = welcome_hash(&create.bundle);
         let draft = Draft::commit(&create.bundle, &welcome_hash);
+        if call.means_its_inbox(&create.channel) {
+            return Err(named_like_an_inbox());
+        }
         if channels::find(call.tx, &create.channel, false)?.is_some() {
             let taken = || Malformed("the channel id is in use; choose another").into();
             return match Writing::open(self, call, &create.channel) {
@@ -154,6 +154,9 @@ impl<'a> Writing<'a> {
         check_size(bundle)?;
         let change = RosterChange::decode(&bundle.roster_change)?;
         check_binding(bundle, &header)?;
+        if change.adds.iter().any(|added| inbox_channel(&added.device) == self.channel.id) {
+            return Err(named_like_an_inbox());
+        }
         let carried = Carried::verify(&self.channel.id, &bundle.statements)?;
         // Members judge by what the Commit carries, so that a leave that only the log holds is not
         // enough; and one that the log does not hold any more is an old one.
@@ -356,6 +359,11 @@ fn references(bundle: &CommitBundle) -> Result<Option<Vec<Digest>>, DeliveryErro
 }
 
 /// SHA-256 of a bundle's Welcome; zeros without one.
+/// A device that followed its inbox would else hear the group.
+fn named_like_an_inbox() -> DeliveryError {
+    Malformed("the channel id is that of a member's inbox; choose another").into()
+}
+
 fn welcome_hash(bundle: &CommitBundle) -> Digest {
     bundle.welcome.as_ref().map_or(Digest::ZERO, |w| sha256(w))
 }

@@ -16,8 +16,8 @@ use crate::store::account::{self, Place};
 use crate::store::{commits, expiry, members, revoked};
 
 impl Delivery {
-    /// Deletes what belongs to an account whose devices are all revoked, about `limit` rows and a
-    /// MiB of entries in one call; whether there is more to do. A pair's direct channel stays with
+    /// Deletes what belongs to an account whose devices are all revoked, as far as there is `room`;
+    /// whether there is more to do. A pair's direct channel stays with
     /// the other account, and the pair is free; a channel that nobody else was in goes with all
     /// that is in it.
     ///
@@ -27,17 +27,17 @@ impl Delivery {
         &self,
         tx: &Tx<'_>,
         account: &AccountId,
-        limit: u32,
+        room: &mut Room,
     ) -> Result<bool, DeliveryError> {
-        let mut room = Room::of(limit);
-        room.take(account::delete_packages(tx, account, limit)?);
+        let packages = u32::try_from(room.rows()).unwrap_or(u32::MAX);
+        room.take(account::delete_packages(tx, account, packages)?);
         while !room.is_taken() {
             let Some(place) = account::places(tx, account, 1)?.pop() else {
                 account::delete_pairs(tx, account)?;
                 revoked::forget_account(tx, account)?;
                 return Ok(false);
             };
-            erase_place(tx, &place, &mut room)?;
+            erase_place(tx, &place, room)?;
         }
         Ok(true)
     }
@@ -61,7 +61,7 @@ fn erase_place(tx: &Tx<'_>, place: &Place, room: &mut Room) -> Result<(), Delive
         return Ok(());
     }
     if account::is_last(tx, place)? {
-        if room.trim(tx, channel, behind)? < behind {
+        if room.trim(tx, channel, behind)? < behind || !room.forget_commits(tx, channel.no)? {
             return Ok(());
         }
         // What is left of the log are ids: nobody is there to retry.

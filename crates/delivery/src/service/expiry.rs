@@ -10,7 +10,8 @@ use qpc_storage::Tx;
 use super::{Delivery, revocation, standing};
 use crate::DeliveryError;
 use crate::store::channels::{self, Channel, NEVER};
-use crate::store::{account, commits, expiry, key_packages, members};
+use crate::store::commits::{self, Forgotten};
+use crate::store::{account, expiry, key_packages, members};
 
 /// How long a Welcome waits for its device.
 const UNREAD_KEPT_MS: u64 = lifetime::RETENTION_MAX * 1_000;
@@ -26,21 +27,24 @@ const STEP_BYTES: u64 = 1_024 * 1_024;
 /// Commits of a channel that one step forgets, each perhaps with a roster of 1,000 devices.
 const PRUNED_AT_ONCE: u64 = 32;
 
-/// What one step may still delete.
+/// Channels that one step looks at because something in them is due.
+const CHANNELS_AT_ONCE: u32 = 64;
+
+/// What one transaction may still delete, whatever it deletes.
 #[derive(Debug)]
-pub(super) struct Room {
+pub struct Room {
     rows: u64,
     bytes: u64,
 }
 
 impl Room {
-    /// About so many rows, and a MiB.
-    pub(super) fn of(rows: u32) -> Self {
+    /// About so many rows, and a MiB of what is large.
+    pub fn of(rows: u32) -> Self {
         Self { rows: rows.into(), bytes: STEP_BYTES }
     }
 
-    /// Whether the step is over.
-    pub(super) fn is_taken(&self) -> bool {
+    /// Whether nothing more may go.
+    pub fn is_taken(&self) -> bool {
         self.rows == 0 || self.bytes == 0
     }
 
@@ -65,24 +69,39 @@ impl Room {
             return Ok(first);
         }
         let mut cut = first;
-        for bytes in expiry::sizes(tx, channel.no, (first, within))? {
+        for (seq, bytes) in expiry::sizes(tx, channel.no, (first, within))? {
             if self.bytes == 0 {
                 break;
             }
             self.bytes = self.bytes.saturating_sub(bytes);
-            cut = cut.saturating_add(1);
+            cut = seq.saturating_add(1);
         }
+        // Nothing that is left holds it up, not even a hole.
+        let cut = if self.bytes == 0 { cut } else { within };
         expiry::trim(tx, channel, cut)?;
         self.rows = self.rows.saturating_sub(cut.saturating_sub(first));
         Ok(cut)
+    }
+
+    /// Forgets the oldest Commits of a channel that nobody is in; whether these were the last.
+    pub(super) fn forget_commits(&mut self, tx: &Tx<'_>, no: i64) -> Result<bool, DeliveryError> {
+        let limit = self.rows.min(PRUNED_AT_ONCE);
+        let forgotten = commits::forget(tx, no, (u64::MAX, limit))?;
+        self.count(&forgotten);
+        Ok(forgotten.commits < limit)
+    }
+
+    fn count(&mut self, forgotten: &Forgotten) {
+        self.rows = self.rows.saturating_sub(forgotten.commits);
+        self.bytes = self.bytes.saturating_sub(forgotten.bytes);
     }
 }
 
 impl Delivery {
     /// Deletes what has expired: entries older than their channel's retention, later their message
     /// ids, read or outlived Welcomes, tombstones of KeyPackages; and what was left of a channel
-    /// that all have left, or of a revoked device's inbox. About `limit` rows of each kind
-    /// go at most, and a MiB of entries; returns how many entries, ids and KeyPackages went.
+    /// that all have left, or of a revoked device's inbox. What goes takes `room`, and about as
+    /// many KeyPackages may go; returns how many entries, ids, Commits and KeyPackages went.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -90,12 +109,17 @@ impl Delivery {
         &self,
         tx: &Tx<'_>,
         now_ms: u64,
-        limit: u32,
+        room: &mut Room,
     ) -> Result<usize, DeliveryError> {
         let dead_ms = now_ms.saturating_sub(TOMBSTONES_KEPT_MS);
-        let swept = key_packages::sweep(tx, dead_ms, limit)?;
-        let mut sweep = Sweep { delivery: self, tx, now_ms, room: Room::of(limit), gone: 0 };
-        for channel in expiry::due(tx, (now_ms, self.config.retention_ms), limit)? {
+        let packages = u32::try_from(room.rows()).unwrap_or(u32::MAX);
+        let swept = key_packages::sweep(tx, dead_ms, packages)?;
+        let mut sweep = Sweep { delivery: self, tx, now_ms, room, gone: 0 };
+        let at = (now_ms, self.config.retention_ms);
+        for channel in expiry::due(tx, at, CHANNELS_AT_ONCE)? {
+            if sweep.room.is_taken() {
+                break;
+            }
             let end = sweep.expired_end(&channel)?.max(sweep.acked_end(&channel)?);
             if end > channel.first_seq {
                 let roster = commits::roster(tx, channel.no, channel.last_commit)?;
@@ -103,9 +127,6 @@ impl Delivery {
             }
             let pruned = sweep.prune(&channel)?;
             sweep.cut(channel, (end, pruned))?;
-            if sweep.room.is_taken() {
-                break;
-            }
         }
         Ok(swept.saturating_add(sweep.gone))
     }
@@ -119,9 +140,9 @@ impl Delivery {
     }
 
     /// Deletes the entries of some channels that every device has acknowledged which may read them
-    /// (`now_ms` is Unix milliseconds), inboxes included, and never a standing statement. About
-    /// `limit` entries go at most, and a MiB, the rest by [`Self::sweep_expired`]; returns how many
-    /// went. An unknown channel has none.
+    /// (`now_ms` is Unix milliseconds), inboxes included, and never a standing statement. What has
+    /// no `room` goes by [`Self::sweep_expired`]; returns how many went. An unknown channel has
+    /// none.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -129,14 +150,20 @@ impl Delivery {
         &self,
         (tx, now_ms): (&Tx<'_>, u64),
         ids: &[ChannelId],
-        limit: u32,
+        room: &mut Room,
     ) -> Result<usize, DeliveryError> {
-        let mut sweep = Sweep { delivery: self, tx, now_ms, room: Room::of(limit), gone: 0 };
+        let mut sweep = Sweep { delivery: self, tx, now_ms, room, gone: 0 };
         for (id, inbox) in ids.iter().flat_map(|id| [(id, false), (id, true)]) {
             let Some(channel) = channels::find(tx, id, inbox)? else { continue };
+            if sweep.room.is_taken() {
+                channels::save_due(tx, (channel.no, now_ms))?;
+                continue;
+            }
             let end = sweep.acked_end(&channel)?;
             if end > channel.first_seq {
-                sweep.cut(channel, (end, true))?;
+                // Of what is due for another reason it has seen nothing.
+                let rest = channel.due_at_ms > now_ms;
+                sweep.cut(channel, (end, rest))?;
             }
         }
         Ok(sweep.gone)
@@ -149,7 +176,8 @@ impl Delivery {
         (tx, now_ms): (&Tx<'_>, u64),
         channel: &Channel,
     ) -> Result<u64, DeliveryError> {
-        Sweep { delivery: self, tx, now_ms, room: Room::of(0), gone: 0 }.expired_end(channel)
+        let room = &mut Room::of(0);
+        Sweep { delivery: self, tx, now_ms, room, gone: 0 }.expired_end(channel)
     }
 
     /// How long entries of a channel are kept, in milliseconds.
@@ -176,7 +204,7 @@ struct Sweep<'a> {
     delivery: &'a Delivery,
     tx: &'a Tx<'a>,
     now_ms: u64,
-    room: Room,
+    room: &'a mut Room,
     /// How many rows went.
     gone: usize,
 }
@@ -237,9 +265,13 @@ impl Sweep<'_> {
         let forgotten = expiry::forget(tx, place, until_ms, self.room.rows())?;
         self.count(forgotten);
         let remembered = expiry::oldest_remembered(tx, place)?;
+        let mut all = all;
         if remembered.is_none() && self.is_over(&channel)? {
-            members::drop_all(tx, no)?;
-            return Ok(account::delete_channel(tx, no)?);
+            if self.room.forget_commits(tx, no)? {
+                members::drop_all(tx, no)?;
+                return Ok(account::delete_channel(tx, no)?);
+            }
+            all = false;
         }
         let forget_at = remembered.map_or(NEVER, |at_ms| at_ms.saturating_add(kept_ms));
         let next_cut = if all { self.next_cut(&channel)? } else { self.now_ms };
@@ -252,8 +284,9 @@ impl Sweep<'_> {
         let ended_ms = self.now_ms.saturating_sub(self.delivery.config.retention_ms);
         let limit = self.room.rows().min(PRUNED_AT_ONCE);
         let pruned = commits::prune(self.tx, channel, (ended_ms, limit))?;
-        self.count(pruned);
-        Ok(u64::try_from(pruned).is_ok_and(|pruned| pruned < limit))
+        self.room.count(&pruned);
+        self.gone = self.gone.saturating_add(usize::try_from(pruned.commits).unwrap_or(usize::MAX));
+        Ok(pruned.commits < limit)
     }
 
     /// Where a log must stay, for a statement that stands.

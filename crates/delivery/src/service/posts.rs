@@ -122,11 +122,7 @@ impl Posts<'_> {
     where
         Self: 'c,
     {
-        let known = match call.means_its_inbox(id) {
-            true => None,
-            false => self.channels.remove(id),
-        };
-        let Some(Open { channel, known_base }) = known else {
+        let Some(Open { channel, known_base }) = self.channels.remove(id) else {
             return Writing::open(self.delivery, call, id);
         };
         let member = match self.members.remove(&(channel.no, call.caller.device)) {

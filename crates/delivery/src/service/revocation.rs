@@ -19,7 +19,7 @@ use crate::store::entries::{Inserts, SEQ_MAX};
 use crate::store::members::{self, Member};
 use crate::store::{account, key_packages, revoked};
 
-/// Entries of a revoked device's inbox that go at once.
+/// Entries of revoked devices' inboxes that go at once.
 const INBOX_ROWS: u32 = 512;
 
 impl Delivery {
@@ -45,11 +45,12 @@ impl Delivery {
             key_packages::bury_all(tx, device)?;
         }
         let mut shown: BTreeMap<i64, (Channel, AccountId)> = BTreeMap::new();
+        let mut room = Room::of(INBOX_ROWS);
         for account in accounts {
             for device in revoked::of_account(tx, &account)? {
                 for (channel, member) in members::of_device(tx, &DeviceRef { account, device })? {
                     if channel.kind == ChannelKind::Inbox {
-                        empty_inbox((tx, now_ms), &channel, &member)?;
+                        empty_inbox((tx, now_ms), (&channel, &member), &mut room)?;
                     } else if removal::effective(self, now_ms, &member).is_none() {
                         shown.insert(channel.no, (channel, account));
                     }
@@ -111,11 +112,11 @@ pub(super) fn needed(
 /// Deletes a revoked device's inbox. What doesn't go at once counts as read, and goes with sweeps.
 fn empty_inbox(
     (tx, now_ms): (&Tx<'_>, u64),
-    inbox: &Channel,
-    member: &Member,
+    (inbox, member): (&Channel, &Member),
+    room: &mut Room,
 ) -> Result<(), DeliveryError> {
     let behind = inbox.head_seq.saturating_add(1);
-    if Room::of(INBOX_ROWS).trim(tx, inbox, behind)? == behind {
+    if room.trim(tx, inbox, behind)? == behind {
         members::drop_all(tx, inbox.no)?;
         return Ok(account::delete_channel(tx, inbox.no)?);
     }

@@ -102,8 +102,7 @@ impl<'a> Writing<'a> {
         Self { delivery, call, channel, member, known_base }
     }
 
-    /// Opens a channel for the calling device. Inboxes have no writers; and by the id of its own
-    /// inbox a device means that alone, though anybody may name a group like it, and add it there.
+    /// Opens a channel for the calling device. Inboxes have no writers.
     ///
     /// # Errors
     /// [`DeliveryError::ChannelNotFound`] alike for an unknown channel and one it was never in.
@@ -112,9 +111,6 @@ impl<'a> Writing<'a> {
         call: &'a Call<'a>,
         id: &ChannelId,
     ) -> Result<Self, DeliveryError> {
-        if call.means_its_inbox(id) {
-            return Err(DeliveryError::ChannelNotFound);
-        }
         let channel = channels::find(call.tx, id, false)?;
         let channel = channel.ok_or(DeliveryError::ChannelNotFound)?;
         let member = members::find(call.tx, channel.no, &call.caller)?;

@@ -112,15 +112,21 @@ pub(crate) fn insert_welcome(tx: &Tx<'_>, welcome: &[u8]) -> sql::Result<i64> {
     tx.prepare_cached("INSERT INTO welcomes (welcome) VALUES (?1)")?.insert([welcome])
 }
 
-/// Deletes Commits whose entries have gone and that nobody can name as a base any more, about
-/// `limit` of them, with the rosters that only they refer to; returns how many went. The last one
-/// stays, those on which removals rest that nobody has built on, and what devices may name that
-/// were removed after `ended_ms`: a Commit on an older base may undo that.
+/// Commits that went, and the bytes of the rosters that went with them.
+pub(crate) struct Forgotten {
+    pub(crate) commits: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Deletes Commits whose entries have gone and that nobody can name as a base any more, at most
+/// `limit` of them, with the rosters that only they refer to. The last one stays, those on which
+/// removals rest that nobody has built on, and what devices may name that were removed after
+/// `ended_ms`: a Commit on an older base may undo that.
 pub(crate) fn prune(
     tx: &Tx<'_>,
     channel: &Channel,
     (ended_ms, limit): (u64, u64),
-) -> sql::Result<usize> {
+) -> sql::Result<Forgotten> {
     let no = channel.no;
     let named = tx
         .prepare_cached(
@@ -134,18 +140,29 @@ pub(crate) fn prune(
         .query_row((no, Number(ended_ms)), |row| row.get::<_, Number>(0))
         .optional()?;
     let end = named.map_or(u64::MAX, |seq| seq.0).min(channel.first_seq).min(channel.last_commit);
-    let pruned = tx
+    forget(tx, no, (end, limit))
+}
+
+/// Deletes the oldest Commits before `end`, at most `limit`, with the rosters that only they refer
+/// to.
+pub(crate) fn forget(tx: &Tx<'_>, no: i64, (end, limit): (u64, u64)) -> sql::Result<Forgotten> {
+    let ids = (entry_id(no, 0), entry_id(no, end));
+    let commits = tx
         .prepare_cached(
             "DELETE FROM commits WHERE id IN
                  (SELECT id FROM commits WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
         )?
-        .execute((entry_id(no, 0), entry_id(no, end), Number(limit)))?;
-    if pruned > 0 {
-        tx.prepare_cached(
+        .execute((ids.0, ids.1, Number(limit)))?;
+    let mut bytes = 0;
+    if commits > 0 {
+        let mut rosters = tx.prepare_cached(
             "DELETE FROM rosters WHERE id >= ?1 AND id < ?2
-                 AND NOT EXISTS (SELECT 1 FROM commits c WHERE c.roster = rosters.id)",
-        )?
-        .execute((entry_id(no, 0), entry_id(no, end)))?;
+                 AND NOT EXISTS (SELECT 1 FROM commits c WHERE c.roster = rosters.id)
+             RETURNING length(roster) + length(since)",
+        )?;
+        for gone in rosters.query_map(ids, |row| row.get::<_, Number>(0))? {
+            bytes = gone?.0.saturating_add(bytes);
+        }
     }
-    Ok(pruned)
+    Ok(Forgotten { commits: u64::try_from(commits).unwrap_or(u64::MAX), bytes })
 }

@@ -69,18 +69,25 @@ pub(crate) fn inbox_acked(tx: &Tx<'_>, no: i64) -> sql::Result<u64> {
         .query_row([no], |row| Ok(number(row, 0)?.unwrap_or_default()))
 }
 
-/// Bytes that go with each entry from `first` to before `end`. A Welcome counts for each of its
-/// pointers, as any may be the last.
-pub(crate) fn sizes(tx: &Tx<'_>, no: i64, (first, end): (u64, u64)) -> sql::Result<Vec<u64>> {
+/// The entries from `first` to before `end`, by number, with the bytes that go with each. A Welcome
+/// goes with its last pointer.
+pub(crate) fn sizes(
+    tx: &Tx<'_>,
+    no: i64,
+    (first, end): (u64, u64),
+) -> sql::Result<Vec<(u64, u64)>> {
     tx.prepare_cached(
-        "SELECT coalesce(l.bytes, length(p.payload), 0) + coalesce(length(w.welcome), 0)
+        "SELECT l.seq, coalesce(l.bytes, length(p.payload), 0) + coalesce(length(w.welcome), 0)
              + coalesce(length(c.roster_change) + length(c.statements), 0)
          FROM log l LEFT JOIN payloads p ON p.id = l.id - coalesce(l.place, 0)
-             LEFT JOIN welcomes w ON w.id = l.welcome
+             LEFT JOIN welcomes w ON w.id = l.welcome AND NOT EXISTS
+                 (SELECT 1 FROM log o WHERE o.welcome = l.welcome AND o.id <> l.id)
              LEFT JOIN commits c ON l.kind = 2 AND c.id = (l.no << 32 | l.seq)
          WHERE l.no = ?1 AND l.seq >= ?2 AND l.seq < ?3 ORDER BY l.seq",
     )?
-    .query_map((no, Number(first), Number(end)), |row| Ok(row.get::<_, Number>(0)?.0))?
+    .query_map((no, Number(first), Number(end)), |row| {
+        Ok((row.get::<_, Number>(0)?.0, row.get::<_, Number>(1)?.0))
+    })?
     .collect()
 }
 

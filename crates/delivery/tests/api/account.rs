@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qpc_credential::{Said, StatementBody};
+use qpc_delivery::Room;
 use qpc_proto::message::{ChannelKind, Notice, NoticeKind};
 use qpc_proto::{ChannelId, Digest, ErrorCode};
 use serde_json::Value;
@@ -112,7 +113,7 @@ fn export(world: &mut World, device: &Device) -> Value {
 fn erase(world: &mut World, device: &Device, limit: u32) -> usize {
     let account = device.id().account;
     let mut steps = 1;
-    while world.serve(|d, (tx, _)| d.erase_devices(tx, &account, limit)).unwrap() {
+    while world.serve(|d, (tx, _)| d.erase_devices(tx, &account, &mut Room::of(limit))).unwrap() {
         steps += 1;
         assert!(steps < 1_000, "it never ends");
     }
@@ -229,7 +230,7 @@ fn a_direct_channel_whose_other_side_is_erased_expires_as_ever() {
     assert_eq!(world.fetch(&alice, DIRECT, 1).unwrap().entries.len(), 1);
     erase(&mut world, &bob, 1_000);
     world.now_ms += world.delivery.config.retention_ms;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap();
     let gap = world.fetch(&alice, DIRECT, 0).unwrap_err();
     assert_eq!(gap.code(), ErrorCode::GapExpired);
     assert!(world.fetch(&alice, DIRECT, 2).unwrap().entries.is_empty());

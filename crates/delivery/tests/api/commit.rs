@@ -1,7 +1,5 @@
 //! Commits: the compare-and-swap, what a bundle must hold, and what a lost one must not leave.
 
-use qpc_delivery::DeliveryError;
-use qpc_proto::aad::Aad;
 use qpc_proto::message::{ChannelKind, CommitRequest, EntryKind, WelcomePointer, inbox_channel};
 use qpc_proto::roster::Role;
 use qpc_proto::{ChannelId, Digest, ErrorCode, ErrorDetail, chain::sha256};
@@ -242,33 +240,25 @@ fn an_inbox_id_can_be_no_trap() {
 }
 
 #[test]
-fn who_is_added_to_a_group_named_like_its_inbox_has_an_inbox_by_that_name() {
+fn nobody_is_in_a_group_named_like_its_inbox() {
     let mut world = World::new();
     let (_, bob, eve) = devices();
     let inbox = inbox_channel(&bob.id().device);
+    let before = world.rows();
     let trap = Plan { channel: inbox, ..world.adding(&[&bob]) };
-    world.create(&eve, ChannelKind::Group, &trap).unwrap();
-    assert_eq!(world.fetch(&bob, inbox, 0).unwrap().entries[0].kind, EntryKind::Welcome);
-    let not_found = |refused: DeliveryError| refused.code() == ErrorCode::ChannelNotFound;
-    let heard = world.call(&bob, |d, call| d.head_of_member(call, &inbox));
-    assert!(not_found(heard.unwrap_err()));
-    // Nor behind somebody in whose hands the name is the group's.
-    let mut entry = message(1, 1);
-    let aad = Aad { channel: inbox, base_commit: 1, head_seq: 1, head: [0; 16], commit: None };
-    entry.payload = mls::private_message(mls::APPLICATION, &aad, &[7; 40]);
-    let enqueue = qpc_proto::message::Enqueue { channel: inbox, entries: vec![entry] };
-    let bobs = world.call(&eve, |d, call| {
-        let mut posts = d.posts(call.tx);
-        let written = posts.enqueue(call, &enqueue)?;
-        assert_eq!(written.answer.accepted.len(), 1);
-        let bobs = posts.enqueue(&qpc_delivery::Call { caller: bob.id(), ..*call }, &enqueue);
-        posts.finish().map(|()| bobs)
-    });
-    assert!(not_found(bobs.unwrap().unwrap_err()));
-    // Who makes one is told at once.
-    let own = Plan { channel: inbox_channel(&eve.id().device), ..Plan::default() };
-    let refused = world.create(&eve, ChannelKind::Group, &own).unwrap_err();
+    for kind in [ChannelKind::Group, ChannelKind::Direct] {
+        let refused = world.create(&eve, kind, &trap).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::InvalidArgument);
+    }
+    let own = Plan { channel: inbox, ..Plan::default() };
+    let refused = world.create(&bob, ChannelKind::Group, &own).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::InvalidArgument);
+    assert_eq!(world.rows()["channels"], before["channels"]);
+    // Nor can it be added to one that is there.
+    world.create(&eve, ChannelKind::Group, &own).unwrap();
+    let plan = Plan { channel: inbox, ..world.adding(&[&bob]).at(1, 1) };
+    assert_eq!(world.commit_code(&eve, &plan), ErrorCode::InvalidArgument);
+    assert!(world.fetch(&bob, inbox, 0).unwrap().entries.is_empty());
 }
 
 #[test]

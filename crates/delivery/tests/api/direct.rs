@@ -1,5 +1,6 @@
 //! Direct channels: two accounts, one live channel for each pair.
 
+use qpc_delivery::Room;
 use qpc_proto::message::ChannelKind::{Direct, Group};
 use qpc_proto::{ChannelId, ErrorCode, ErrorDetail};
 
@@ -78,7 +79,7 @@ fn nobody_leaves_a_direct_channel_and_what_was_taken_of_it_holds_no_log_up() {
         tx.execute(leave, [bob.id().account.as_bytes()]).unwrap();
     });
     world.now_ms += world.delivery.config.retention_ms;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap();
     match world.fetch(&alice, CHANNEL, 0) {
         Err(qpc_delivery::DeliveryError::GapExpired(4, _)) => {}
         other => panic!("{other:?}"),

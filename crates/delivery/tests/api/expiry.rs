@@ -1,5 +1,7 @@
 //! The retention: a log loses its front and says so; what somebody still needs stays.
 
+use bytes::Bytes;
+use qpc_delivery::Room;
 use qpc_proto::message::{
     Accepted, ChannelKind, CreateChannel, Cursor, NewEntry, UploadKeyPackages, inbox_channel,
 };
@@ -16,11 +18,13 @@ fn devices() -> (Device, Device, Device) {
 
 fn sweep(world: &mut World, limit: u32) -> usize {
     let now_ms = world.now_ms;
-    world.call(&Device::new(9, 9), |d, call| d.sweep_expired(call.tx, now_ms, limit)).unwrap()
+    world
+        .call(&Device::new(9, 9), |d, call| d.sweep_expired(call.tx, now_ms, &mut Room::of(limit)))
+        .unwrap()
 }
 
 fn trim_acked(world: &mut World, limit: u32) -> usize {
-    world.serve(|d, at| d.trim_acked(at, &[CHANNEL], limit).unwrap())
+    world.serve(|d, at| d.trim_acked(at, &[CHANNEL], &mut Room::of(limit)).unwrap())
 }
 
 fn ack(world: &mut World, device: &Device, seq: u64) {
@@ -447,7 +451,9 @@ fn an_inbox_loses_what_was_acked_and_nothing_else() {
     let second = Plan { channel: ChannelId([2; 16]), ..world.adding(&[&bob]) };
     world.create(&alice, ChannelKind::Group, &second).unwrap();
     let inbox = inbox_channel(&bob.id().device);
-    let trim = |world: &mut World| world.serve(|d, at| d.trim_acked(at, &[inbox], 100).unwrap());
+    let trim = |world: &mut World| {
+        world.serve(|d, at| d.trim_acked(at, &[inbox], &mut Room::of(100)).unwrap())
+    };
     assert_eq!(trim(&mut world), 0);
     let cursor = Cursor { channel: inbox, seq: 1 };
     world.call(&bob, |d, call| d.ack(call, &[cursor])).unwrap();
@@ -571,28 +577,72 @@ fn a_step_of_a_sweep_ends_at_a_mib_and_the_next_goes_on() {
 }
 
 #[test]
-fn the_inbox_of_a_revoked_device_goes_in_steps() {
+fn the_inboxes_of_revoked_devices_go_in_steps_and_a_welcome_with_its_last_pointer() {
     const LARGE: usize = 600 * 1_024;
     let mut world = World::new();
     let (alice, bob, _) = devices();
-    let old = Device::new(2, 22);
+    let phone = Device::new(2, 22);
     for n in 1..=5 {
         let mut plan = Plan { channel: ChannelId([n; 16]), ..Plan::default() };
-        plan.change.adds = [bob.id()].into();
-        let key_package = world.packages(&[&bob]).remove(0);
-        let reference = qpc_credential::key_package_ref(&key_package).unwrap();
-        plan.welcome = Some(welcome_of(&[reference], LARGE));
+        plan.change.adds = [bob.id(), phone.id()].into();
+        let key_packages = world.packages(&[&bob, &phone]);
+        let reference = |package: &Bytes| qpc_credential::key_package_ref(package).unwrap();
+        let references: Vec<_> = key_packages.iter().map(reference).collect();
+        plan.welcome = Some(welcome_of(&references, LARGE));
         world.create(&alice, ChannelKind::Group, &plan).unwrap();
     }
     let left = |world: &mut World| world.rows()["welcomes"];
     assert_eq!(left(&mut world), 5);
-    world.revoke(&[&bob], &bob.list(2, &[&old]));
+    // The first inbox goes as a whole, of the second what fits.
+    world.revoke(&[&bob, &phone], &bob.list(2, &[]));
     assert_eq!(left(&mut world), 3);
-    assert_eq!(sweep(&mut world, 100), 2);
-    assert_eq!(left(&mut world), 1);
-    assert_eq!(sweep(&mut world, 100), 1);
-    assert_eq!(left(&mut world), 0);
+    assert_eq!((sweep(&mut world, 100), left(&mut world)), (2, 1));
+    assert_eq!((sweep(&mut world, 100), left(&mut world)), (1, 0));
     let inboxes = "SELECT count(*) FROM channels WHERE inbox = 1";
     let inboxes = world.serve(|_, (tx, _)| tx.query_row(inboxes, [], |row| row.get::<_, u32>(0)));
     assert_eq!(inboxes.unwrap(), 0);
+}
+
+#[test]
+fn commits_that_nobody_can_build_on_are_forgotten_in_steps() {
+    let mut world = World::new();
+    let (alice, ..) = devices();
+    world.group(&[&alice]);
+    for after in 1..=80 {
+        world.commit(&alice, &Plan::on(after)).unwrap();
+    }
+    world.say(&alice, message(200, 81)).unwrap();
+    world.now_ms += 7 * DAY;
+    sweep(&mut world, 1_000);
+    world.now_ms += 7 * DAY;
+    let commits = |world: &mut World| world.rows()["commits"];
+    let mut steps = vec![commits(&mut world)];
+    while world.serve(|d, (tx, now)| d.has_due(tx, now).unwrap()) {
+        sweep(&mut world, 1_000);
+        steps.push(commits(&mut world));
+    }
+    // All but the last.
+    assert_eq!(steps, [81, 49, 17, 1]);
+}
+
+#[test]
+fn what_an_erased_account_was_alone_in_goes_in_steps() {
+    const LARGE: usize = 600 * 1_024;
+    let mut world = World::new();
+    let (alice, ..) = devices();
+    world.group(&[&alice]);
+    for id in 1..=5 {
+        world.say(&alice, sized(id, LARGE)).unwrap();
+    }
+    world.revoke(&[&alice], &alice.list(2, &[]));
+    let mut steps = vec![];
+    let erase = |world: &mut World| {
+        let account = alice.id().account;
+        world.serve(|d, (tx, _)| d.erase_devices(tx, &account, &mut Room::of(100)).unwrap())
+    };
+    while erase(&mut world) {
+        steps.push(world.rows()["payloads"]);
+    }
+    assert_eq!(steps, [4, 2]);
+    assert_eq!((world.rows()["payloads"], world.rows()["channels"]), (0, 0));
 }

@@ -1,6 +1,6 @@
 //! Reading without holes: whatever page is asked for, and while entries expire.
 
-use qpc_delivery::DeliveryError;
+use qpc_delivery::{DeliveryError, Room};
 use qpc_proto::message::{Fetch, Page};
 use qpc_proto::{ErrorCode, ErrorDetail, ExpiredRange};
 
@@ -55,7 +55,10 @@ fn case_144_how_many_have_expired_is_told_to_whoever_is_behind() {
     let boundary_head = world.fetch(&alice, CHANNEL, 4).unwrap().entries[0].head;
     let range = ExpiredRange { first_available: 6, boundary_head };
     world.now_ms = NOW + 7 * DAY + 4 * 60_000;
-    assert_eq!(world.serve(|d, (tx, now)| d.sweep_expired(tx, now, 100).unwrap()), 5);
+    assert_eq!(
+        world.serve(|d, (tx, now)| d.sweep_expired(tx, now, &mut Room::of(100)).unwrap()),
+        5
+    );
     for after in 0..=9 {
         let read = world.fetch(&alice, CHANNEL, after);
         if after < 5 {

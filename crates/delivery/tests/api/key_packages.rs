@@ -1,7 +1,7 @@
 //! The KeyPackage directory.
 
 use bytes::Bytes;
-use qpc_delivery::DeliveryError;
+use qpc_delivery::{DeliveryError, Room};
 use qpc_proto::message::{Claims, Identity, KeyPackageStatus, UploadKeyPackages};
 use qpc_proto::{DeviceId, ErrorCode, ErrorDetail};
 
@@ -258,7 +258,9 @@ fn case_087_claims_of_gone_and_unknown_devices_look_alike() {
     let deleted = answer(&|world| {
         revoked(world);
         let account = device.id().account;
-        assert!(!world.serve(|d, (tx, _)| d.erase_devices(tx, &account, 100)).unwrap());
+        assert!(
+            !world.serve(|d, (tx, _)| d.erase_devices(tx, &account, &mut Room::of(100))).unwrap()
+        );
     });
     assert_eq!([answer(&revoked), expired, deleted], [unknown.clone(), unknown.clone(), unknown]);
 }

@@ -1,6 +1,7 @@
 //! Policy numbers on both sides of their edge, where no other test of a rule shows them.
 
 use bytes::Bytes;
+use qpc_delivery::Room;
 use qpc_proto::DeviceId;
 use qpc_proto::ErrorCode;
 use qpc_proto::limits::{
@@ -154,7 +155,7 @@ fn an_unread_welcome_is_kept_for_30_days() {
         let (alice, bob) = (Device::new(1, 1), Device::new(2, 2));
         world.group(&[&alice, &bob]);
         world.now_ms = NOW + age;
-        world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100).unwrap());
+        world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100)).unwrap());
         let inbox = world.fetch(&bob, inbox_channel(&bob.id().device), 0);
         let code = inbox.err().map(|refused| refused.code());
         assert_eq!(code, (!kept).then_some(ErrorCode::GapExpired), "age {age}");

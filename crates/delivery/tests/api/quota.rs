@@ -1,5 +1,6 @@
 //! How much a channel holds, by whom, and that what goes gives its room back.
 
+use qpc_delivery::Room;
 use qpc_proto::message::{CommitRequest, Cursor, NewEntry};
 use qpc_proto::{ErrorCode, MessageId};
 
@@ -214,12 +215,12 @@ fn what_goes_gives_its_room_back() {
         let cursor = Cursor { channel: CHANNEL, seq: 2 };
         world.call(device, |d, call| d.ack(call, &[cursor])).unwrap();
     }
-    world.serve(|d, at| d.trim_acked(at, &[CHANNEL], 100).unwrap());
+    world.serve(|d, at| d.trim_acked(at, &[CHANNEL], &mut Room::of(100)).unwrap());
     world.say(&alice, sized(2, share)).unwrap();
     assert_eq!(world.say(&alice, message(3, 1)), Err(ErrorCode::Quota));
     // It has expired.
     world.now_ms += 7 * DAY;
-    world.serve(|d, (tx, now)| d.sweep_expired(tx, now, 100).unwrap());
+    world.serve(|d, (tx, now)| d.sweep_expired(tx, now, &mut Room::of(100)).unwrap());
     world.say(&alice, sized(3, share)).unwrap();
     assert_eq!(counted(&mut world), summed(&mut world));
 }
@@ -297,10 +298,13 @@ impl Play {
                 let cursor = Cursor { channel: CHANNEL, seq };
                 self.world.call(&self.devices[at], |d, call| d.ack(call, &[cursor])).unwrap();
             }
-            6 => drop(self.world.serve(|d, at| d.trim_acked(at, &[CHANNEL], 7).unwrap())),
+            6 => drop(
+                self.world.serve(|d, at| d.trim_acked(at, &[CHANNEL], &mut Room::of(7)).unwrap()),
+            ),
             7 => {
                 self.world.now_ms += DAY * self.dice.below(3);
-                self.world.serve(|d, (tx, now)| d.sweep_expired(tx, now, 11).unwrap());
+                self.world
+                    .serve(|d, (tx, now)| d.sweep_expired(tx, now, &mut Room::of(11)).unwrap());
             }
             _ => {
                 let version = self.next_id + 2;
@@ -336,10 +340,15 @@ fn counters_are_what_is_there_whatever_happens() {
         // The end of an account takes its counters along.
         let account = play.devices[4].id().account;
         play.world.revoke(&[&play.devices[4]], &play.devices[4].list(9_999, &[]));
-        while play.world.serve(|d, (tx, _)| d.erase_devices(tx, &account, 3).unwrap()) {}
+        while play
+            .world
+            .serve(|d, (tx, _)| d.erase_devices(tx, &account, &mut Room::of(3)).unwrap())
+        {}
         assert_eq!(counted(&mut play.world), summed(&mut play.world), "seed {seed}");
         play.world.now_ms += 40 * DAY;
-        while play.world.serve(|d, (tx, now)| d.sweep_expired(tx, now, 50).unwrap()) > 0 {}
+        while play.world.serve(|d, (tx, now)| d.sweep_expired(tx, now, &mut Room::of(50)).unwrap())
+            > 0
+        {}
         assert_eq!(counted(&mut play.world), summed(&mut play.world), "seed {seed}");
     }
     assert!(refused > 0, "the quota was never felt");

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use qpc_credential::{Rejoin, RejoinReason, StatementBody};
+use qpc_delivery::Room;
 use qpc_proto::message::{ChannelKind, Entry, UploadKeyPackages, WelcomePointer, inbox_channel};
 use qpc_proto::roster::Role;
 use qpc_proto::{ChannelId, Digest, ErrorCode, Incarnation};
@@ -220,7 +221,7 @@ fn a_rejoin_outlives_all_but_thirty_days() {
     world.say(&bob, message(10, 1)).unwrap();
     let day_ms = 24 * 3_600_000;
     world.now_ms += 30 * day_ms - 1;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000))).unwrap();
     let left: Vec<Entry> = world.fetch(&bob, CHANNEL, 1).unwrap().entries;
     assert_eq!(left[0].payload, said.0);
     let good = World::bringing_back(1, &[(&alice, &said)]);
@@ -234,7 +235,7 @@ fn a_rejoin_outlives_all_but_thirty_days() {
     assert_eq!(world.commit_code(&carol, &good), ErrorCode::RosterRefused);
     let next = world.rejoin_of(&alice, 1, 102);
     assert_eq!(world.state(&alice, (3, next.0.clone())).unwrap().answer.seq, 4);
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000))).unwrap();
     let page = world.fetch(&bob, CHANNEL, 3).unwrap();
     assert_eq!(page.entries.len(), 1);
     assert_eq!(page.entries[0].payload, next.0);

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use qpc_credential::StatementBody;
+use qpc_delivery::Room;
 use qpc_proto::chain::{Link, Log};
 use qpc_proto::message::{
     Accepted, ChannelKind, CreateChannel, Cursor, EntryKind, Page, WelcomePointer, inbox_channel,
@@ -267,10 +268,10 @@ fn a_closed_channel_expires_whatever_stood_in_it() {
     let list = carol.list(2, &[]);
     assert_eq!(world.revoke(&[&carol], &list), []);
     world.now_ms += world.delivery.config.retention_ms - 1;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap();
     assert_eq!(world.seqs(&bob), [1, 2, 3, 4]);
     world.now_ms += 1;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap();
     match world.fetch(&bob, CHANNEL, 0) {
         Err(qpc_delivery::DeliveryError::GapExpired(5, _)) => {}
         other => panic!("{other:?}"),
@@ -289,7 +290,7 @@ fn a_channel_of_another_life_expires_whatever_stood_in_it() {
     world.state(&bob, (2, said)).unwrap();
     restored(&mut world);
     world.now_ms += world.delivery.config.retention_ms;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap();
     match world.fetch(&alice, CHANNEL, 0) {
         Err(qpc_delivery::DeliveryError::GapExpired(4, _)) => {}
         other => panic!("{other:?}"),
@@ -364,7 +365,7 @@ fn case_097_an_inbox_goes_on_in_the_chain_of_the_new_life() {
     }
     // The front was read, and is gone.
     world.call(&bob, |d, call| d.ack(call, &[Cursor { channel: inbox, seq: 2 }])).unwrap();
-    world.serve(|d, at| d.trim_acked(at, &[inbox], 100).unwrap());
+    world.serve(|d, at| d.trim_acked(at, &[inbox], &mut Room::of(100)).unwrap());
     let page = world.fetch(&bob, inbox, 2).unwrap();
     let head = page.entries.last().unwrap().head;
     restored(&mut world);

@@ -1,6 +1,6 @@
 //! Retries, however late, and transactions that are rolled back.
 
-use qpc_delivery::RecentIds;
+use qpc_delivery::{RecentIds, Room};
 use qpc_proto::message::{Accepted, ChannelKind, Cursor, Enqueue, NewEntry};
 use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
 
@@ -14,7 +14,7 @@ fn devices() -> (Device, Device, Device) {
 }
 
 fn sweep(world: &mut World) -> usize {
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000).unwrap())
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000)).unwrap())
 }
 
 fn again(first: Accepted) -> Accepted {
@@ -111,7 +111,7 @@ fn ids_are_known_in_rows_whose_numbers_were_used_before() {
     }
     let account = bob.id().account;
     world.revoke(&[&bob], &bob.list(2, &[]));
-    while world.serve(|d, (tx, _)| d.erase_devices(tx, &account, 100)).unwrap() {}
+    while world.serve(|d, (tx, _)| d.erase_devices(tx, &account, &mut Room::of(100))).unwrap() {}
     let said: Vec<_> = (1..=9).map(|id| world.say(&alice, message(id, 1)).unwrap()).collect();
     for _ in 0..2 {
         for (id, first) in (1..=9).zip(&said) {

@@ -1,5 +1,6 @@
 //! Devices that were taken off their account: what goes with them, and what their list allows.
 
+use qpc_delivery::Room;
 use qpc_proto::message::{ChannelKind, Cursor, EntryKind, inbox_channel};
 use qpc_proto::roster::Role;
 use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
@@ -26,7 +27,7 @@ fn revoked() -> (World, [Device; 4], bytes::Bytes) {
 }
 
 fn sweep(world: &mut World) -> usize {
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap()
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap()
 }
 
 #[test]

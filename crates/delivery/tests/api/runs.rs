@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qpc_delivery::{Call, Delivery, Written};
+use qpc_delivery::{Call, Delivery, Room, Written};
 use qpc_proto::MessageId;
 use qpc_proto::message::{Cursor, DeviceRef, Enqueue, EnqueueAnswer, NewEntry};
 use qpc_storage::{Tx, sql, sql::types::Value};
@@ -197,7 +197,7 @@ fn what_all_have_read_of_a_shared_row_waits_for_the_rest_and_takes_no_room() {
             let cursor = Cursor { channel: CHANNEL, seq };
             world.call(device, |d, call| d.ack(call, &[cursor])).unwrap();
         }
-        assert!(world.serve(|d, at| d.trim_acked(at, &[CHANNEL], 100).unwrap()) > 0);
+        assert!(world.serve(|d, at| d.trim_acked(at, &[CHANNEL], &mut Room::of(100)).unwrap()) > 0);
         assert_eq!((count(&mut world, shared), held(&mut world)), (rows, left * each));
         let read = world.fetch(&bob, CHANNEL, seq).unwrap().entries;
         let sent = [message(3, 1).payload];
@@ -227,7 +227,8 @@ fn a_row_that_entries_share_goes_with_the_last_of_them() {
     for (now_ms, rows, left) in [(NOW, 1, 2), (NOW + 10, 0, 0)] {
         world.now_ms = now_ms + RETENTION_MS;
         let now_ms = world.now_ms;
-        let swept = world.call(&alice, |d, call| d.sweep_expired(call.tx, now_ms, 100));
+        let swept =
+            world.call(&alice, |d, call| d.sweep_expired(call.tx, now_ms, &mut Room::of(100)));
         assert!(swept.unwrap() > 0);
         assert_eq!(count(&mut world, shared), rows);
         assert_eq!(held(&mut world), left * each);

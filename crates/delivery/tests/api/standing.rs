@@ -2,6 +2,7 @@
 //! the channel has room for.
 
 use bytes::Bytes;
+use qpc_delivery::Room;
 use qpc_proto::chain::sha256;
 use qpc_proto::message::{ChannelKind, Cursor, EntryKind, Statement, inbox_channel};
 use qpc_proto::{ChannelId, Digest, ErrorCode, MessageId};
@@ -123,9 +124,9 @@ fn what_was_shown_again_lets_the_front_go_and_stays_itself() {
     for device in [&alice, &bob, &carol, &phone, &dave] {
         world.call(device, |d, call| d.ack(call, &read)).unwrap();
     }
-    world.serve(|d, at| d.trim_acked(at, &[CHANNEL], 100).unwrap());
+    world.serve(|d, at| d.trim_acked(at, &[CHANNEL], &mut Room::of(100)).unwrap());
     world.now_ms += 2 * world.delivery.config.retention_ms;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap();
     let page = world.fetch(&alice, CHANNEL, 5).unwrap();
     assert_eq!(page.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [6, 7, 8, 9]);
     assert!(world.fetch(&alice, CHANNEL, 4).is_err());
@@ -189,7 +190,7 @@ fn what_is_gone_takes_no_place_among_the_shown() {
         world.state_leave(device, at).unwrap();
     }
     world.now_ms += world.delivery.config.retention_ms;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000))).unwrap();
     let rejoin = world.rejoin_of(&alice, 1, 200).0;
     assert_eq!(world.state(&alice, (200, rejoin.clone())).unwrap().answer.seq, 68);
     let dave = Device::new(4, 4);
@@ -212,7 +213,7 @@ fn case_127_a_channel_that_all_have_left_is_collected() {
     world.call(&bob, |d, call| d.ack(call, &[Cursor { channel: inbox, seq: 1 }])).unwrap();
     let config = world.delivery.config;
     let sweep = |world: &mut World| {
-        world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000)).unwrap();
+        world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000))).unwrap();
     };
     world.now_ms += config.retention_ms + config.outbox_age_ms;
     sweep(&mut world);
@@ -251,7 +252,7 @@ fn a_channel_may_follow_one_whose_welcome_is_still_unread() {
     world.call(&alice, |d, call| d.statement(call, &leave, MessageId([1; 16]))).unwrap();
     let config = world.delivery.config;
     world.now_ms += config.retention_ms + config.outbox_age_ms;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000))).unwrap();
     let gone = world.fetch(&alice, over, 0).unwrap_err();
     assert_eq!(gone.code(), ErrorCode::ChannelNotFound);
     invites_bob(&mut world).unwrap();
@@ -266,7 +267,7 @@ fn what_has_gone_and_stands_again_by_a_commit_on_an_old_base_keeps_nothing() {
     world.commit(&alice, &Plan::on(1).removing(&[&bob]).carrying(&[&bob])).unwrap();
     let pass = |world: &mut World| {
         world.now_ms += world.delivery.config.retention_ms;
-        world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000).unwrap())
+        world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000)).unwrap())
     };
     pass(&mut world);
     // Dave has named no later base. With Bob back his leave stands, and is nowhere.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use qpc_credential::{Rejoin, RejoinReason, StatementBody};
-use qpc_delivery::{Call, Config, Delivery, DeliveryError, Pacing, RecentIds, Written};
+use qpc_delivery::{Call, Config, Delivery, DeliveryError, Pacing, RecentIds, Room, Written};
 use qpc_proto::aad::{Aad, CommitBinding};
 use qpc_proto::chain::{Link, Log, statements_digest};
 use qpc_proto::message::{
@@ -151,7 +151,9 @@ impl World {
         let read = reader.read(|tx| {
             let call = Call { tx, caller, now_ms };
             let before = delivery.fetch(&call, first)?;
-            let swept = store.transact(|tx| delivery.sweep_expired(tx, now_ms, 1_000)).unwrap();
+            let swept = store
+                .transact(|tx| delivery.sweep_expired(tx, now_ms, &mut Room::of(1_000)))
+                .unwrap();
             assert!(matches!(swept, Outcome::Done(gone) if gone > 0));
             Ok::<_, DeliveryError>((before, delivery.fetch(&call, second)?))
         });

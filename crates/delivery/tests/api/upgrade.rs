@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use qpc_delivery::DeliveryError;
+use qpc_delivery::{DeliveryError, Room};
 use qpc_proto::chain::{bundle_digest, sha256};
 use qpc_proto::codec::Writer;
 use qpc_proto::message::{
@@ -215,13 +215,13 @@ fn a_database_of_before_the_log_had_its_trees_is_served_as_it_was() {
     assert_eq!(next.seq, 8);
     let page = after.fetch(&alice, CHANNEL, 0).unwrap();
     assert_eq!(after.check_chain(&page, Digest::ZERO), next.head);
-    after.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 1_000).unwrap());
+    after.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(1_000)).unwrap());
     assert_eq!(after.seqs(&bob), (1..=8).collect::<Vec<_>>());
     let read = [Cursor { channel: CHANNEL, seq: 8 }];
     for device in [&alice, &bob, &carol] {
         after.call(device, |d, call| d.ack(call, &read)).unwrap();
     }
-    after.serve(|d, at| d.trim_acked(at, &[CHANNEL], 1_000).unwrap());
+    after.serve(|d, at| d.trim_acked(at, &[CHANNEL], &mut Room::of(1_000)).unwrap());
     // But for the statement that stands, and what comes behind it.
     let page = after.fetch(&bob, CHANNEL, 6).unwrap();
     assert_eq!(page.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [7, 8]);

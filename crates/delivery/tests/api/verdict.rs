@@ -1,6 +1,7 @@
 //! Verdicts: of members, on Commits of this log, one for each.
 
 use qpc_credential::{Said, StatementBody};
+use qpc_delivery::Room;
 use qpc_proto::{ChannelId, Digest, ErrorCode};
 
 use crate::mls::Device;
@@ -42,7 +43,7 @@ fn verdicts_are_forgotten_with_the_commit() {
     world.commit(&alice, &Plan::on(1)).unwrap();
     world.state(&bob, (1, verdict(&bob, 2, false))).unwrap();
     world.now_ms += world.delivery.config.retention_ms;
-    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, 100)).unwrap();
+    world.serve(|d, (tx, now_ms)| d.sweep_expired(tx, now_ms, &mut Room::of(100))).unwrap();
     assert_eq!(world.rows()["verdicts"], 0);
     let late = world.state(&alice, (2, verdict(&alice, 2, true))).unwrap_err();
     assert_eq!(late.code(), ErrorCode::StatementInvalid);

@@ -151,15 +151,19 @@ fn key(limiter: Limiter, asking: &Asking<'_>) -> Option<Key> {
         KeyedBy::Address => Some(Key::Address(Network::of(asking.address))),
         KeyedBy::Account => account.map(Key::Account),
         KeyedBy::Device => asking.device.map(|device| Key::Device(device.device)),
-        KeyedBy::Target => target(asking).map(Key::Account),
-        KeyedBy::AccountAndTarget => account.zip(target(asking)).map(|(a, b)| Key::Pair(a, b)),
+        KeyedBy::Target => other_target(asking).map(Key::Account),
+        KeyedBy::AccountAndTarget => {
+            account.zip(other_target(asking)).map(|(a, b)| Key::Pair(a, b))
+        }
     }
 }
 
-/// The account that a request asks about; a malformed one is refused later.
-fn target(asking: &Asking<'_>) -> Option<AccountId> {
+/// The other account that a request asks about; a malformed one is refused later. Who brings the
+/// own devices into all of its channels is a victim of nobody.
+fn other_target(asking: &Asking<'_>) -> Option<AccountId> {
     match Request::decode(asking.method, asking.body.clone()) {
-        Ok(Request::ClaimKeyPackages(claim)) => Some(claim.account),
+        Ok(Request::ClaimKeyPackages(claim)) => Some(claim.account)
+            .filter(|target| asking.device.is_none_or(|device| device.account != *target)),
         Ok(_) | Err(_) => None,
     }
 }

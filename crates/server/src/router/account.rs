@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use qpc_auth::Published;
 use qpc_credential::devices_statement;
+use qpc_delivery::Room;
 use qpc_proto::limits::PAYLOAD_BYTES_MAX;
 use qpc_proto::message::{DeviceRef, Notice, NoticeKind, Recover, Request, Response};
 use qpc_proto::{AccountId, ChannelId, DeviceId, ErrorBody, ErrorCode};
@@ -188,7 +189,8 @@ fn export(node: &Node, context: &Context<'_>) -> Result<Outputs, Refusal> {
 /// do. Each call leaves a state that the next one goes on from.
 pub(crate) fn sweep_deletions(
     node: &Node,
-    (tx, now_ms, rows): (&Tx<'_>, u64, u32),
+    (tx, now_ms): (&Tx<'_>, u64),
+    room: &mut Room,
 ) -> Result<(Effects, bool), Refusal> {
     if let Some(published) = node.auth.next_deletion(tx, now_ms)? {
         let mut effects = revoke(node, (tx, now_ms), &published)?;
@@ -199,7 +201,7 @@ pub(crate) fn sweep_deletions(
         return Ok((Effects::default(), false));
     };
     let mut effects = Effects::default();
-    if !node.delivery.erase_devices(tx, &account, rows)? {
+    if !node.delivery.erase_devices(tx, &account, room)? {
         store::erase_answers(tx, &node.auth.all_devices(tx, &account)?)?;
         node.auth.erase(tx, &account)?;
         if node.auth.next_erasure(tx)? != Some(account) {

@@ -106,6 +106,19 @@ async fn case_077_one_claimer_takes_ten_of_a_victim_then_one_a_minute() {
 }
 
 #[tokio::test]
+async fn who_brings_its_own_devices_into_its_channels_is_counted_by_no_target() {
+    let mut rig = Rig::start(with(shipped()));
+    let (device, one) = victim(&mut rig, 1, 80).await;
+    for n in 0..70 {
+        // It has no other device.
+        let refused = claim(n, &one, &device).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NoKeyPackage, "{n}");
+    }
+    let friend = rig.join(&Device::new(2)).await;
+    assert!(claim(0, &friend, &device).await.is_ok(), "nobody else was counted");
+}
+
+#[tokio::test]
 async fn case_077_a_claimer_of_many_victims_is_limited_by_itself() {
     let few = Rate::new(1, Period::Minute, 4);
     let mut rig = Rig::start(with(shipped().with(Limiter::Claim, few)));

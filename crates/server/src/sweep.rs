@@ -21,8 +21,9 @@ const SWEEP_ROWS_MAX: u32 = 512;
 pub(crate) const ACKED_AT_ONCE: usize = 256;
 
 impl Node {
-    /// Sweeps once, in a transaction of its own, for who drives a node without a server. Gives what
-    /// leaves, and whether another sweep has work.
+    /// Sweeps once, in a transaction of its own, for who drives a node without a server. In the
+    /// channels `acked` something was acknowledged lately: at most 256. Gives what leaves, and
+    /// whether another sweep has work.
     ///
     /// # Errors
     /// [`StorageError`] when the database fails: then nothing was swept.
@@ -30,9 +31,10 @@ impl Node {
         &self,
         store: &mut Store,
         (now_ms, rng): (u64, &mut R),
+        acked: &[ChannelId],
     ) -> Result<(Outputs, bool), StorageError> {
         let swept = store.transact(|tx| {
-            self.sweep(tx, now_ms, &[]).map_err(|refusal| Refused::new(refusal, &mut *rng))
+            self.sweep(tx, now_ms, acked).map_err(|refusal| Refused::new(refusal, &mut *rng))
         })?;
         Ok(match swept {
             Outcome::Done(swept) => swept,

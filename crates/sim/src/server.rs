@@ -1,9 +1,12 @@
 //! The server of a simulated world: the real node over a real database file, restarted by reopening
 //! it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use qpc_proto::message::{Method, Request};
+use qpc_proto::{ChannelId, Malformed};
 use qpc_server::{Call, Node, Outputs, Policy, schemas};
 use qpc_storage::{Durability, Key, Options, Reader, Store};
 use rand_chacha::ChaCha8Rng;
@@ -20,6 +23,13 @@ pub(crate) struct SimServer {
     pub(crate) wall_skew_ms: i64,
     /// How many bytes a channel holds, if not as many as by default.
     pub(crate) channel_bytes_max: Option<u64>,
+    /// Channels in which something was acknowledged since it started or swept last.
+    acked: BTreeSet<ChannelId>,
+}
+
+fn decoded(call: &Call) -> std::result::Result<Request, Malformed> {
+    let method = Method::from_u16(call.frame.method).ok_or(Malformed("a method"))?;
+    Request::decode(method, call.frame.body.clone())
 }
 
 fn policy(channel_bytes_max: Option<u64>) -> Policy {
@@ -37,7 +47,9 @@ fn policy(channel_bytes_max: Option<u64>) -> Policy {
 impl SimServer {
     pub(crate) fn start(path: PathBuf, rng: &mut ChaCha8Rng) -> Result<Self> {
         let (skew_ms, wall_skew_ms, channel_bytes_max) = (0, 0, None);
-        let mut server = Self { path, running: None, skew_ms, wall_skew_ms, channel_bytes_max };
+        let acked = BTreeSet::new();
+        let mut server =
+            Self { path, running: None, skew_ms, wall_skew_ms, channel_bytes_max, acked };
         server.restart(rng)?;
         Ok(server)
     }
@@ -45,6 +57,7 @@ impl SimServer {
     /// Drops everything in memory and opens the file again.
     pub(crate) fn restart(&mut self, rng: &mut ChaCha8Rng) -> Result<()> {
         self.running = None;
+        self.acked.clear();
         self.skew_ms = self.wall_skew_ms;
         let options =
             Options::new(Key::from_bytes([7; 32]), schemas()).with_durability(Durability::Process);
@@ -88,18 +101,24 @@ impl SimServer {
             call.now_ms = call.now_ms.saturating_add_signed(self.skew_ms);
         }
         let (store, node) = self.running.as_mut().context("the server is down")?;
+        for call in &calls {
+            if let Ok(Request::Ack(cursors)) = decoded(call) {
+                self.acked.extend(cursors.iter().map(|cursor| cursor.channel));
+            }
+        }
         Ok(node.apply(store, calls, rng)?)
     }
 
-    /// Ends what is due; returns the logs that have grown.
-    pub(crate) fn expire(&mut self, now_ms: u64) -> Result<Vec<qpc_proto::ChannelId>> {
+    /// Ends what is due, and what all have read; returns the logs that have grown.
+    pub(crate) fn expire(&mut self, now_ms: u64) -> Result<Vec<ChannelId>> {
         let now_ms = now_ms.saturating_add_signed(self.skew_ms);
         let (store, node) = self.running.as_mut().context("the server is down")?;
         // Drawn from only when a sweep is refused.
         let mut rng = ChaCha8Rng::from_seed([0; 32]);
         let mut wakes = Vec::new();
         loop {
-            let (outputs, more) = node.sweep_once(store, (now_ms, &mut rng))?;
+            let acked: Vec<_> = std::mem::take(&mut self.acked).into_iter().collect();
+            let (outputs, more) = node.sweep_once(store, (now_ms, &mut rng), &acked)?;
             wakes.extend(outputs.wakes);
             if !more {
                 return Ok(wakes);

@@ -55,7 +55,7 @@ async fn available(one: &LoggedIn) -> u32 {
 fn swept(store: &mut Store, now_ms: u64) -> u64 {
     let before = rows(store);
     let node = Node::open(store, Policy::default(), &mut OsRng).unwrap();
-    while node.sweep_once(store, (now_ms, &mut OsRng)).unwrap().1 {}
+    while node.sweep_once(store, (now_ms, &mut OsRng), &[]).unwrap().1 {}
     before - rows(store)
 }
 

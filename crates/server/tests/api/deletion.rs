@@ -83,7 +83,7 @@ impl Alone {
         let mut all = Vec::new();
         loop {
             let (store, node) = self.running.as_mut().unwrap();
-            let (outputs, more) = node.sweep_once(store, (self.now_ms, &mut OsRng)).unwrap();
+            let (outputs, more) = node.sweep_once(store, (self.now_ms, &mut OsRng), &[]).unwrap();
             all.push(outputs);
             self.restart();
             if !more {

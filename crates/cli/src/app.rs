@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -16,6 +17,8 @@ use crate::output::Output;
 /// MLS work may run on the runtime's threads and recurses deeply in big groups.
 const THREAD_STACK_BYTES: usize = 4 << 20;
 const WORKER_THREADS: usize = 2;
+/// How long the runtime's threads may take to end: one may wait for a name to be resolved.
+const THREADS_END: Duration = Duration::from_secs(2);
 
 /// Runs one command line, program name first.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
@@ -44,7 +47,8 @@ fn start(arguments: Arguments, output: &mut Output) -> Result<(), CliError> {
         .build()
         .map_err(|error| CliError::Internal(format!("no runtime: {error}")))?;
     let outcome = runtime.block_on(command::run(arguments, output));
-    runtime.shutdown_background();
+    // A thread that ends while the process does frees what libcrypto frees at its exit.
+    runtime.shutdown_timeout(THREADS_END);
     outcome
 }
 

@@ -358,12 +358,12 @@ fn references(bundle: &CommitBundle) -> Result<Option<Vec<Digest>>, DeliveryErro
     Ok(bundle.welcome.as_ref().map(|welcome| welcome_references(welcome)).transpose()?)
 }
 
-/// SHA-256 of a bundle's Welcome; zeros without one.
 /// A device that followed its inbox would else hear the group.
 fn named_like_an_inbox() -> DeliveryError {
     Malformed("the channel id is that of a member's inbox; choose another").into()
 }
 
+/// SHA-256 of a bundle's Welcome; zeros without one.
 fn welcome_hash(bundle: &CommitBundle) -> Digest {
     bundle.welcome.as_ref().map_or(Digest::ZERO, |w| sha256(w))
 }

@@ -13,13 +13,12 @@ use super::expiry::Room;
 use super::{Delivery, revocation};
 use crate::DeliveryError;
 use crate::store::account::{self, Place};
-use crate::store::{commits, expiry, members, revoked};
+use crate::store::{commits, expiry, revoked};
 
 impl Delivery {
     /// Deletes what belongs to an account whose devices are all revoked, as far as there is `room`;
-    /// whether there is more to do. A pair's direct channel stays with
-    /// the other account, and the pair is free; a channel that nobody else was in goes with all
-    /// that is in it.
+    /// whether there is more to do. A pair's direct channel stays with the other account, and the
+    /// pair is free; a channel that nobody else was in goes with all that is in it.
     ///
     /// # Errors
     /// [`DeliveryError::Store`].
@@ -29,8 +28,7 @@ impl Delivery {
         account: &AccountId,
         room: &mut Room,
     ) -> Result<bool, DeliveryError> {
-        let packages = u32::try_from(room.rows()).unwrap_or(u32::MAX);
-        room.take(account::delete_packages(tx, account, packages)?);
+        room.take(account::delete_packages(tx, account, room.rows())?);
         while !room.is_taken() {
             let Some(place) = account::places(tx, account, 1)?.pop() else {
                 account::delete_pairs(tx, account)?;
@@ -46,26 +44,23 @@ impl Delivery {
 /// Goes on with one place as far as there is room.
 fn erase_place(tx: &Tx<'_>, place: &Place, room: &mut Room) -> Result<(), DeliveryError> {
     let channel = &place.channel;
-    let behind = channel.head_seq.saturating_add(1);
     if channel.kind == ChannelKind::Inbox {
-        if room.trim(tx, channel, behind)? == behind {
-            members::drop_all(tx, channel.no)?;
-            account::delete_channel(tx, channel.no)?;
-        }
+        room.drop_inbox(tx, channel)?;
         room.take(1);
         return Ok(());
     }
-    let rows = u32::try_from(room.rows()).unwrap_or(u32::MAX);
-    room.take(account::delete_ids(tx, place, rows)?);
+    room.take(account::delete_ids(tx, place, room.rows())?);
     if room.is_taken() {
         return Ok(());
     }
     if account::is_last(tx, place)? {
+        let behind = channel.head_seq.saturating_add(1);
         if room.trim(tx, channel, behind)? < behind || !room.forget_commits(tx, channel.no)? {
             return Ok(());
         }
         // What is left of the log are ids: nobody is there to retry.
-        let forgotten = expiry::forget(tx, (channel.no, behind), u64::MAX >> 1, room.rows())?;
+        let forgotten =
+            expiry::forget(tx, (channel.no, behind), u64::MAX >> 1, room.rows().into())?;
         room.take(forgotten);
         if room.is_taken() {
             return Ok(());

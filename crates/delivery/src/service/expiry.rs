@@ -25,35 +25,34 @@ const RETENTION_MIN_MS: u64 = 60_000;
 /// once more. The last entry may be larger than what is left.
 const STEP_BYTES: u64 = 1_024 * 1_024;
 /// Commits of a channel that one step forgets, each perhaps with a roster of 1,000 devices.
-const PRUNED_AT_ONCE: u64 = 32;
-
+const PRUNED_AT_ONCE: u32 = 32;
 /// Channels that one step looks at because something in them is due.
 const CHANNELS_AT_ONCE: u32 = 64;
 
 /// What one transaction may still delete, whatever it deletes.
 #[derive(Debug)]
 pub struct Room {
-    rows: u64,
+    rows: u32,
     bytes: u64,
 }
 
 impl Room {
     /// About so many rows, and a MiB of what is large.
     pub fn of(rows: u32) -> Self {
-        Self { rows: rows.into(), bytes: STEP_BYTES }
+        Self { rows, bytes: STEP_BYTES }
     }
 
     /// Whether nothing more may go.
-    pub fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         self.rows == 0 || self.bytes == 0
     }
 
-    pub(super) fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u32 {
         self.rows
     }
 
     pub(super) fn take(&mut self, rows: usize) {
-        self.rows = self.rows.saturating_sub(u64::try_from(rows).unwrap_or(u64::MAX));
+        self.rows = self.rows.saturating_sub(u32::try_from(rows).unwrap_or(u32::MAX));
     }
 
     /// Deletes what fits of a log's entries before `end`; returns where it begins then.
@@ -64,7 +63,7 @@ impl Room {
         end: u64,
     ) -> Result<u64, DeliveryError> {
         let first = channel.first_seq;
-        let within = end.min(first.saturating_add(self.rows));
+        let within = end.min(first.saturating_add(self.rows.into()));
         if self.is_taken() || within <= first {
             return Ok(first);
         }
@@ -79,22 +78,48 @@ impl Room {
         // Nothing that is left holds it up, not even a hole.
         let cut = if self.bytes == 0 { cut } else { within };
         expiry::trim(tx, channel, cut)?;
-        self.rows = self.rows.saturating_sub(cut.saturating_sub(first));
+        self.take(usize::try_from(cut.saturating_sub(first)).unwrap_or(usize::MAX));
         Ok(cut)
+    }
+
+    /// Deletes an inbox of a device that is gone, if all of it fits; whether it did.
+    pub(super) fn drop_inbox(
+        &mut self,
+        tx: &Tx<'_>,
+        inbox: &Channel,
+    ) -> Result<bool, DeliveryError> {
+        let behind = inbox.head_seq.saturating_add(1);
+        let fits = self.trim(tx, inbox, behind)? == behind;
+        if fits {
+            drop_channel(tx, inbox.no)?;
+        }
+        Ok(fits)
     }
 
     /// Forgets the oldest Commits of a channel that nobody is in; whether these were the last.
     pub(super) fn forget_commits(&mut self, tx: &Tx<'_>, no: i64) -> Result<bool, DeliveryError> {
-        let limit = self.rows.min(PRUNED_AT_ONCE);
+        let limit = self.pruned_at_once();
         let forgotten = commits::forget(tx, no, (u64::MAX, limit))?;
-        self.count(&forgotten);
-        Ok(forgotten.commits < limit)
+        Ok(self.holds_all(&forgotten, limit))
     }
 
-    fn count(&mut self, forgotten: &Forgotten) {
-        self.rows = self.rows.saturating_sub(forgotten.commits);
-        self.bytes = self.bytes.saturating_sub(forgotten.bytes);
+    /// How many Commits may go next.
+    fn pruned_at_once(&self) -> u64 {
+        self.rows.min(PRUNED_AT_ONCE).into()
     }
+
+    /// Takes the room of Commits that went; whether there were fewer than might have gone.
+    fn holds_all(&mut self, forgotten: &Forgotten, limit: u64) -> bool {
+        self.take(usize::try_from(forgotten.commits).unwrap_or(usize::MAX));
+        self.bytes = self.bytes.saturating_sub(forgotten.bytes);
+        forgotten.commits < limit
+    }
+}
+
+/// Deletes an emptied channel with all who are or were in it.
+fn drop_channel(tx: &Tx<'_>, no: i64) -> Result<(), DeliveryError> {
+    members::drop_all(tx, no)?;
+    Ok(account::delete_channel(tx, no)?)
 }
 
 impl Delivery {
@@ -112,8 +137,7 @@ impl Delivery {
         room: &mut Room,
     ) -> Result<usize, DeliveryError> {
         let dead_ms = now_ms.saturating_sub(TOMBSTONES_KEPT_MS);
-        let packages = u32::try_from(room.rows()).unwrap_or(u32::MAX);
-        let swept = key_packages::sweep(tx, dead_ms, packages)?;
+        let swept = key_packages::sweep(tx, dead_ms, room.rows())?;
         let mut sweep = Sweep { delivery: self, tx, now_ms, room, gone: 0 };
         let at = (now_ms, self.config.retention_ms);
         for channel in expiry::due(tx, at, CHANNELS_AT_ONCE)? {
@@ -258,18 +282,16 @@ impl Sweep<'_> {
         channel.first_seq = self.room.trim(tx, &channel, end)?;
         let gone = channel.first_seq.saturating_sub(first);
         self.gone = self.gone.saturating_add(usize::try_from(gone).unwrap_or(usize::MAX));
-        let all = pruned && channel.first_seq >= end;
+        let mut all = pruned && channel.first_seq >= end;
         let place = (no, channel.first_seq);
         let kept_ms = self.remembered_ms();
         let until_ms = self.now_ms.saturating_sub(kept_ms);
-        let forgotten = expiry::forget(tx, place, until_ms, self.room.rows())?;
+        let forgotten = expiry::forget(tx, place, until_ms, self.room.rows().into())?;
         self.count(forgotten);
         let remembered = expiry::oldest_remembered(tx, place)?;
-        let mut all = all;
         if remembered.is_none() && self.is_over(&channel)? {
             if self.room.forget_commits(tx, no)? {
-                members::drop_all(tx, no)?;
-                return Ok(account::delete_channel(tx, no)?);
+                return drop_channel(tx, no);
             }
             all = false;
         }
@@ -282,11 +304,10 @@ impl Sweep<'_> {
     /// Forgets Commits that only older entries than any to come can refer to; whether that is all.
     fn prune(&mut self, channel: &Channel) -> Result<bool, DeliveryError> {
         let ended_ms = self.now_ms.saturating_sub(self.delivery.config.retention_ms);
-        let limit = self.room.rows().min(PRUNED_AT_ONCE);
+        let limit = self.room.pruned_at_once();
         let pruned = commits::prune(self.tx, channel, (ended_ms, limit))?;
-        self.room.count(&pruned);
         self.gone = self.gone.saturating_add(usize::try_from(pruned.commits).unwrap_or(usize::MAX));
-        Ok(pruned.commits < limit)
+        Ok(self.room.holds_all(&pruned, limit))
     }
 
     /// Where a log must stay, for a statement that stands.

@@ -17,7 +17,7 @@ use crate::roster::Roster;
 use crate::store::channels::{self, Channel};
 use crate::store::entries::{Inserts, SEQ_MAX};
 use crate::store::members::{self, Member};
-use crate::store::{account, key_packages, revoked};
+use crate::store::{key_packages, revoked};
 
 /// Entries of revoked devices' inboxes that go at once.
 const INBOX_ROWS: u32 = 512;
@@ -115,10 +115,8 @@ fn empty_inbox(
     (inbox, member): (&Channel, &Member),
     room: &mut Room,
 ) -> Result<(), DeliveryError> {
-    let behind = inbox.head_seq.saturating_add(1);
-    if room.trim(tx, inbox, behind)? == behind {
-        members::drop_all(tx, inbox.no)?;
-        return Ok(account::delete_channel(tx, inbox.no)?);
+    if room.drop_inbox(tx, inbox)? {
+        return Ok(());
     }
     members::ack(tx, inbox.no, &member.device, inbox.head_seq)?;
     Ok(channels::save_due(tx, (inbox.no, now_ms))?)
